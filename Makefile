@@ -1,0 +1,53 @@
+# Every target sets itself up in .venv and is quick when nothing changed. `make help` lists them.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+# Done set-ups are remembered by what pyproject.toml says, not by its date: a fresh checkout changes only dates.
+KEY := $(shell cksum < pyproject.toml | cut -d ' ' -f 1)
+STAMP = $(VENV)/stamps/$(1)-$(KEY)
+SOURCES := src tests tools $(wildcard benchmarks)
+ARGS ?=
+
+export NAPARI_STRICT_QT := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format bench docs clean distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do \
+	  printf '  make %-10s %s\n' "$$name" "$$what"; done
+
+demo: $(call STAMP,base) ## stylise the sample pictures into demo-output/
+	$(BIN)/napari-styletransfer demo -o demo-output $(ARGS)
+
+test: $(call STAMP,test) ## run the tests, but for the slow ones (ARGS="-k name" chooses)
+	tools/with-display.sh $(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(call STAMP,test) ## run all tests
+	tools/with-display.sh $(BIN)/python -m pytest $(ARGS)
+
+lint: $(call STAMP,lint) ## check style, format and types
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+format: $(call STAMP,lint) ## put the code into the house format
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+bench: $(call STAMP,base) ## measure speed and memory against the textbook loop
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(call STAMP,docs) ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
+	@echo "Written: site/index.html"
+
+clean: ## remove what the targets wrote, but for .venv
+	rm -rf build dist site demo-output bench-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf $(VENV)
+
+$(VENV)/stamps/%-$(KEY):
+	@tools/environment.sh $(VENV) $* $@

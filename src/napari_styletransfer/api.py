@@ -1,0 +1,100 @@
+"""The one-call Python interface: arrays in, an array out; also what the command line runs.
+
+For those who want to watch or control a run closely there is `engine.transfer.iter_stylize`, of which this
+is a consumer like any other. Importing this module loads neither torch nor Qt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import numpy.typing as npt
+
+from napari_styletransfer.config import Mode, StyleConfig
+from napari_styletransfer.engine.events import Event, Finished
+from napari_styletransfer.errors import ConfigError, StyleTransferError
+from napari_styletransfer.pixels import decode, encode
+
+
+def stylize(
+    content: npt.ArrayLike | None,
+    styles: npt.NDArray[Any] | Sequence[npt.ArrayLike] = (),
+    config: StyleConfig | None = None,
+    *,
+    on_event: Callable[[Event], object] | None = None,
+    should_stop: Callable[[], bool] = bool,
+    init: npt.ArrayLike | None = None,
+    **fields: Any,
+) -> npt.NDArray[Any]:
+    """Return the content in the manner of the styles.
+
+    Parameters
+    ----------
+    content
+        The picture to stylise: (H, W), (H, W, 3) or (H, W, 4), of any real dtype. None in the mode
+        "style-reconstruction", which has no content.
+    styles
+        One style picture, or a sequence of them, each as `content`. Their sizes and dtypes may differ. None is
+        needed in the mode "content-reconstruction".
+    config
+        The settings; those of `StyleConfig()` if None.
+    on_event
+        Called with each event of the run (see `engine.events`), in this thread. What it raises ends the run.
+    should_stop
+        Asked before every evaluation of the loss; once it returns True the run ends and the best image so far
+        is returned.
+    init
+        The image to start from, as `content`, with ``start="image"``.
+    **fields
+        Fields of `StyleConfig` that replace those of `config`, such as ``size=256``.
+
+    Returns
+    -------
+    array
+        (H, W, 3) in the dtype and value range of the content, or (H, W, 4) if the content has an alpha channel.
+        The longest side has at most `StyleConfig.size` pixels. Without content: in the dtype and value range of
+        the first style, without alpha.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is wrong, or does not go with the pictures.
+    ImageError
+        If an array is not a picture.
+    StyleTransferError
+        If the run fails: weights missing, device out of memory, loss not finite.
+
+    Examples
+    --------
+    >>> from napari_styletransfer import samples, stylize
+    >>> picture = stylize(photo, painting, network="compact", size=256)  # doctest: +SKIP
+    >>> picture.dtype == photo.dtype  # doctest: +SKIP
+    True
+    """
+    settings = StyleConfig() if config is None else config
+    if fields:
+        settings = settings.changed(**fields)
+    # An array is one picture; a list of them is not an array.
+    pictures: list[Any] = [styles] if hasattr(styles, "ndim") else list(styles)
+    if content is None and settings.mode is not Mode.STYLE:
+        raise ConfigError(f"Mode {settings.mode} needs a content picture. Give one, or use {Mode.STYLE}.")
+    if not pictures and settings.mode is not Mode.CONTENT:
+        raise ConfigError(f"Mode {settings.mode} needs a style picture. Give at least one, or use {Mode.CONTENT}.")
+    if content is None:
+        rgb, encoding = None, replace(decode(pictures[0])[1], channels=3, alpha=None)
+    else:
+        rgb, encoding = decode(content)
+
+    # Only now, because it loads torch.
+    from napari_styletransfer.engine.transfer import iter_stylize
+
+    with closing(iter_stylize(rgb, pictures, settings, should_stop=should_stop, init=init)) as events:
+        for event in events:
+            if on_event is not None:
+                on_event(event)
+            if isinstance(event, Finished):
+                return encode(event.image, encoding)
+    raise StyleTransferError("The run ended without an image. Please report this with the settings used.")

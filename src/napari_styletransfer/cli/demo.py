@@ -1,0 +1,71 @@
+"""The demo: two sample pairs, stylised with the embedded network and the default settings, without a network.
+
+Called by `cli.app`; `make demo` runs it.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from napari_styletransfer import samples
+from napari_styletransfer.cli.progress import clock
+from napari_styletransfer.cli.run import run
+from napari_styletransfer.config import Network, StyleConfig
+from napari_styletransfer.errors import ConfigError
+from napari_styletransfer.files import check_writable, write_image
+from napari_styletransfer.pixels import decode
+
+PAIRS = (("histology", "brush-swirls"), ("fluorescence", "stained-glass"))
+"""Names of a content and a style in `samples`."""
+
+
+def write_demo(folder: Path, *, size: int = 512, iterations: int | None = None, quiet: bool = False) -> bool:
+    """Stylise the pairs and write each result as a PNG of 8 bits.
+
+    Returns
+    -------
+    stopped
+        Whether the user stopped it; the picture then under way is written, the next ones are not.
+
+    Raises
+    ------
+    ConfigError
+        If the size or the folder cannot work.
+    StyleTransferError
+        If a run fails.
+    """
+    fields = {} if iterations is None else {"iterations": iterations}
+    config = StyleConfig.make(network=Network.COMPACT, size=size, **fields)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
+    paths = [folder / f"{content}-{style}.png" for content, style in PAIRS]
+    for path in paths:
+        check_writable(path, np.uint8)
+    start = time.perf_counter()
+    for (content, style), path in zip(PAIRS, paths, strict=True):
+        outcome = run(_viewed(samples.content(content)), [samples.style(style)], config, quiet=quiet)
+        write_image(path, outcome.image)
+        if not quiet:
+            typer.echo(outcome.told(path))
+        if outcome.stopped:
+            return True
+    if not quiet:
+        typer.echo(f"{len(paths)} pictures in {folder.resolve()}, made in {clock(time.perf_counter() - start)}.")
+    return False
+
+
+def _viewed(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Bring a picture to 8 bits as a viewer shows it: deep ones without their few brightest pixels."""
+    if picture.dtype == np.uint8:
+        return picture
+    low, high = np.percentile(picture, (1, 99.8))
+    rgb, _ = decode(picture, low=float(low), high=float(high))
+    return np.rint(rgb * 255).astype(np.uint8)

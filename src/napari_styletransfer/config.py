@@ -1,0 +1,471 @@
+"""The one description of a run.
+
+`StyleConfig` says everything a run needs besides the pictures. The form, the command-line flags, the
+recipe file and the metadata of a result are all made from its fields, so a new setting is added here and
+nowhere else. This module imports neither torch nor Qt: it is read at start-up by every window.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from napari_styletransfer.errors import ConfigError
+
+RECIPE_FORMAT = 1
+"""Version of the recipe file; raised when an older reader could misunderstand a newer file."""
+
+
+class Mode(StrEnum):
+    """What is optimised for."""
+
+    TRANSFER = "transfer"
+    CONTENT = "content-reconstruction"
+    STYLE = "style-reconstruction"
+
+
+class Network(StrEnum):
+    """Feature networks by name; `auto` is resolved when the run is planned."""
+
+    AUTO = "auto"
+    COMPACT = "compact"
+    SQUEEZENET = "squeezenet1_1"
+    VGG16 = "vgg16"
+    VGG16_BN = "vgg16_bn"
+    VGG19 = "vgg19"
+
+
+class Pooling(StrEnum):
+    """How feature maps are made smaller; `native` is what the network was trained with."""
+
+    AVERAGE = "average"
+    MAX = "max"
+    NATIVE = "native"
+
+
+class Padding(StrEnum):
+    """What a convolution sees beyond the border."""
+
+    REFLECT = "reflect"
+    REPLICATE = "replicate"
+    ZERO = "zero"
+
+
+class Normalization(StrEnum):
+    """How the loss terms are scaled against each other."""
+
+    RELATIVE = "relative"
+    GATYS = "gatys"
+    NOTEBOOK = "notebook"
+
+
+class StyleFit(StrEnum):
+    """How a style picture is brought to the size of the content."""
+
+    COVER = "cover"
+    WHOLE = "whole"
+
+
+class Start(StrEnum):
+    """The image the optimisation starts from; `auto` chooses by mode."""
+
+    AUTO = "auto"
+    RECOLORED = "recolored"
+    CONTENT = "content"
+    STYLE_STATISTICS = "style-statistics"
+    MEDIAN_NOISE = "median-noise"
+    WHITE_NOISE = "white-noise"
+    IMAGE = "image"
+
+
+class Color(StrEnum):
+    """Whose colours the result has."""
+
+    STYLE = "style"
+    CONTENT = "content"
+    MATCH = "match"
+
+
+class Optimizer(StrEnum):
+    """The algorithm that moves the pixels."""
+
+    LBFGS = "lbfgs"
+    ADAM = "adam"
+
+
+class LineSearch(StrEnum):
+    """How an L-BFGS step length is accepted."""
+
+    NONE = "none"
+    BACKTRACKING = "backtracking"
+    WOLFE = "wolfe"
+
+
+class Precision(StrEnum):
+    """Number format of the convolutions; image, Gram sums and optimiser are always float32."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
+LayerWeights = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+
+
+def _field(default: Any, title: str, description: str, group: str, advanced: bool = True, **limits: Any) -> Any:
+    """Make a field that also carries where the form shows it."""
+    extra = {"group": group, "advanced": advanced}
+    return Field(default, title=title, description=description, json_schema_extra=extra, **limits)
+
+
+class StyleConfig(BaseModel):
+    """Everything a run needs besides the pictures; immutable, validated, and written to recipes.
+
+    Raises
+    ------
+    ConfigError
+        From the constructors `make`, `from_preset`, `load` and `changed`, naming each wrong field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
+
+    mode: Mode = _field(
+        Mode.TRANSFER,
+        "Mode",
+        "transfer: content in the manner of the style. content-reconstruction: only the content's features. "
+        "style-reconstruction: only the style's statistics, which makes a texture.",
+        "What",
+    )
+    network: Network = _field(
+        Network.AUTO,
+        "Network",
+        "Feature network. auto: VGG-19 where there is a GPU and its weights are on disk, else the embedded "
+        "compact network, which needs no download.",
+        "What",
+        advanced=False,
+    )
+    weights: Path | None = _field(
+        None,
+        "Weights file",
+        "A file with the network's weights (safetensors or a torch state dict) in place of the usual source.",
+        "Network",
+    )
+    pooling: Pooling = _field(
+        Pooling.AVERAGE, "Pooling", "average gives smoother pictures than max; native: as trained.", "Network"
+    )
+    padding: Padding = _field(
+        Padding.REFLECT, "Padding", "What convolutions see beyond the border; zero prints dark frames.", "Network"
+    )
+    content_layers: LayerWeights | None = _field(
+        None, "Content layers", "Layers and weights of the content loss; empty: the network's own choice.", "Loss"
+    )
+    style_layers: LayerWeights | None = _field(
+        None,
+        "Style layers",
+        "Layers and weights of the style loss; 'rgb' stands for the statistics of the pixels themselves. "
+        "Empty: the network's own choice.",
+        "Loss",
+    )
+    normalization: Normalization = _field(
+        Normalization.RELATIVE,
+        "Normalisation",
+        "relative: each term in units of its target, so that one balance suits every network and size. "
+        "gatys: as in the paper. notebook: as in the fast.ai lesson.",
+        "Loss",
+    )
+    balance: float = _field(
+        0.5,
+        "Content ↔ style",
+        "0 keeps the content, 1 follows the style; 0.5 is the network's reference ratio, "
+        "and 0.25 changes the ratio tenfold.",
+        "What",
+        advanced=False,
+        ge=0,
+        le=1,
+    )
+    content_weight: float | None = _field(
+        None, "Content weight", "Factor of the content loss; empty: from the balance.", "Loss", ge=0
+    )
+    style_weight: float | None = _field(
+        None, "Style weight", "Factor of the style loss; empty: 1.", "Loss", ge=0
+    )
+    tv_weight: float = _field(
+        0.0, "Smoothness", "Factor of the total-variation loss, which removes pixel noise.", "Loss", ge=0
+    )
+    style_weights: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = _field(
+        None, "Blend weights", "One weight for each style picture; empty: all alike.", "Style"
+    )
+    style_scale: float = _field(
+        1.0,
+        "Style scale",
+        "Size of the strokes: the style picture is resized by this factor beyond the fit.",
+        "Style",
+        advanced=False,
+        gt=0,
+        le=8,
+    )
+    style_fit: StyleFit = _field(
+        StyleFit.COVER,
+        "Style fit",
+        "cover: resized by the larger ratio to cover the content, then cropped at the centre. "
+        "whole: all of the picture, resized to the content's longest side.",
+        "Style",
+    )
+    color: Color = _field(
+        Color.STYLE,
+        "Colours",
+        "style: the style's colours. content: only the lightness changes. "
+        "match: the style is recoloured to the content first.",
+        "What",
+        advanced=False,
+    )
+    size: int | None = _field(
+        512,
+        "Size",
+        "Longest side in pixels at which the run works; larger content is made smaller, smaller content "
+        "stays as it is. Empty: the content's own size.",
+        "What",
+        advanced=False,
+        ge=32,
+        le=65536,
+    )
+    start: Start = _field(
+        Start.AUTO,
+        "Start from",
+        "auto: the content recoloured to the style (transfer), noise (reconstructions).",
+        "Start",
+    )
+    seed: int = _field(0, "Seed", "Seed of every random number in the run.", "Start", ge=0, le=2**63 - 1)
+    optimizer: Optimizer = _field(Optimizer.LBFGS, "Optimiser", "L-BFGS, or Adam as the alternative.", "Optimiser")
+    iterations: int = _field(
+        150,
+        "Iterations",
+        "Steps at the full working size; each coarser scale takes as many at most, and stops earlier when it "
+        "no longer gains.",
+        "What",
+        advanced=False,
+        ge=1,
+        le=100_000,
+    )
+    max_seconds: float | None = _field(
+        None, "Time limit", "Stop after so many seconds with the best image; empty: no limit.", "Optimiser", gt=0
+    )
+    tolerance: float = _field(
+        1e-3,
+        "Tolerance",
+        "Stop when the loss fell by less than this fraction over the last window of steps; 0: never.",
+        "Optimiser",
+        ge=0,
+        lt=1,
+    )
+    window: int = _field(
+        15, "Window", "Number of steps over which progress is judged.", "Optimiser", ge=2, le=10_000
+    )
+    history: int = _field(10, "History", "Number of L-BFGS pairs kept.", "Optimiser", ge=1, le=100)
+    line_search: LineSearch = _field(
+        LineSearch.BACKTRACKING, "Line search", "How a step length is accepted.", "Optimiser"
+    )
+    spectral_exponent: float = _field(
+        0.25,
+        "Spectral exponent",
+        "Strength of the metric that moves coarse structure first; 0: none.",
+        "Optimiser",
+        ge=0,
+        le=1.5,
+    )
+    learning_rate: float = _field(0.02, "Learning rate", "Step of Adam, in units of the pixel range.", "Optimiser", gt=0)
+    scales: int | None = _field(
+        None,
+        "Scales",
+        "Number of sizes from coarse to fine, each twice the one before; empty: as many as the size allows.",
+        "Start",
+        ge=1,
+        le=10,
+    )
+    device: str = _field(
+        "auto", "Device", "auto, cpu, cuda, cuda:1, mps …", "Device", advanced=False, pattern=r"^(auto|cpu|mps|xpu|(cuda|xpu)(:\d+)?)$"
+    )
+    precision: Precision = _field(
+        Precision.AUTO, "Precision", "auto: bfloat16 convolutions where the hardware is good at them.", "Device"
+    )
+    memory_limit: float | None = _field(
+        None, "Memory limit", "GiB the run may use; empty: most of what is free on the device.", "Device", gt=0
+    )
+    block_size: int | None = _field(
+        None,
+        "Block size",
+        "Side in pixels of the blocks in which a large image is worked through (the result is the same); "
+        "empty: as the memory allows.",
+        "Device",
+        ge=64,
+    )
+
+    @field_validator("content_layers", "style_layers")
+    @classmethod
+    def _some_layer_counts(cls, layers: dict[str, float] | None) -> dict[str, float] | None:
+        if layers is not None and not any(weight > 0 for weight in layers.values()):
+            raise ValueError("name at least one layer with a weight above 0, or leave empty for the default")
+        return layers
+
+    @field_validator("style_weights")
+    @classmethod
+    def _some_style_counts(cls, weights: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if weights is not None and not any(weight > 0 for weight in weights):
+            raise ValueError("give at least one style a weight above 0, or leave empty for equal weights")
+        return weights
+
+    @model_validator(mode="after")
+    def _start_fits_mode(self) -> Self:
+        if self.mode is Mode.CONTENT and self.start in (Start.RECOLORED, Start.STYLE_STATISTICS):
+            raise ValueError(f"start '{self.start}' needs a style, which content-reconstruction has none of")
+        return self
+
+    @classmethod
+    def make(cls, **fields: Any) -> StyleConfig:
+        """Build a config, with wrong fields told as one `ConfigError`."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise ConfigError(_told(error)) from error
+
+    @classmethod
+    def from_preset(cls, name: str, **fields: Any) -> StyleConfig:
+        """Build a config from a preset of `PRESETS`, with `fields` on top."""
+        if name not in PRESETS:
+            raise ConfigError(f"There is no preset '{name}'. Presets: {', '.join(PRESETS)}.")
+        return cls.make(**{**PRESETS[name], **fields})
+
+    def changed(self, **fields: Any) -> StyleConfig:
+        """Return a copy with `fields` replaced, validated again."""
+        return type(self).make(**{**self.model_dump(), **fields})
+
+    @property
+    def term_weights(self) -> tuple[float, float]:
+        """Factors of the content and the style loss."""
+        reference = _REFERENCE_CONTENT_WEIGHT[self.normalization]
+        content = reference * 10 ** (4 * (0.5 - self.balance)) if self.content_weight is None else self.content_weight
+        style = 1.0 if self.style_weight is None else self.style_weight
+        return (
+            0.0 if self.mode is Mode.STYLE else content,
+            0.0 if self.mode is Mode.CONTENT else style,
+        )
+
+    @property
+    def resolved_start(self) -> Start:
+        """The start with `auto` decided by the mode."""
+        if self.start is not Start.AUTO:
+            return self.start
+        return {
+            Mode.TRANSFER: Start.RECOLORED,
+            Mode.CONTENT: Start.MEDIAN_NOISE,
+            Mode.STYLE: Start.STYLE_STATISTICS,
+        }[self.mode]
+
+    def recipe(self) -> dict[str, Any]:
+        """Return the config as plain JSON values, with the format version."""
+        return {"recipe": RECIPE_FORMAT, **self.model_dump(mode="json")}
+
+    @classmethod
+    def from_recipe(cls, recipe: dict[str, Any]) -> StyleConfig:
+        """Read what `recipe` wrote.
+
+        Raises
+        ------
+        ConfigError
+            If the format is newer than this version reads, or a field is wrong.
+        """
+        fields = dict(recipe)
+        version = fields.pop("recipe", RECIPE_FORMAT)
+        if version != RECIPE_FORMAT:
+            raise ConfigError(
+                f"This recipe has format {version!r}; this version reads format {RECIPE_FORMAT}. "
+                "Update napari-styletransfer to use it."
+            )
+        return cls.make(**fields)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the recipe as a JSON file."""
+        Path(path).write_text(json.dumps(self.recipe(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> StyleConfig:
+        """Read a recipe file.
+
+        Raises
+        ------
+        ConfigError
+            If the file cannot be read, is not JSON, or holds wrong fields.
+        """
+        try:
+            recipe = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"The recipe {path} cannot be read: {error}.") from error
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"The recipe {path} is not JSON: {error}.") from error
+        if not isinstance(recipe, dict):
+            raise ConfigError(f"The recipe {path} should hold one JSON object with the settings as its fields.")
+        return cls.from_recipe(recipe)
+
+
+_REFERENCE_CONTENT_WEIGHT = {Normalization.RELATIVE: 0.05, Normalization.GATYS: 1e-3, Normalization.NOTEBOOK: 1.0}
+"""Content weight at balance 0.5 for a style weight of 1. `gatys`: the ratio of arXiv 1508.06576, figure 2."""
+
+_GATYS_STYLE = dict.fromkeys(("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0)
+_LESSON_STYLE = dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"), 1.0)
+_LESSON = {
+    "network": Network.VGG16_BN,
+    "normalization": Normalization.NOTEBOOK,
+    "pooling": Pooling.NATIVE,
+    "padding": Padding.ZERO,
+    "content_layers": {"relu4_3": 1.0},
+    "style_layers": _LESSON_STYLE,
+    "start": Start.MEDIAN_NOISE,
+    "size": 288,
+    "scales": 1,
+    "spectral_exponent": 0.0,
+    "tolerance": 0.0,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "compact-fast": {"network": Network.COMPACT, "size": 512, "iterations": 60},
+    "gatys-2015": {
+        "network": Network.VGG19,
+        "normalization": Normalization.GATYS,
+        "content_layers": {"relu4_2": 1.0},
+        "style_layers": _GATYS_STYLE,
+        "start": Start.WHITE_NOISE,
+        "content_weight": 1e-3,
+        "scales": 1,
+        "iterations": 500,
+    },
+    "gatys-2016": {
+        "network": Network.VGG19,
+        "normalization": Normalization.GATYS,
+        "content_layers": {"relu4_2": 1.0},
+        "style_layers": _GATYS_STYLE,
+        "start": Start.CONTENT,
+        "content_weight": 1e-3,
+        "scales": 1,
+        "iterations": 500,
+    },
+    "notebook-content": {**_LESSON, "mode": Mode.CONTENT, "content_weight": 1e-3, "iterations": 1000},
+    "notebook-style": {**_LESSON, "mode": Mode.STYLE, "iterations": 1000},
+    "notebook-transfer": {**_LESSON, "iterations": 2000},
+}
+"""Named sets of fields; everything not named keeps its default."""
+
+
+def _told(error: ValidationError) -> str:
+    """Turn pydantic's report into one line a user can act on."""
+    return " ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg'].removeprefix('Value error, ')} "
+        f"(got {item['input']!r})."
+        if item["loc"]
+        else f"{item['msg'].removeprefix('Value error, ')}."
+        for item in error.errors()
+    )

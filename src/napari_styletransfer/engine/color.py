@@ -1,0 +1,100 @@
+"""Colour handling: matching one picture's colours to another's, and changing lightness alone.
+
+Matching follows Gatys et al. 2017 (arXiv 1611.07865, section 5.1): the affine map that gives the pixels of one
+picture the mean and covariance of the other's. Lightness is that of Oklab (Björn Ottosson, 2020), a space
+in which equal steps look equal. Images are (1, 3, H, W) float sRGB in [0, 1]. Called by `transfer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+_FLOOR = 1e-5
+"""Variance added to each colour axis, so that flat and grey pictures can be matched."""
+
+_TO_LMS = ((0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566),
+           (0.0883024619, 0.2817188376, 0.6299787005))  # fmt: skip
+_TO_LAB = ((0.2104542553, 0.7936177850, -0.0040720468), (1.9779984951, -2.4285922050, 0.4505937099),
+           (0.0259040371, 0.7827717662, -0.8086757660))  # fmt: skip
+
+
+def match_colors(image: Tensor, targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return `image` with the mean and covariance of the pixels of `targets`, clamped to [0, 1].
+
+    Several targets count by their weights, as if each gave that share of the pixels.
+
+    The map is the optimal-transport one between two normal distributions: of all that match the covariance
+    it moves the pixels least, so that colours keep their order.
+    """
+    mean, covariance = _moments(image)
+    target_mean, target_covariance = _blended(targets, weights)
+    root = _power(covariance, 0.5)
+    inverse = _power(covariance, -0.5)
+    between = inverse @ _power(root @ target_covariance @ root, 0.5) @ inverse
+    pixels = image.double().reshape(3, -1) - mean
+    matched = between @ pixels + target_mean
+    return matched.reshape(image.shape).to(image.dtype).clamp(0, 1)
+
+
+def lightness(image: Tensor) -> Tensor:
+    """Oklab lightness as a grey picture: (1, 3, H, W) with equal channels in [0, 1]."""
+    return _to_oklab(image)[:, :1].clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
+
+
+def with_lightness(image: Tensor, grey: Tensor) -> Tensor:
+    """Return the colours of `image` with the lightness given by the mean channel of `grey`, in [0, 1]."""
+    lab = _to_oklab(image)
+    lab[:, :1] = grey.mean(dim=1, keepdim=True)
+    return _from_oklab(lab)
+
+
+def matched_lightness(grey: Tensor, target: Tensor) -> Tensor:
+    """Return `grey` with the mean and standard deviation of `target`, clamped to [0, 1].
+
+    Arxiv 1611.07865, section 5.2: a dark painting must not turn the content dark.
+    """
+    spread = (target.var() + _FLOOR).sqrt() / (grey.var() + _FLOOR).sqrt()
+    return ((grey - grey.mean()) * spread + target.mean()).clamp(0, 1)
+
+
+def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
+    pixels = image.double().reshape(3, -1)
+    mean = pixels.mean(dim=1, keepdim=True)
+    centred = pixels - mean
+    floor = _FLOOR * torch.eye(3, dtype=pixels.dtype, device=pixels.device)
+    return mean, centred @ centred.T / pixels.shape[1] + floor
+
+
+def _blended(targets: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor]:
+    moments = [_moments(target) for target in targets]
+    shares = [weight / sum(weights) for weight in weights]
+    mean = torch.stack([share * mean for share, (mean, _) in zip(shares, moments, strict=True)]).sum(0)
+    spread = [covariance + (own - mean) @ (own - mean).T for own, covariance in moments]
+    return mean, torch.stack([share * part for share, part in zip(shares, spread, strict=True)]).sum(0)
+
+
+def _power(symmetric: Tensor, exponent: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(symmetric.cpu())
+    result = (vectors * values.clamp(min=1e-12) ** exponent) @ vectors.T
+    return result.to(symmetric.device)
+
+
+def _mixed(matrix: tuple[tuple[float, ...], ...] | Tensor, image: Tensor) -> Tensor:
+    table = torch.as_tensor(matrix, dtype=image.dtype, device=image.device)
+    return torch.einsum("ij,njhw->nihw", table, image)
+
+
+def _to_oklab(image: Tensor) -> Tensor:
+    linear = torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055).clamp(min=0) ** 2.4)
+    return _mixed(_TO_LAB, _mixed(_TO_LMS, linear).clamp(min=0) ** (1 / 3))
+
+
+def _from_oklab(lab: Tensor) -> Tensor:
+    cones = _mixed(torch.linalg.inv(torch.tensor(_TO_LAB, dtype=torch.float64)), lab) ** 3
+    linear = _mixed(torch.linalg.inv(torch.tensor(_TO_LMS, dtype=torch.float64)), cones).clamp(0, 1)
+    return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055).clamp(
+        0, 1
+    )

@@ -1,0 +1,95 @@
+"""Where a run happens: devices, their memory, and the number format they are good at.
+
+Called by `transfer` when a run is planned, and by the form and the command line to list what there is.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from napari_styletransfer.config import Precision
+from napari_styletransfer.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """A device that a run can use; memory in bytes."""
+
+    name: str
+    label: str
+    free_bytes: int
+    total_bytes: int
+
+
+def devices() -> list[DeviceInfo]:
+    """Return the devices of this machine, the one that `auto` takes first."""
+    found = []
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(index)
+            found.append(DeviceInfo(f"cuda:{index}", torch.cuda.get_device_name(index), free, total))
+    memory = psutil.virtual_memory()
+    if torch.backends.mps.is_available():
+        found.append(DeviceInfo("mps", "Apple GPU", memory.available, memory.total))
+    label = f"{platform.processor() or platform.machine() or 'CPU'}, {torch.get_num_threads()} threads"
+    found.append(DeviceInfo("cpu", label, memory.available, memory.total))
+    return found
+
+
+def choose(name: str) -> DeviceInfo:
+    """Return the device of that name, or the best one for `auto`.
+
+    Raises
+    ------
+    DeviceError
+        If the machine has no such device; the message lists those it has.
+    """
+    found = devices()
+    if name == "auto":
+        return found[0]
+    wanted = "cuda:0" if name == "cuda" else name
+    for device in found:
+        if device.name == wanted:
+            return device
+    hint = ""
+    if wanted.startswith("cuda") and torch.version.cuda is None and torch.version.hip is None:
+        hint = " This torch was installed without GPU support; see https://pytorch.org/get-started for one with it."
+    raise DeviceError(
+        f"There is no device '{name}' here. Devices: {', '.join(device.name for device in found)}, or 'auto'.{hint}"
+    )
+
+
+def choose_dtype(device: str, precision: Precision) -> torch.dtype:
+    """Return the number format of the convolutions: bfloat16 where asked, or where the hardware has it."""
+    if precision is Precision.AUTO:
+        return torch.bfloat16 if _likes_bfloat16(device) else torch.float32
+    return torch.bfloat16 if precision is Precision.BFLOAT16 else torch.float32
+
+
+def _likes_bfloat16(device: str) -> bool:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_capability(device) >= (8, 0) or torch.version.hip is not None
+    if device == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error is a device's, or the host's, way of saying that memory ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def release(device: str) -> None:
+    """Give cached memory of a device back, so that a smaller attempt finds it free."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()

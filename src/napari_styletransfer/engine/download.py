@@ -1,0 +1,139 @@
+"""Bring one file from the net into a folder, whole or not at all.
+
+`weights.fetch` calls `download` for weights that are not in the cache yet, and `replacing` for the copies it
+makes there. Standard library only: proxies and certificates are those the system is set up with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from napari_styletransfer.engine.events import Fetching
+from napari_styletransfer.errors import WeightsError
+
+TIMEOUT = 20.0
+"""Seconds without a byte after which a server counts as gone."""
+
+_CHUNK = 1 << 18
+_EVENT_INTERVAL = 0.1
+
+
+class DownloadError(WeightsError):
+    """The server did not give the file; the message is the reason alone."""
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `target` when the block ends well, and vanishes when it does not.
+
+    Parameters
+    ----------
+    target
+        Where the file shall be; missing folders are made.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Not `tempfile`: its files are private to the user, and a cache may be shared.
+    partial = target.with_name(f"{target.name}.{uuid4().hex}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def download(url: str, target: Path, *, name: str, sha256: str) -> Generator[Fetching, None, None]:
+    """Download `url` to `target`, telling the progress.
+
+    Closing the generator ends the download and leaves nothing behind.
+
+    Parameters
+    ----------
+    url, target
+        From where, and the file to make.
+    name
+        What the events call it.
+    sha256
+        The first digits of the checksum the file must have.
+
+    Yields
+    ------
+    Fetching
+        When the server answers, about ten times a second, and once when the file is in its place.
+
+    Raises
+    ------
+    DownloadError
+        If the server is not reached or refuses, or the file comes incomplete or altered.
+    OSError
+        If the folder cannot be written to.
+    """
+    done, total = 0, None
+    with replacing(target) as file:
+        with _answer(url) as response:
+            total = _announced(response)
+            yield Fetching(name, 0, total)
+            told = time.monotonic()
+            checksum = hashlib.sha256()
+            while chunk := _chunk(response, done, total):
+                file.write(chunk)
+                checksum.update(chunk)
+                done += len(chunk)
+                if time.monotonic() - told >= _EVENT_INTERVAL:
+                    yield Fetching(name, done, total)
+                    told = time.monotonic()
+        if total is not None and done != total:
+            raise DownloadError(f"the transfer was cut off after {done:,} of {total:,} bytes")
+        if not checksum.hexdigest().startswith(sha256):
+            raise DownloadError(
+                f"what came is not the file: SHA-256 found {checksum.hexdigest()}, expected {sha256}… "
+                f"({done:,} bytes came)"
+            )
+    yield Fetching(name, done, done)
+
+
+def _answer(url: str) -> http.client.HTTPResponse:
+    request = urllib.request.Request(url, headers={"User-Agent": "napari-styletransfer"})
+    try:
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise DownloadError(f"the server answered HTTP {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise DownloadError(f"the server was not reached ({error.reason})") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise DownloadError(f"the server was not reached ({error or type(error).__name__})") from error
+    return response
+
+
+def _announced(response: http.client.HTTPResponse) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
+
+
+def _chunk(response: http.client.HTTPResponse, done: int, total: int | None) -> bytes:
+    try:
+        # `read1` returns what has come, so that a slow line still reports and can be stopped.
+        return response.read1(_CHUNK)
+    except (OSError, http.client.HTTPException) as error:
+        of = "" if total is None else f" of {total:,}"
+        reason = error or type(error).__name__
+        raise DownloadError(f"the transfer was cut off after {done:,}{of} bytes ({reason})") from error

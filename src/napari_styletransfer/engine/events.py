@@ -1,0 +1,162 @@
+"""What a run tells the outside: small frozen records that every window consumes alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from napari_styletransfer.config import StyleConfig
+
+
+class Reason(StrEnum):
+    """Why a run ended."""
+
+    ITERATIONS = "iterations"
+    CONVERGED = "converged"
+    TIME = "time"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One size of the coarse-to-fine schedule, in pixels, and the most steps it takes."""
+
+    height: int
+    width: int
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do, known before any long work.
+
+    Attributes
+    ----------
+    config
+        The settings with every `auto` decided.
+    device, device_name
+        Torch's name of the device and one for people.
+    precision
+        Number format of the convolutions, "float32" or "bfloat16".
+    scales
+        From coarse to fine; the last is the size of the result.
+    block
+        Side of a block's core in pixels at the finest scale, or None if the image is worked on whole.
+    blocks
+        Number of blocks at the finest scale.
+    memory_bytes
+        Expected peak beyond the weights on the device.
+    memory_available
+        Bytes that the device, or the limit in the settings, allows.
+    """
+
+    config: StyleConfig
+    device: str
+    device_name: str
+    precision: str
+    scales: tuple[Scale, ...]
+    block: int | None
+    blocks: int
+    memory_bytes: int
+    memory_available: int
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of every scale."""
+        return tuple((scale.height, scale.width) for scale in self.scales)
+
+    @property
+    def total_iterations(self) -> int:
+        """Most steps the run takes, over all scales."""
+        return sum(scale.iterations for scale in self.scales)
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """Weights are on their way: `done` of `total` bytes (total is None if the server did not say)."""
+
+    name: str
+    done: int
+    total: int | None
+
+
+@dataclass(frozen=True)
+class Started:
+    """The run begins: always before the first `Step`."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class Step:
+    """One accepted step.
+
+    Attributes
+    ----------
+    iteration, total
+        Steps done over all scales, and the most there will be (a scale that stops early lowers `total`).
+    evaluation
+        Loss evaluations so far.
+    scale
+        Index into `Plan.scales`.
+    losses
+        Weighted terms by name: "content", "style", "tv", "range", and "total", their sum.
+    layers
+        Style and content terms by layer, such as "style/relu1_1", before the term weights.
+    seconds
+        Since the run began.
+    """
+
+    iteration: int
+    total: int
+    evaluation: int
+    scale: int
+    losses: dict[str, float]
+    layers: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The image now: float32 (H, W, 3) in [0, 1], a copy the receiver may keep."""
+
+    image: npt.NDArray[np.float32]
+    iteration: int
+    scale: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The run is over: also after a stop, with the best image so far.
+
+    Attributes
+    ----------
+    image
+        float32 (H, W, 3) in [0, 1].
+    config
+        The settings with every `auto` decided: the recipe of this image.
+    history
+        Total loss after each step, over all scales.
+    losses
+        The terms of the last step, as in `Step.losses`.
+    state
+        What `iter_stylize(resume=...)` needs to go on; opaque.
+    """
+
+    image: npt.NDArray[np.float32]
+    config: StyleConfig
+    reason: Reason
+    iterations: int
+    evaluations: int
+    seconds: float
+    losses: dict[str, float]
+    history: tuple[float, ...]
+    state: Any = field(repr=False, default=None)
+
+
+Event = Fetching | Started | Step | Preview | Finished

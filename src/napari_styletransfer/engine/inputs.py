@@ -1,0 +1,137 @@
+"""What a run is given, checked and turned into what the engine works on: before any long work.
+
+Called by `planning` and `transfer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import scipy.ndimage
+import torch
+from torch import Tensor
+
+from napari_styletransfer.config import Color, Mode, Start, StyleConfig
+from napari_styletransfer.engine import color
+from napari_styletransfer.engine.pyramid import fitted, resized, working_size
+from napari_styletransfer.errors import ConfigError, ImageError
+from napari_styletransfer.pixels import decode
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of a run as (1, 3, H, W) float32 sRGB in [0, 1] on the host, at their own sizes."""
+
+    content: Tensor | None
+    styles: tuple[Tensor, ...]
+    weights: tuple[float, ...]
+    init: Tensor | None
+    size: tuple[int, int]
+
+    @classmethod
+    def checked(
+        cls,
+        content: npt.ArrayLike | None,
+        styles: Sequence[npt.ArrayLike],
+        config: StyleConfig,
+        init: npt.ArrayLike | None,
+    ) -> Pictures:
+        """Read and check what the user handed in.
+
+        Raises
+        ------
+        ImageError
+            If an array cannot be worked on.
+        ConfigError
+            If pictures and settings do not fit together.
+        """
+        if isinstance(styles, np.ndarray) and styles.ndim in (2, 3):
+            raise ConfigError("The styles must be a list of pictures; put the one picture into a list.")
+        if config.mode is not Mode.STYLE and content is None:
+            raise ConfigError(f"Mode '{config.mode}' needs a content picture.")
+        if config.mode is not Mode.CONTENT and not styles:
+            raise ConfigError(f"Mode '{config.mode}' needs at least one style picture.")
+        if config.color is not Color.STYLE and content is None:
+            raise ConfigError(f"Colours '{config.color}' need a content picture to take them from.")
+        if config.resolved_start in (Start.RECOLORED, Start.CONTENT) and content is None:
+            raise ConfigError(f"Start '{config.resolved_start}' needs a content picture.")
+        if config.resolved_start is Start.IMAGE and init is None:
+            raise ConfigError("Start 'image' needs the image to start from (`init`).")
+        used = styles if config.mode is not Mode.CONTENT else ()
+        weights = config.style_weights or (1.0,) * len(used)
+        if used and len(weights) != len(used):
+            raise ConfigError(f"There are {len(used)} style pictures but {len(weights)} blend weights.")
+        shares = tuple(weight / sum(weights) for weight in weights) if used else ()
+        content_image = None if content is None else _tensor(content, "content")
+        kept = [
+            (_tensor(style, f"style {number}"), share)
+            for number, (style, share) in enumerate(zip(used, shares, strict=True), 1)
+            if share
+        ]
+        first = content_image if content_image is not None else kept[0][0]
+        return cls(
+            content_image,
+            tuple(style for style, _ in kept),
+            tuple(share for _, share in kept),
+            None if init is None else _tensor(init, "start"),
+            working_size(first.shape[2], first.shape[3], config.size),
+        )
+
+    def colored(self, config: StyleConfig) -> Pictures:
+        """Return the pictures as the colour setting wants them to enter the losses."""
+        if self.content is None or config.color is Color.STYLE or not self.styles:
+            return self
+        if config.color is Color.MATCH:
+            styles = tuple(color.match_colors(style, [self.content], [1.0]) for style in self.styles)
+            return Pictures(self.content, styles, self.weights, self.init, self.size)
+        grey = color.lightness(self.content)
+        styles = tuple(color.matched_lightness(color.lightness(style), grey) for style in self.styles)
+        return Pictures(grey, styles, self.weights, None if self.init is None else color.lightness(self.init), self.size)
+
+    def content_at(self, height: int, width: int) -> Tensor | None:
+        """Return the content at a size, clamped to [0, 1]."""
+        return None if self.content is None else resized(self.content, height, width).clamp(0, 1)
+
+    def styles_at(self, height: int, width: int, config: StyleConfig, smallest: int) -> list[Tensor]:
+        """Return the styles fitted to content of a size."""
+        return [
+            fitted(style, height, width, config.style_fit, config.style_scale, smallest) for style in self.styles
+        ]
+
+    def start_at(self, height: int, width: int, config: StyleConfig) -> Tensor:
+        """Return the image to start from at a size, in [0, 1]."""
+        start = config.resolved_start
+        if start is Start.IMAGE and self.init is not None:
+            return resized(self.init, height, width).clamp(0, 1)
+        if start in (Start.CONTENT, Start.RECOLORED) and self.content is not None:
+            content = resized(self.content, height, width).clamp(0, 1)
+            if start is Start.CONTENT or config.color is Color.CONTENT or not self.styles:
+                return content
+            return color.match_colors(content, self.styles, self.weights)
+        noise = np.random.default_rng(config.seed).random((height, width, 3), dtype=np.float32)
+        if start is Start.MEDIAN_NOISE:
+            noise = scipy.ndimage.median_filter(noise, (8, 8, 1)) / 2
+        image = torch.from_numpy(noise).permute(2, 0, 1)[None].contiguous()
+        if start is Start.STYLE_STATISTICS and self.styles:
+            return color.match_colors(image, self.styles, self.weights)
+        return image
+
+
+def check_size(size: tuple[int, int], smallest: int, network: str) -> None:
+    """Raise `ImageError` if an image of this size is too small for the network's deepest layer."""
+    if min(size) < smallest:
+        raise ImageError(
+            f"At the working size the image is {size[1]} x {size[0]} pixels; {network} with these layers needs at least "
+            f"{smallest} on the shorter side. Choose a larger size, a less elongated part of the image, or shallower layers."
+        )
+
+
+def _tensor(array: npt.ArrayLike, role: str) -> Tensor:
+    try:
+        rgb, _ = decode(array)
+    except ImageError as error:
+        raise ImageError(f"The {role} picture: {error}") from error
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].contiguous()

@@ -1,0 +1,359 @@
+"""From an image to its loss terms and their gradient, whole or block by block, through one interface.
+
+Gram matrices are sums over positions, so they can be gathered block by block; once they are complete, the
+gradient at every feature is local again. Whole: one forward pass, one backward pass. In blocks: a first
+pass gathers, a second goes forward and backward in each block and adds up the gradients where blocks
+overlap. Both give the same gradient to rounding. Called by `transfer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from napari_styletransfer.config import LayerWeights, Normalization
+from napari_styletransfer.engine import losses
+from napari_styletransfer.engine.backbones import RGB
+from napari_styletransfer.engine.blocks import Block
+from napari_styletransfer.engine.features import FrozenNetwork, Reach
+
+RANGE_WEIGHT = 3.0
+"""Factor of the out-of-range term, in units of a style loss of one hundred percent."""
+
+
+class Stopped(Exception):  # noqa: N818 - a request, not an error
+    """Raised inside an evaluation when the run is asked to stop."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the loss is made of; layer weights need not sum to one."""
+
+    content_layers: LayerWeights
+    style_layers: LayerWeights
+    content_weight: float
+    style_weight: float
+    tv_weight: float
+    normalization: Normalization
+
+    def share(self, layers: LayerWeights, name: str) -> float:
+        """Weight of a layer: averaged over layers, or summed as the notebook does."""
+        if self.normalization is Normalization.NOTEBOOK:
+            return layers[name]
+        return layers[name] / sum(layers.values())
+
+
+@dataclass(frozen=True)
+class StyleTarget:
+    """Gram matrices of one style picture, means over positions, by layer; and the picture's blend weight."""
+
+    grams: dict[str, Tensor]
+    weight: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss terms and gradient at one image.
+
+    Attributes
+    ----------
+    losses
+        Weighted terms by name, and "total".
+    layers
+        Unweighted terms by layer.
+    gradient
+        (1, 3, H, W) float32, on the image's device.
+    """
+
+    losses: dict[str, float]
+    layers: dict[str, float]
+    gradient: Tensor
+
+
+class Objective:
+    """The loss of images of one size against fixed targets.
+
+    Parameters
+    ----------
+    network
+        Visits every layer that `terms` names, `rgb` excepted.
+    reaches
+        Reach of those layers.
+    size
+        (H, W) of the images.
+    blocks
+        One block for the whole image, or several.
+    should_stop
+        Asked before every block; `Stopped` is raised when it says yes.
+    """
+
+    def __init__(
+        self,
+        network: FrozenNetwork,
+        reaches: dict[str, Reach],
+        terms: Terms,
+        size: tuple[int, int],
+        blocks: Sequence[Block],
+        *,
+        styles: Sequence[StyleTarget] = (),
+        content: Tensor | None = None,
+        should_stop: Callable[[], bool] = bool,
+    ) -> None:
+        self._terms = terms
+        self._styles = styles
+        self._gather = Gatherer(network, reaches, size, blocks, should_stop)
+        self._style_names = [name for name in terms.style_layers if terms.style_weight and styles]
+        self._content: dict[str, Tensor] = {}
+        if content is not None and terms.content_weight:
+            self._content = self._gather.feature_maps(content, terms.content_layers)
+        self._content_factors = {
+            name: losses.content_factor(terms.normalization, float(losses.square_sum(target)), target.numel())
+            for name, target in self._content.items()
+        }
+        self._style_factors = [
+            {name: losses.style_factor(terms.normalization, style.grams[name]) for name in self._style_names}
+            for style in styles
+        ]
+        self._range_weight = RANGE_WEIGHT * self._unit()
+
+    def set_blocks(self, blocks: Sequence[Block]) -> None:
+        """Work in other blocks from now on; the loss stays the same."""
+        self._gather.blocks = blocks
+
+    def __call__(self, image: Tensor) -> Evaluation:
+        """Evaluate at `image`, (1, 3, H, W) float32 sRGB in or near [0, 1]."""
+        grams: dict[str, Tensor] = {}
+        content: dict[str, Tensor] = {}
+
+        def visit(block: Block, name: str, feature_map: Tensor) -> None:
+            core = self._gather.core(block, name, feature_map)
+            if name in self._style_names:
+                total = losses.gram_sum(core)
+                grams[name] = grams[name] + total if name in grams else total
+            if name in self._content:
+                error = losses.square_sum(core - self._target(block, name))
+                content[name] = content[name] + error if name in content else error
+
+        def seed(block: Block, name: str, feature_map: Tensor, gradient: Tensor) -> None:
+            core = self._gather.core(block, name, feature_map)
+            inner = self._gather.core(block, name, gradient)
+            if name in mixers:
+                _add_mixed(inner, core, mixers[name])
+            if name in self._content:
+                factor = 2 * self._terms.content_weight * self._content_share(name) * self._content_factors[name]
+                inner.add_(core - self._target(block, name), alpha=factor)
+
+        # The seeds need the complete Gram matrices, so the mixers are made between the two passes.
+        mixers: dict[str, Tensor] = {}
+        with torch.no_grad():
+            if RGB in self._style_names:
+                grams[RGB] = losses.pixel_gram_sum(image)
+
+            def between() -> None:
+                mixers.update(self._mixers(grams))
+
+            gradient = self._gather.both_passes(image, visit, between, seed)
+            return self._combined(image, gradient, grams, content, mixers.get(RGB))
+
+    def _combined(
+        self, image: Tensor, gradient: Tensor, grams: dict[str, Tensor], content: dict[str, Tensor], rgb: Tensor | None
+    ) -> Evaluation:
+        """Add the terms that live on the pixels, and bring all values to the host at once."""
+        if rgb is not None:
+            for first in range(0, image.shape[2], 1024):
+                part = slice(first, first + 1024)
+                pixels = losses.with_constant(image[:, :, part])
+                gradient[:, :, part] += torch.einsum("nchw,cd->ndhw", pixels, rgb[:, :3])
+        values: dict[str, Tensor] = {}
+        for name, total in grams.items():
+            mean = total / self._positions(name)
+            values[f"style/{name}"] = torch.stack(
+                [
+                    style.weight * factors[name] * (mean - style.grams[name]).square().sum()
+                    for style, factors in zip(self._styles, self._style_factors, strict=True)
+                ]
+            ).sum()
+        for name, error in content.items():
+            values[f"content/{name}"] = error * self._content_factors[name]
+        beyond, beyond_gradient = losses.out_of_range(image)
+        values["range"] = beyond * self._range_weight
+        gradient.add_(beyond_gradient, alpha=self._range_weight)
+        if self._terms.tv_weight:
+            rough, rough_gradient = losses.total_variation(image)
+            values["tv"] = rough * self._terms.tv_weight
+            gradient.add_(rough_gradient, alpha=self._terms.tv_weight)
+        on_host = dict(zip(values, torch.stack([value.to(image.device) for value in values.values()]).tolist(), strict=True))
+        return self._summed(on_host, gradient)
+
+    def _summed(self, values: dict[str, float], gradient: Tensor) -> Evaluation:
+        layers = {name: value for name, value in values.items() if "/" in name}
+        terms = {}
+        if self._content:
+            terms["content"] = self._terms.content_weight * sum(
+                self._content_share(name) * layers[f"content/{name}"] for name in self._content
+            )
+        if self._style_names:
+            terms["style"] = self._terms.style_weight * sum(
+                self._style_share(name) * layers[f"style/{name}"] for name in self._style_names
+            )
+        terms.update((name, value) for name, value in values.items() if "/" not in name)
+        return Evaluation({**terms, "total": sum(terms.values())}, layers, gradient)
+
+    def _mixers(self, grams: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return for each layer the matrix that turns its features into the gradient of the style loss.
+
+        d/dF of k ‖FFᵀ/M − A‖² is 4 k/M (FFᵀ/M − A) F (Gatys et al. 2016, equation 6).
+        """
+        mixers = {}
+        for name, total in grams.items():
+            positions = self._positions(name)
+            mean = total / positions
+            mixer = torch.zeros_like(mean)
+            for style, factors in zip(self._styles, self._style_factors, strict=True):
+                mixer.add_(mean - style.grams[name], alpha=style.weight * factors[name])
+            mixers[name] = mixer * (4 * self._terms.style_weight * self._style_share(name) / positions)
+        return mixers
+
+    def _unit(self) -> float:
+        """Return the loss of an image without any of the targets' features: the scale of all terms."""
+        style = sum(
+            style.weight * factors[name] * self._style_share(name) * float(style.grams[name].square().sum())
+            for style, factors in zip(self._styles, self._style_factors, strict=True)
+            for name in self._style_names
+        )
+        content = sum(
+            self._content_factors[name] * self._content_share(name) * float(losses.square_sum(target))
+            for name, target in self._content.items()
+        )
+        return self._terms.style_weight * style + self._terms.content_weight * content
+
+    def _target(self, block: Block, name: str) -> Tensor:
+        rows, columns = self._gather.target(block, name)
+        return self._content[name][:, :, rows, columns].to(self._gather.network.device)
+
+    def _positions(self, name: str) -> int:
+        return self._gather.positions(name)
+
+    def _style_share(self, name: str) -> float:
+        return self._terms.share(self._terms.style_layers, name)
+
+    def _content_share(self, name: str) -> float:
+        return self._terms.share(self._terms.content_layers, name)
+
+
+class Gatherer:
+    """Runs a network over the blocks of an image and puts together what belongs to the cores."""
+
+    def __init__(
+        self,
+        network: FrozenNetwork,
+        reaches: dict[str, Reach],
+        size: tuple[int, int],
+        blocks: Sequence[Block],
+        should_stop: Callable[[], bool] = bool,
+    ) -> None:
+        self.network = network
+        self._reaches = reaches
+        self._size = size
+        self.blocks = blocks
+        self._should_stop = should_stop
+        self._layer_sizes = network.layer_sizes(*size)
+
+    def positions(self, name: str) -> int:
+        """Number of positions of a layer in the whole image."""
+        height, width = self._size if name == RGB else self._layer_sizes[name]
+        return height * width
+
+    def core(self, block: Block, name: str, feature_map: Tensor) -> Tensor:
+        """Return the part of a block's feature map that belongs to its core, as a view."""
+        height, width = self._layer_sizes[name]
+        reach = self._reaches[name]
+        return feature_map[:, :, block.rows.core_of(reach, height), block.columns.core_of(reach, width)]
+
+    def target(self, block: Block, name: str) -> tuple[slice, slice]:
+        """Return where the core of a block lies in the whole feature map."""
+        height, width = self._layer_sizes[name]
+        reach = self._reaches[name]
+        return block.rows.target_of(reach, height), block.columns.target_of(reach, width)
+
+    def feature_maps(self, image: Tensor, layers: LayerWeights) -> dict[str, Tensor]:
+        """Return whole feature maps (1, C, h, w), in the network's number format, on the image's device."""
+        maps: dict[str, Tensor] = {}
+
+        def visit(block: Block, name: str, feature_map: Tensor) -> None:
+            if name not in layers:
+                return
+            if name not in maps:
+                maps[name] = torch.empty(
+                    (1, feature_map.shape[1], *self._layer_sizes[name]), dtype=feature_map.dtype, device=image.device
+                ).contiguous(memory_format=torch.channels_last)
+            rows, columns = self.target(block, name)
+            maps[name][:, :, rows, columns] = self.core(block, name, feature_map)
+
+        self.one_pass(image, visit)
+        return maps
+
+    def gram_means(self, image: Tensor, layers: LayerWeights) -> dict[str, Tensor]:
+        """Return Gram matrices as means over positions, float32, for the layers and `rgb` if named."""
+        grams: dict[str, Tensor] = {}
+        if RGB in layers:
+            grams[RGB] = losses.pixel_gram_sum(image).to(self.network.device)
+
+        def visit(block: Block, name: str, feature_map: Tensor) -> None:
+            if name in layers:
+                total = losses.gram_sum(self.core(block, name, feature_map))
+                grams[name] = grams[name] + total if name in grams else total
+
+        self.one_pass(image, visit)
+        return {name: total / self.positions(name) for name, total in grams.items()}
+
+    def one_pass(self, image: Tensor, visit: Callable[[Block, str, Tensor], None]) -> None:
+        """Go forward through every block, keeping nothing."""
+        with torch.no_grad():
+            for block in self.blocks:
+                self.network.forward(self._piece(image, block), partial(visit, block), keep=False)
+
+    def both_passes(
+        self,
+        image: Tensor,
+        visit: Callable[[Block, str, Tensor], None],
+        between: Callable[[], None],
+        seed: Callable[[Block, str, Tensor, Tensor], None],
+    ) -> Tensor:
+        """Go forward everywhere, call `between`, then go backward everywhere; return the image's gradient."""
+        if len(self.blocks) == 1:
+            (block,) = self.blocks
+            tape = self.network.forward(self._piece(image, block), partial(visit, block), keep=True)
+            between()
+            return self.network.backward(tape, partial(seed, block)).to(image.device)
+        self.one_pass(image, visit)
+        between()
+        gradient = torch.zeros_like(image)
+        for block in self.blocks:
+            tape = self.network.forward(self._piece(image, block), _ignore, keep=True)
+            rows, columns = block.outer
+            gradient[:, :, rows, columns] += self.network.backward(tape, partial(seed, block)).to(image.device)
+        return gradient
+
+    def _piece(self, image: Tensor, block: Block) -> Tensor:
+        if self._should_stop():
+            raise Stopped
+        rows, columns = block.outer
+        return image[:, :, rows, columns].to(self.network.device)
+
+
+def _ignore(name: str, feature_map: Tensor) -> None:
+    """Visit nothing: in the second pass everything was gathered before."""
+
+
+def _add_mixed(gradient: Tensor, feature_map: Tensor, mixer: Tensor) -> None:
+    """Add `mixer` times the features to the gradient, in place, a few rows at a time."""
+    g, f = gradient[0].permute(1, 2, 0), feature_map[0].permute(1, 2, 0)
+    mixer = mixer.to(f.dtype)
+    step = max(1, (1 << 20) // (f.shape[1] * f.shape[2]))
+    for first in range(0, f.shape[0], step):
+        g[first : first + step] += f[first : first + step] @ mixer

@@ -1,0 +1,319 @@
+"""The story of a run, top to bottom: check, plan, fetch, then scale by scale targets and steps, finish.
+
+`iter_stylize` is the only way to run. It is a plain generator of events, without threads, Qt or printing; the
+form, the command line, batches and tests all consume the same stream.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_styletransfer.config import Color, Optimizer, StyleConfig
+from napari_styletransfer.engine import color, weights
+from napari_styletransfer.engine.adam import Adam
+from napari_styletransfer.engine.blocks import layout
+from napari_styletransfer.engine.device import is_out_of_memory, release
+from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
+from napari_styletransfer.engine.features import FrozenNetwork
+from napari_styletransfer.engine.inputs import Pictures
+from napari_styletransfer.engine.lbfgs import LBFGS
+from napari_styletransfer.engine.objective import Evaluation, Gatherer, Objective, Stopped, StyleTarget
+from napari_styletransfer.engine.planning import Prepared, prepare
+from napari_styletransfer.engine.precondition import SpectralMetric
+from napari_styletransfer.engine.pyramid import resized
+from napari_styletransfer.errors import ConfigError, OutOfMemoryError
+
+_FREE_TO_CHANGE = ("iterations", "max_seconds", "tolerance", "window", "memory_limit", "block_size")
+"""Settings that may differ when a run is resumed with its optimiser's memory."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stood: handed out in `Finished.state`, handed in as `resume`."""
+
+    config: StyleConfig
+    sizes: tuple[tuple[int, int], ...]
+    scale: int
+    optimizer: LBFGS | Adam
+    metric: SpectralMetric
+    iterations: int
+    history: tuple[float, ...]
+
+
+def plan(content: npt.ArrayLike | None, styles: Sequence[npt.ArrayLike], config: StyleConfig | None = None) -> Plan:
+    """Tell what `iter_stylize` would do with the same arguments, without doing it.
+
+    Raises
+    ------
+    ConfigError, ImageError, DeviceError, OutOfMemoryError
+        As `iter_stylize` would.
+    """
+    config = config or StyleConfig()
+    return prepare(Pictures.checked(content, styles, config, init=content), config).plan
+
+
+def iter_stylize(
+    content: npt.ArrayLike | None,
+    styles: Sequence[npt.ArrayLike],
+    config: StyleConfig | None = None,
+    *,
+    should_stop: Callable[[], bool] = bool,
+    init: npt.ArrayLike | None = None,
+    resume: RunState | None = None,
+    preview_interval: float = 0.15,
+) -> Generator[Event, None, None]:
+    """Stylise a picture, telling of every step.
+
+    Parameters
+    ----------
+    content
+        (H, W), (H, W, 3) or (H, W, 4) of any real dtype; None for a style reconstruction of a style's size.
+    styles
+        Such pictures; ignored in a content reconstruction.
+    config
+        The settings; the defaults if None.
+    should_stop
+        Asked before every pass over a block; when it says yes the run finishes with the best image so far.
+    init
+        Image to start from, for start 'image'.
+    resume
+        `Finished.state` of a run with the same pictures: goes on from there for `iterations` more steps, with the
+        optimiser's memory if nothing but the stopping rules changed.
+    preview_interval
+        Seconds between previews, at least.
+
+    Yields
+    ------
+    Fetching
+        While weights are downloaded.
+    Started
+        Once, before any step.
+    Preview, Step
+        As the run goes; a preview of the start image comes first.
+    Finished
+        Last, also after a stop.
+
+    Raises
+    ------
+    ConfigError, ImageError, DeviceError, OutOfMemoryError, WeightsError
+        Before any long work.
+    DivergedError
+        If the loss becomes non-finite and stays so.
+    """
+    config = config or StyleConfig()
+    pictures = Pictures.checked(content, styles, config, init)
+    prepared = prepare(pictures, config)
+    if resume is not None and resume.sizes != prepared.plan.sizes:
+        raise ConfigError("The run cannot be resumed at another size; start from its image instead.")
+    tensors = yield from weights.fetch(prepared.plan.config.network, prepared.backbone.expected(), config.weights)
+    yield Started(prepared.plan)
+    yield from _Run(pictures, prepared, tensors, should_stop, preview_interval).events(resume)
+
+
+class _Run:
+    """One run under way: what its scales share."""
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        prepared: Prepared,
+        tensors: dict[str, Tensor],
+        should_stop: Callable[[], bool],
+        preview_interval: float,
+    ) -> None:
+        self._began = time.perf_counter()
+        self._pictures = pictures
+        self._colored = pictures.colored(prepared.plan.config)
+        self._prepared = prepared
+        self._plan = prepared.plan
+        self._config = prepared.plan.config
+        self._core = prepared.plan.block
+        self._network = FrozenNetwork(
+            prepared.backbone,
+            tensors,
+            prepared.layers,
+            pooling=self._config.pooling,
+            padding=self._config.padding,
+            device=self._plan.device,
+            dtype=prepared.dtype,
+        )
+        self._should_stop = should_stop
+        self._preview_interval = preview_interval
+        self._previewed = -float("inf")
+        self._history: list[float] = []
+        self._last: Step | None = None
+        self._before = 0
+        self._evaluations = 0
+        self._total = self._plan.total_iterations
+
+    def events(self, resume: RunState | None) -> Generator[Event, None, None]:
+        """Go through the scales, from the coarsest or from where an earlier run stood."""
+        first, optimizer, metric = 0, None, None
+        if resume is not None:
+            first = resume.scale
+            self._before = resume.iterations
+            self._history.extend(resume.history)
+            self._total = self._before + sum(scale.iterations for scale in self._plan.scales[first:])
+            metric = resume.metric
+            if _same_objective(resume.config, self._config):
+                optimizer = resume.optimizer
+            image = metric.to_image(resume.optimizer.best)
+        else:
+            scale = self._plan.scales[0]
+            image = self._colored.start_at(scale.height, scale.width, self._config).to(self._plan.device)
+        reason = Reason.ITERATIONS
+        for index in range(first, len(self._plan.scales)):
+            scale = self._plan.scales[index]
+            image = resized(image, scale.height, scale.width)
+            yield self._preview(image, index)
+            if optimizer is None or metric is None:
+                metric = SpectralMetric(scale.height, scale.width, self._config.spectral_exponent, self._plan.device)
+                optimizer = self._optimizer(metric.to_latent(image))
+            begun = optimizer.iterations
+            reason = yield from self._descend(index, scale, optimizer, metric)
+            done = self._before + optimizer.iterations - begun
+            state = RunState(self._config, self._plan.sizes, index, optimizer, metric, done, tuple(self._history))
+            self._before = state.iterations
+            image = metric.to_image(optimizer.best)
+            if reason in (Reason.STOPPED, Reason.TIME):
+                break
+            optimizer = metric = None
+        yield self._finished(image, reason, state)
+
+    def _descend(
+        self, index: int, scale: Scale, optimizer: LBFGS | Adam, metric: SpectralMetric
+    ) -> Generator[Event, None, Reason]:
+        """Step until a stopping rule holds, and return which."""
+        begun = optimizer.iterations
+        mark = len(self._history)
+        try:
+            objective = self._objective(scale)
+            while True:
+                evaluation = self._evaluated(objective, metric.to_image(optimizer.point), scale)
+                self._evaluations += 1
+                accepted = optimizer.tell(evaluation.losses["total"], metric.to_latent_gradient(evaluation.gradient))
+                done = optimizer.iterations - begun
+                if accepted and done > 0:
+                    self._history.append(evaluation.losses["total"])
+                    yield self._step(done, index, evaluation)
+                    if self._seconds() - self._previewed >= self._preview_interval:
+                        yield self._preview(metric.to_image(optimizer.best), index)
+                if self._config.max_seconds and self._seconds() >= self._config.max_seconds:
+                    return Reason.TIME
+                if done >= scale.iterations:
+                    return Reason.ITERATIONS
+                if optimizer.stalled or self._levelled(mark):
+                    self._total -= scale.iterations - done
+                    return Reason.CONVERGED
+        except Stopped:
+            return Reason.STOPPED
+
+    def _objective(self, scale: Scale) -> Objective:
+        """Measure the targets at a scale."""
+        prepared, device = self._prepared, self._plan.device
+        size = (scale.height, scale.width)
+        styles = []
+        for picture, weight in zip(
+            self._colored.styles_at(*size, self._config, prepared.smallest), self._colored.weights, strict=True
+        ):
+            shape = (picture.shape[2], picture.shape[3])
+            blocks = layout(*shape, self._core, prepared.halo)
+            gatherer = Gatherer(self._network, prepared.reaches, shape, blocks, self._should_stop)
+            styles.append(StyleTarget(gatherer.gram_means(picture.to(device), prepared.terms.style_layers), weight))
+        content = self._colored.content_at(*size) if prepared.terms.content_layers else None
+        return Objective(
+            self._network,
+            prepared.reaches,
+            prepared.terms,
+            size,
+            layout(*size, self._core, prepared.halo),
+            styles=styles,
+            content=None if content is None else content.to(device),
+            should_stop=self._should_stop,
+        )
+
+    def _evaluated(self, objective: Objective, image: Tensor, scale: Scale) -> Evaluation:
+        """Evaluate; when the device runs out of memory, go on from the same image in blocks half as large."""
+        while True:
+            try:
+                return objective(image)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                core = (self._core or max(scale.height, scale.width)) // 2
+                if core < self._prepared.halo.before + self._prepared.halo.after:
+                    raise OutOfMemoryError(
+                        "The device ran out of memory even with the smallest blocks. Choose a smaller size, a shorter "
+                        "history, or another device."
+                    ) from error
+            self._core = core
+            release(self._plan.device)
+            objective.set_blocks(layout(scale.height, scale.width, core, self._prepared.halo))
+
+    def _optimizer(self, start: Tensor) -> LBFGS | Adam:
+        if self._config.optimizer is Optimizer.ADAM:
+            return Adam(start, learning_rate=self._config.learning_rate)
+        return LBFGS(start, history=self._config.history, line_search=self._config.line_search)
+
+    def _levelled(self, mark: int) -> bool:
+        """Tell whether the loss fell by less than the tolerance over the window, within this scale."""
+        window = self._config.window
+        if not self._config.tolerance or len(self._history) - mark <= window:
+            return False
+        before, now = self._history[-1 - window], self._history[-1]
+        return before - now < self._config.tolerance * before
+
+    def _step(self, done: int, index: int, evaluation: Evaluation) -> Step:
+        self._last = Step(
+            iteration=self._before + done,
+            total=self._total,
+            evaluation=self._evaluations,
+            scale=index,
+            losses=evaluation.losses,
+            layers=evaluation.layers,
+            seconds=self._seconds(),
+        )
+        return self._last
+
+    def _preview(self, image: Tensor, index: int) -> Preview:
+        preview = Preview(self._shown(image), self._last.iteration if self._last else self._before, index)
+        self._previewed = self._seconds()
+        return preview
+
+    def _finished(self, image: Tensor, reason: Reason, state: RunState) -> Finished:
+        last = self._plan.scales[-1]
+        return Finished(
+            image=self._shown(resized(image, last.height, last.width)),
+            config=self._config,
+            reason=reason,
+            iterations=state.iterations,
+            evaluations=self._evaluations,
+            seconds=self._seconds(),
+            losses=self._last.losses if self._last else {},
+            history=tuple(self._history),
+            state=state,
+        )
+
+    def _shown(self, image: Tensor) -> npt.NDArray[np.float32]:
+        """Return what people see: within [0, 1], with the content's colours if asked for, (H, W, 3)."""
+        shown = image.detach().clamp(0, 1).cpu()
+        if self._config.color is Color.CONTENT:
+            colors = self._pictures.content_at(shown.shape[2], shown.shape[3])
+            if colors is not None:
+                shown = color.with_lightness(colors, shown)
+        return np.ascontiguousarray(shown[0].permute(1, 2, 0).numpy())
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+
+def _same_objective(one: StyleConfig, other: StyleConfig) -> bool:
+    neutral = {name: StyleConfig.model_fields[name].default for name in _FREE_TO_CHANGE}
+    return one.changed(**neutral) == other.changed(**neutral)

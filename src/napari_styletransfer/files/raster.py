@@ -1,0 +1,102 @@
+"""PNG, JPEG and whatever else Pillow reads, in the depths that Pillow has; called by `files` alone."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from napari_styletransfer.errors import ImageError
+
+logger = logging.getLogger(__name__)
+
+_SLIDESHOWS = {"GIF", "PNG", "WEBP"}
+"""Formats whose further frames are frames; in a phone's JPEG they are thumbnails and depth maps."""
+
+
+def read(path: Path) -> npt.NDArray[Any]:
+    """Read a picture of up to 8 bits, or grey of any depth; see `files.read_image`."""
+    with opened(path) as picture:
+        frames = getattr(picture, "n_frames", 1)
+        if picture.format in _SLIDESHOWS and frames > 1:
+            raise ImageError(f"{path} is an animation of {frames} frames. Save one of them as a picture.")
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        plain, profile = _plain(picture), picture.info.get("icc_profile")
+        if profile and plain.mode in ("RGB", "RGBA", "CMYK"):
+            plain = in_srgb(plain, profile)
+        array = np.asarray(plain.convert("RGB") if plain.mode == "CMYK" else plain)
+    return upright(array, orientation)
+
+
+def write(path: Path, array: npt.NDArray[np.uint8]) -> None:
+    """Write RGB or RGBA of 8 bits; JPEG with full colour resolution, for strokes have sharp coloured edges."""
+    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix in (".jpg", ".jpeg") else {}
+    Image.fromarray(np.ascontiguousarray(array)).save(path, **options)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open with Pillow; everything it raises on damaged files becomes an `ImageError`."""
+    with warnings.catch_warnings():
+        # Pictures of several hundred megapixels are everyday work here, not an attack.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path) as picture:
+                yield picture
+        except UnidentifiedImageError as error:
+            raise ImageError(f"{path} is not a picture that can be read. Convert it to PNG, JPEG or TIFF.") from error
+        except Image.DecompressionBombError as error:
+            raise ImageError(f"{path} is too large for this format: {error}. Convert it to TIFF.") from error
+        except ImageError:
+            raise
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise ImageError(f"{path} is damaged or cut off: {error}. Save or copy it again.") from error
+
+
+def upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Turn an array as its Exif or TIFF orientation tag (1 to 8) says."""
+    turned = {
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+        8: lambda a: np.rot90(a, 1),
+    }.get(orientation)
+    turned_array = turned(array) if turned else array
+    return np.ascontiguousarray(turned_array, turned_array.dtype.newbyteorder("="))
+
+
+def _plain(picture: Image.Image) -> Image.Image:
+    """Resolve palettes, transparent colours and one-bit pixels."""
+    if picture.mode in ("P", "LA", "La", "PA", "RGBa") or "transparency" in picture.info:
+        clear = picture.mode != "P" or "transparency" in picture.info
+        return picture.convert("RGBA" if clear else "RGB")
+    if picture.mode == "1":
+        return picture.convert("L")
+    if picture.mode in ("L", "RGB", "RGBA", "CMYK", "F", "I") or picture.mode.startswith("I;16"):
+        return picture
+    return picture.convert("RGB")
+
+
+def in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
+    """Bring 8-bit colours described by an ICC profile to sRGB, which the engine works in."""
+    target = "RGBA" if picture.mode == "RGBA" else "RGB"
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(source):
+            return picture
+        converted = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode=target)
+    except (ImageCms.PyCMSError, OSError) as error:
+        logger.warning("A picture's colour profile cannot be used and is left out: %s", error)
+        return picture.convert(target)
+    return picture if converted is None else converted

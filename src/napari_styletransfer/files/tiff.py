@@ -1,0 +1,199 @@
+"""TIFF of any depth, with its pixel size; called by `files` alone."""
+
+from __future__ import annotations
+
+import math
+import struct
+import xml.etree.ElementTree as ElementTree
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from PIL import Image
+
+from napari_styletransfer.errors import ImageError
+from napari_styletransfer.files import raster
+
+_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PER_CENTIMETRE = {"nm": 1e7, "um": 1e4, "µm": 1e4, "μm": 1e4, "micron": 1e4, "microns": 1e4, "mm": 10.0, "cm": 1.0}
+_PER_CENTIMETRE |= {"inch": 1 / 2.54, "inches": 1 / 2.54, "in": 1 / 2.54, "m": 0.01}
+"""How many of a unit make a centimetre."""
+
+_Series = tifffile.TiffPageSeries
+_GREYS = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.PALETTE)
+
+
+def is_tiff(start: bytes) -> bool:
+    """Tell from the first four bytes whether a file is TIFF or BigTIFF."""
+    return start[:4] in _STARTS
+
+
+def read(path: Path) -> npt.NDArray[Any]:
+    """Read one picture; see `files.read_image`."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = _only_series(path, file)
+            page = series.keyframe
+            array = _pixels(path, series)
+            if array is None:
+                return raster.read(path)
+            array = _colored(path, array, series)
+            if page.iccprofile and array.ndim == 3 and array.dtype == np.uint8:
+                array = np.asarray(raster.in_srgb(Image.fromarray(array), page.iccprofile))
+            return raster.upright(array, page.tags.valueof(274, 1))
+    except ImageError:
+        raise
+    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error) as error:
+        raise ImageError(f"{path} is damaged or cut off: {error}. Save or copy it again.") from error
+
+
+def density(path: Path) -> tuple[float, float] | None:
+    """Pixels per centimetre along x and y of the upright picture, if the file says so."""
+    with tifffile.TiffFile(path) as file:
+        if not len(file.pages):
+            return None
+        page = file.pages.first
+        found = _ome_density(file.ome_metadata) if file.ome_metadata else _tag_density(file, page)
+        if found is None or not all(math.isfinite(value) and value > 0 for value in found):
+            return None
+        return found[::-1] if page.tags.valueof(274, 1) >= 5 else found
+
+
+def write(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> None:
+    """Write RGB, or RGBA with straight alpha."""
+    tifffile.imwrite(
+        path,
+        array,
+        photometric="rgb",
+        extrasamples=["unassalpha"] if array.shape[2] == 4 else None,
+        compression="zlib",
+        resolution=density,
+        resolutionunit=None if density is None else "centimeter",
+        metadata=None,
+        software="napari-styletransfer",
+    )
+
+
+def _only_series(path: Path, file: tifffile.TiffFile) -> _Series:
+    """Return the picture of a file that holds one, besides its thumbnails."""
+    all_series = [series for series in file.series if series.size]
+    pictures = [series for series in all_series if not series.keyframe.is_reduced] or all_series
+    if not pictures:
+        raise ImageError(f"{path} holds no picture: it is damaged or cut off. Save or copy it again.")
+    if len(pictures) > 1:
+        raise ImageError(f"{path} holds {len(pictures)} pictures. Save the one you want as a file of its own.")
+    series = pictures[0]
+    axes, shape = series.get_axes(squeeze=True), series.get_shape(squeeze=True)
+    if sorted(axes) in (sorted("YX"), sorted("YXS")):
+        return series
+    size = " × ".join(f"{axis}: {length}" for axis, length in zip(axes, shape, strict=True))
+    if axes == "CYX":
+        what, hint = "channels one behind the other", "one channel, or the channels merged to RGB,"
+    else:
+        what, hint = "a stack", "the plane you want"
+    raise ImageError(f"{path} holds {what} ({size}). Save {hint} as a picture of its own.")
+
+
+def _pixels(path: Path, series: _Series) -> npt.NDArray[Any] | None:
+    """Read with tifffile; None for everyday 8-bit files that Pillow reads and tifffile only with imagecodecs."""
+    page = series.keyframe
+    if page.photometric == tifffile.PHOTOMETRIC.YCBCR:
+        return None
+    try:
+        array = series.asarray()
+    except (ValueError, KeyError) as error:
+        if "imagecodecs" not in str(error):
+            raise
+        if page.bitspersample in (1, 8) and page.photometric in (tifffile.PHOTOMETRIC.RGB, *_GREYS):
+            return None
+        raise ImageError(
+            f"{path} is compressed with {_name(page.compression)}, which needs a further package. "
+            "Install it (pip install imagecodecs), or save the file without compression."
+        ) from error
+    array = array.reshape(series.get_shape(squeeze=True))
+    return np.moveaxis(array, 0, -1) if series.get_axes(squeeze=True) == "SYX" else array
+
+
+def _colored(path: Path, array: npt.NDArray[Any], series: _Series) -> npt.NDArray[Any]:
+    """Give the samples of a page their meaning as grey, RGB or RGBA."""
+    page = series.keyframe
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if page.photometric not in (tifffile.PHOTOMETRIC.RGB, *_GREYS):
+        raise ImageError(f"{path} has {_name(page.photometric)} colours. Save it as RGB or grey.")
+    if array.dtype.kind not in "buif":
+        raise ImageError(f"{path} has {array.dtype.name} pixels. Save it with real numbers, such as its magnitude.")
+    # Masks that tifffile wrote carry the tag for inverted pixels without being inverted.
+    own_mask = array.dtype.kind == "b" and series.kind == "shaped"
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not own_mask:
+        array = _inverted(path, array)
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None and array.ndim == 2:
+        colors = np.moveaxis(page.colormap, 0, -1)[array]
+        # Old programs wrote 8-bit values into the 16-bit table.
+        return (colors if page.colormap.max() < 256 else colors >> 8).astype(np.uint8)
+    if array.dtype.kind == "b":
+        array = array.astype(np.uint8) * np.uint8(255)
+    samples = 1 if array.ndim == 2 else array.shape[2]
+    if samples not in (1, 2, 3, 4) or (samples == 2 and not page.extrasamples):
+        raise ImageError(f"{path} has {samples} channels in each pixel. Save one channel, or RGB.")
+    if samples in (2, 4) and tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples:
+        array = _straight(array)
+    if samples == 2:
+        array = array[..., [0, 0, 0, 1]]
+    return array[..., 0] if samples == 1 and array.ndim == 3 else array
+
+
+def _name(code: object) -> str:
+    """Return the name of a TIFF code, or the number where tifffile knows none."""
+    return str(getattr(code, "name", code))
+
+
+def _inverted(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    if array.dtype.kind not in "bu":
+        raise ImageError(f"{path} says that its {array.dtype.name} pixels are darker the larger. Save it inverted.")
+    # The complement of an unsigned integer is its distance from the largest one.
+    return ~array
+
+
+def _straight(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Undo the multiplication of the colours with their alpha."""
+    top = np.iinfo(array.dtype).max if array.dtype.kind in "ui" else 1.0
+    alpha = array[..., -1:].astype(np.float64)
+    colors = np.divide(array[..., :-1] * np.float64(top), alpha, out=np.zeros(array[..., :-1].shape), where=alpha > 0)
+    if array.dtype.kind in "ui":
+        colors = np.clip(np.rint(colors), 0, top)
+    return np.concatenate((colors.astype(array.dtype), array[..., -1:]), axis=-1)
+
+
+def _tag_density(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, float] | None:
+    tags = [page.tags.valueof(code) for code in (282, 283)]
+    if None in tags or any(bottom == 0 for _, bottom in tags):
+        return None
+    unit = (file.imagej_metadata or {}).get("unit")
+    # ImageJ writes the micro sign as an escape.
+    factor = _PER_CENTIMETRE.get(str(unit).replace("\\u00B5", "µ").lower()) if unit else None
+    if factor is None:
+        factor = {2: 1 / 2.54, 3: 1.0}.get(int(page.tags.valueof(296, 2)))
+    if factor is None:
+        return None
+    x, y = (top / bottom * factor for top, bottom in tags)
+    return x, y
+
+
+def _ome_density(description: str) -> tuple[float, float] | None:
+    try:
+        pixels = ElementTree.fromstring(description).find(".//{*}Pixels")
+    except ElementTree.ParseError:
+        return None
+    if pixels is None:
+        return None
+    found = []
+    for axis in "XY":
+        size = float(pixels.get(f"PhysicalSize{axis}") or 0)
+        factor = _PER_CENTIMETRE.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        if not size or factor is None:
+            return None
+        found.append(factor / size)
+    return found[0], found[1]

@@ -1,0 +1,326 @@
+"""An image layer, as the viewer shows it, to the RGB picture the engine works on.
+
+`resolve` decides on the caller's (GUI) thread what will be read and reads no pixel; the `Snapshot` it
+returns is frozen, needs the layer no more, and reads its pixels in whatever thread calls `read`. Axes:
+
+* rows and columns are the two displayed axes, in the order the viewer shows them, transposed or not;
+* of every other axis one index is taken, where the viewer's slider stands (or the slab it shows, where the
+  layer projects thick slices), rounded and scaled to the pyramid level as napari does;
+* the colour axis of an RGB layer is no axis of the layer.
+
+Called by the widget, batch and command line for content and styles alike.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_styletransfer.errors import ImageError
+from napari_styletransfer.layers.display import FloatImage, Picture, alpha_of, show_colors, show_values
+from napari_styletransfer.layers.geometry import Geometry, Grid, unit_factors
+from napari_styletransfer.layers.planes import check_shown, cut, place_of, shown_index, slab_reach
+from napari_styletransfer.pixels import decode
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+_PROJECTIONS: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What will be read of a layer, and how it looks; from `resolve`.
+
+    Attributes
+    ----------
+    name
+        Of the layer.
+    kind
+        "grey", "rgb" or "rgba".
+    dtype
+        Of the layer's data.
+    grid
+        Where the plane lies; `grid.shape` is that of the picture.
+    level, levels
+        Pyramid level that will be read, 0 the finest, and how many there are.
+    full
+        Sizes of the layer's axes at full resolution.
+    as_displayed, colored
+        Whether contrast limits and gamma are applied, and with them the colormap.
+    contrast_limits
+        Of the layer, or None where it has none yet.
+    gamma, colormap, opacity, blending
+        Of the layer; the colormap is a copy.
+    point
+        World position the plane was chosen by, in the layer's units; may have more axes than the layer.
+    data
+        Array of the level; sliced before it is read.
+    index
+        What is taken of `data` along each axis of the layer.
+    projection
+        How a slab becomes a plane: "none" or napari's name.
+    """
+
+    name: str
+    kind: str
+    dtype: np.dtype[Any]
+    grid: Grid
+    level: int
+    levels: int
+    full: tuple[int, ...]
+    as_displayed: bool
+    colored: bool
+    contrast_limits: tuple[float, float] | None
+    gamma: float
+    colormap: Any = field(repr=False)
+    opacity: float
+    blending: str
+    point: tuple[float, ...]
+    data: Any = field(repr=False)
+    index: tuple[int | slice, ...]
+    projection: str = "none"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, W) of the picture."""
+        return self.grid.shape
+
+    @property
+    def plane(self) -> tuple[int | None, ...]:
+        """Index of the plane along each axis of the layer, at full resolution; None for rows and columns."""
+        displayed = self.grid.displayed
+        return tuple(None if axis in displayed else round(at) for axis, at in enumerate(self.grid.position))
+
+    def read(self) -> FloatImage:
+        """Read the picture: float32 (H, W, 3) in [0, 1], finite, contiguous; for any thread.
+
+        The transparency of a colormap counts as over the black canvas. That of an RGBA layer does not count:
+        `picture` has it beside the colours.
+
+        Raises
+        ------
+        ImageError
+            If the data cannot be read, or no pixel is finite.
+        """
+        picture = self.picture()
+        if picture.alpha is None or self.kind == "rgba":
+            return picture.rgb
+        return picture.rgb * picture.alpha[..., None]
+
+    def picture(self) -> Picture:
+        """Read colours and transparency apart; otherwise like `read`."""
+        pixels = self.pixels()
+        if pixels.dtype.kind == "f" and not np.isfinite(pixels).any():
+            raise ImageError(
+                f"Every pixel of the plane shown of layer '{self.name}' is NaN or infinite. Choose another plane."
+            )
+        if not self.as_displayed or self.contrast_limits is None:
+            rgb, encoding = decode(pixels)
+            return Picture(rgb, None if encoding.alpha is None else alpha_of(encoding.alpha))
+        if self.kind == "grey":
+            return show_values(pixels, self.contrast_limits, self.gamma, self.colormap if self.colored else None)
+        return show_colors(pixels, self.contrast_limits, self.gamma)
+
+    def pixels(self) -> npt.NDArray[Any]:
+        """Read the layer's own values, (H, W) or (H, W, C), oriented as displayed."""
+        channels = () if self.kind == "grey" else (slice(None),)
+        try:
+            pixels = np.asarray(self.data[(*self.index, *channels)])
+        except Exception as error:
+            # Lazy data runs other people's code here, and napari's worker would swallow their RuntimeErrors.
+            raise ImageError(f"The data of layer '{self.name}' cannot be read: {error!r}.") from error
+        if self.projection != "none":
+            hidden = tuple(axis for axis in range(len(self.index)) if axis not in self.grid.displayed)
+            pixels = _PROJECTIONS[self.projection](pixels, axis=hidden)
+        return pixels.swapaxes(0, 1) if self.grid.displayed[0] > self.grid.displayed[1] else pixels
+
+
+def resolve(
+    layer: Layer,
+    *,
+    point_world: Sequence[float] | None = None,
+    displayed: Sequence[int] | None = None,
+    as_displayed: bool = True,
+    colored: bool = True,
+    level: int | None = None,
+    max_pixels: int | None = None,
+    margins: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> Snapshot:
+    """Decide what will be read of a layer; cheap, for the thread that owns the layer.
+
+    Parameters
+    ----------
+    layer
+        An Image layer of two or more axes.
+    point_world
+        World position of the plane, in the layer's units. If longer than the layer has axes, the last ones
+        count; None takes the middle of every axis.
+    displayed
+        The layer's axes that are rows and columns, negative ones counted from the last; None: the last two.
+    as_displayed
+        Apply contrast limits and gamma; otherwise the raw values are stretched as `pixels.decode` does.
+    colored
+        Apply the colormap of a single-channel layer too; otherwise it is read in grey, for `channel_kwargs`.
+    level
+        Level of a pyramid, 0 the finest, negative ones counted from the coarsest. None: the finest that has
+        at most `max_pixels`, or the coarsest if none has.
+    max_pixels
+        Most pixels of the plane if the level is free; None: no limit.
+    margins
+        How far the slab shown reaches to either side of `point_world`; only for layers that project.
+
+    Raises
+    ------
+    ImageError
+        If this layer, plane or level cannot be read; the message says what to do.
+    """
+    image = _image(layer)
+    shapes = [tuple(int(size) for size in shape) for shape in image.level_shapes]
+    axes = _displayed(image, displayed)
+    chosen = _level(image, shapes, axes, level, max_pixels)
+    shape, full = shapes[chosen], shapes[0]
+    geometry = Geometry.of(image)
+    point = place_of(geometry, full, point_world)
+    hidden = [axis for axis in range(image.ndim) if axis not in axes]
+    at = shown_index(geometry, point, hidden)
+    projection = str(image.projection_mode)
+    reach = None if margins is None or projection == "none" else slab_reach(geometry, margins, hidden)
+    if reach is None or not reach.any():
+        reach, projection = None, "none"
+    check_shown(image.name, at, reach, full, hidden)
+    position = np.clip(np.round(at), 0, np.array(full) - 1)
+    limits = image.contrast_limits
+    data = image.data[chosen] if image.multiscale else image.data
+    channels = int(data.shape[-1]) if image.rgb else 1
+    return Snapshot(
+        name=image.name,
+        kind={1: "grey", 3: "rgb", 4: "rgba"}[channels],
+        dtype=np.dtype(image.dtype),
+        grid=Grid(
+            geometry=geometry,
+            displayed=axes,
+            position=tuple(float(value) for value in position),
+            extent=(full[axes[0]], full[axes[1]]),
+            shape=(shape[axes[0]], shape[axes[1]]),
+        ),
+        level=chosen,
+        levels=len(shapes),
+        full=full,
+        as_displayed=as_displayed,
+        colored=colored,
+        contrast_limits=(float(limits[0]), float(limits[1])) if _finite(limits) else None,
+        gamma=float(image.gamma),
+        colormap=copy.deepcopy(image.colormap),
+        opacity=float(image.opacity),
+        blending=str(image.blending),
+        point=tuple(float(value) for value in point),
+        data=data,
+        index=cut(at, reach, shape, full, hidden),
+        projection=projection,
+    )
+
+
+def resolve_in(viewer: ViewerModel, layer: Layer, **options: Any) -> Snapshot:
+    """Decide what will be read of a layer as a viewer shows it now.
+
+    Parameters
+    ----------
+    viewer
+        Its sliders choose the plane, and its axis order what are rows and columns.
+    layer
+        An Image layer.
+    **options
+        As `resolve` takes them: `as_displayed`, `colored`, `level`, `max_pixels`.
+
+    Raises
+    ------
+    ImageError
+        As `resolve`, and if the viewer shows volumes.
+    """
+    image = _image(layer)
+    dims = viewer.dims
+    if dims.ndisplay != 2 and image.ndim > 2:
+        raise ImageError(
+            f"The viewer shows layer '{image.name}' as a volume, and a style can be given to a plane only. "
+            "Switch the viewer to 2D with the button below the layer list."
+        )
+    offset = dims.ndim - image.ndim
+    order = [axis - offset for axis in dims.order if axis >= offset]
+    return resolve(
+        image,
+        point_world=in_units_of(image, viewer, dims.point),
+        displayed=order[-2:],
+        margins=(
+            in_units_of(image, viewer, dims.margin_left),
+            in_units_of(image, viewer, dims.margin_right),
+        ),
+        **options,
+    )
+
+
+def in_units_of(layer: Layer, viewer: ViewerModel, coordinates: Sequence[float]) -> list[float]:
+    """Convert world coordinates of the viewer to the units of a layer; axes beyond the layer's stay."""
+    converted = np.array(coordinates, np.float64)
+    units = getattr(viewer.dims, "units", None)
+    if units is not None:
+        factors = unit_factors(tuple(units), tuple(layer.units))
+        converted[len(converted) - len(factors) :] *= factors
+    return [float(value) for value in converted]
+
+
+def _image(layer: Layer) -> Image:
+    from napari.layers import Image
+
+    if not isinstance(layer, Image):
+        raise ImageError(
+            f"Layer '{getattr(layer, 'name', layer)}' is a {type(layer).__name__} layer. Choose an Image layer."
+        )
+    dtype = np.dtype(layer.dtype)
+    if dtype.kind not in "buif":
+        raise ImageError(
+            f"Layer '{layer.name}' holds values of dtype {dtype}. "
+            "Choose a layer of real numbers, such as the magnitude of this one."
+        )
+    if layer.ndim < 2 or 0 in np.asarray(layer.level_shapes):
+        raise ImageError(
+            f"Layer '{layer.name}' has shape {tuple(layer.level_shapes[0])}. Choose a layer with rows and columns."
+        )
+    return layer
+
+
+def _displayed(layer: Image, displayed: Sequence[int] | None) -> tuple[int, int]:
+    axes = [-2, -1] if displayed is None else list(displayed)
+    known = [axis % layer.ndim for axis in axes if -layer.ndim <= axis < layer.ndim]
+    if len(axes) != 2 or len(set(known)) != 2:
+        raise ImageError(
+            f"Expected two different axes of the {layer.ndim} of layer '{layer.name}' as rows and columns, "
+            f"but got {tuple(axes)}. Show a plane of the layer."
+        )
+    return known[0], known[1]
+
+
+def _level(
+    layer: Image, shapes: list[tuple[int, ...]], axes: tuple[int, int], level: int | None, max_pixels: int | None
+) -> int:
+    if level is not None:
+        if not -len(shapes) <= level < len(shapes):
+            raise ImageError(
+                f"Layer '{layer.name}' has {len(shapes)} resolution level(s), and there is none numbered {level}. "
+                f"Choose one from 0 (finest) to {len(shapes) - 1}."
+            )
+        return level % len(shapes)
+    if max_pixels is None:
+        return 0
+    fitting = (number for number, shape in enumerate(shapes) if shape[axes[0]] * shape[axes[1]] <= max_pixels)
+    return next(fitting, len(shapes) - 1)
+
+
+def _finite(limits: Sequence[float | None] | None) -> bool:
+    return limits is not None and all(value is not None and np.isfinite(value) for value in limits)

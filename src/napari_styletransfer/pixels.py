@@ -1,0 +1,236 @@
+"""Pixels of any real dtype to the one form the engine works on, and back.
+
+`decode` turns an array into float32 RGB in [0, 1] and remembers in an `Encoding` how to undo it; `encode`
+undoes it. Called by the engine for what users hand in, by `api` and the command line for what they get
+back, and by `layers` for raw reading. Numpy only; large images are converted a few rows at a time, so that
+the float64 arithmetic never doubles the memory of an image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_styletransfer.errors import ImageError
+
+_BLOCK_VALUES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How an array was turned into RGB, and so how to turn RGB back.
+
+    Attributes
+    ----------
+    dtype
+        The array's dtype, byte order included.
+    low, high
+        The values that became 0 and 1; `low < high`, both finite.
+    channels
+        1 for an (H, W) array, 3 for (H, W, 3), 4 for (H, W, 4).
+    alpha
+        The fourth channel as it was, (H, W) in `dtype`, or None.
+    """
+
+    dtype: np.dtype[Any]
+    low: float
+    high: float
+    channels: int
+    alpha: npt.NDArray[Any] | None = field(default=None, repr=False, compare=False)
+
+
+def decode(
+    array: npt.ArrayLike, *, low: float | None = None, high: float | None = None
+) -> tuple[npt.NDArray[np.float32], Encoding]:
+    """Turn an array of any real dtype into RGB.
+
+    Parameters
+    ----------
+    array
+        (H, W), (H, W, 3) or (H, W, 4). bool counts as 0 and 1, uint8 as 0 to 255, and floats that all lie in
+        [0, 1] are taken as they are. Anything else is stretched from its smallest to its largest finite
+        value; a constant image from 0 to its value.
+    low, high
+        Values to become 0 and 1 in place of those; what lies beyond is clipped.
+
+    Returns
+    -------
+    rgb
+        float32 (H, W, 3), C-contiguous, a copy, finite and in [0, 1]. NaN became 0, the infinities 0 and 1.
+    encoding
+        For `encode`.
+
+    Raises
+    ------
+    ImageError
+        If the shape or dtype is none of these, no pixel is finite, or `low` is not below `high`.
+    """
+    pixels = _checked(array)
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    color = pixels[..., :3] if channels > 1 else pixels[..., None]
+    low, high = _range(color, low, high)
+    rgb = np.empty((*color.shape[:2], 3), np.float32)
+    scale = _safe_scale(low, high)
+    span = high * scale - low * scale
+    for rows in _rows(color.shape):
+        values = np.clip(color[rows].astype(np.float64), low, high)
+        values *= scale
+        values -= low * scale
+        values /= span
+        values[np.isnan(values)] = 0.0
+        rgb[rows] = values
+    alpha = pixels[..., 3].copy() if channels == 4 else None
+    return rgb, Encoding(pixels.dtype, low, high, channels, alpha)
+
+
+def encode(rgb: npt.ArrayLike, encoding: Encoding) -> npt.NDArray[Any]:
+    """Turn RGB back into the dtype and value range it came from.
+
+    Parameters
+    ----------
+    rgb
+        (H, W, 3) in [0, 1], of any size; values beyond are clipped, NaN counts as 0.
+    encoding
+        From `decode`.
+
+    Returns
+    -------
+    array
+        (H, W, 3) in `encoding.dtype`, also where the source was grey; (H, W, 4) where it had an alpha channel,
+        which is resized if need be. Integers are rounded and never wrap round.
+
+    Raises
+    ------
+    ImageError
+        If `rgb` is not (H, W, 3).
+    """
+    values_in = np.asarray(rgb)
+    if values_in.ndim != 3 or values_in.shape[2] != 3 or values_in.dtype.kind not in "fiub":
+        raise ImageError(f"Expected an RGB image of shape (H, W, 3) to encode, but got {_told(values_in)}.")
+    height, width = values_in.shape[:2]
+    array = np.empty((height, width, 4 if encoding.alpha is not None else 3), encoding.dtype)
+    low, high = encoding.low, encoding.high
+    scale = _safe_scale(low, high)
+    span = high * scale - low * scale
+    for rows in _rows(values_in.shape):
+        values = np.clip(values_in[rows].astype(np.float64), 0.0, 1.0)
+        values[np.isnan(values)] = 0.0
+        values *= span
+        values += low * scale
+        np.clip(values, low * scale, high * scale, out=values)
+        values /= scale
+        array[rows, :, :3] = _cast(values, encoding.dtype)
+    if encoding.alpha is not None:
+        array[..., 3] = _resized(encoding.alpha, (height, width))
+    return array
+
+
+def _checked(array: npt.ArrayLike) -> npt.NDArray[Any]:
+    pixels = np.asarray(array)
+    if pixels.dtype.kind == "c":
+        raise ImageError(f"Expected real pixels, but got {_told(pixels)}. Pass its magnitude: numpy.abs(array).")
+    if pixels.dtype.kind not in "buif":
+        raise ImageError(f"Expected pixels that are numbers, but got {_told(pixels)}. Convert them to a numeric dtype.")
+    if pixels.ndim not in (2, 3):
+        raise ImageError(
+            f"Expected one picture, (H, W), (H, W, 3) or (H, W, 4), but got {_told(pixels)}. "
+            + ("Take one plane of it." if pixels.ndim > 3 else "Give it two dimensions.")
+        )
+    if pixels.ndim == 3 and pixels.shape[2] not in (3, 4):
+        hint = (
+            "The channels come first here: use numpy.moveaxis(array, 0, -1)."
+            if pixels.shape[0] in (3, 4)
+            else "Take one channel or plane of it as (H, W)."
+        )
+        raise ImageError(f"Expected one picture, (H, W), (H, W, 3) or (H, W, 4), but got {_told(pixels)}. {hint}")
+    if pixels.size == 0:
+        raise ImageError(f"Expected a picture with some pixels, but got {_told(pixels)}. Choose another picture.")
+    return pixels
+
+
+def _told(array: npt.NDArray[Any]) -> str:
+    return f"an array of shape {array.shape} and dtype {array.dtype}"
+
+
+def _range(color: npt.NDArray[Any], low: float | None, high: float | None) -> tuple[float, float]:
+    """Find the values that become 0 and 1; numbers that are given win."""
+    for name, value in (("low", low), ("high", high)):
+        if value is not None and not math.isfinite(value):
+            raise ImageError(f"The {name} end of the value range is {value}. Give a finite number.")
+    if low is not None and high is not None and not low < high:
+        raise ImageError(f"The value range goes from {low} to {high}. Give a low end below the high end.")
+    least, greatest = _extremes(color)
+    if color.dtype.kind == "b" or (color.dtype.kind == "f" and least >= 0 and greatest <= 1):
+        least, greatest = 0.0, 1.0
+    elif color.dtype == np.uint8:
+        least, greatest = 0.0, 255.0
+    elif least == greatest:
+        # Zero as the other end keeps a constant image representable: any other choice may lie outside the dtype.
+        least, greatest = (min(least, 0.0), max(greatest, 0.0)) if least else (0.0, 1.0)
+    bottom = least if low is None else float(low)
+    top = greatest if high is None else float(high)
+    if bottom < top:
+        return bottom, top
+    # One end was given and no pixel lies on its far side: every pixel is clipped to that end.
+    return (bottom, bottom + max(1.0, abs(bottom))) if high is None else (top - max(1.0, abs(top)), top)
+
+
+def _extremes(color: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the smallest and largest finite value."""
+    if color.dtype.kind != "f":
+        return float(color.min()), float(color.max())
+    least, greatest = math.inf, -math.inf
+    for rows in _rows(color.shape):
+        values = color[rows].astype(np.float64)
+        finite = np.isfinite(values)
+        least = min(least, float(np.min(values, where=finite, initial=math.inf)))
+        greatest = max(greatest, float(np.max(values, where=finite, initial=-math.inf)))
+    if least > greatest:
+        raise ImageError("Every pixel of the picture is NaN or infinite. Choose another picture or plane.")
+    return least, greatest
+
+
+def _safe_scale(low: float, high: float) -> float:
+    """Return a factor under which `high - low` does not overflow."""
+    return 1.0 if math.isfinite(high - low) else 0.5
+
+
+def _rows(shape: tuple[int, ...]) -> Iterator[slice]:
+    height = shape[0]
+    step = max(1, _BLOCK_VALUES // math.prod(shape[1:]))
+    return (slice(start, start + step) for start in range(0, height, step))
+
+
+def _cast(values: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Convert without wrapping round, to the nearest value the dtype has."""
+    if dtype.kind == "b":
+        return values >= 0.5
+    if dtype.kind == "f":
+        limit = min(float(np.finfo(dtype).max), float(np.finfo(np.float64).max))
+        return np.clip(values, -limit, limit).astype(dtype)
+    limits = np.iinfo(dtype)
+    top = float(limits.max)
+    if int(top) > limits.max:
+        # float64 rounds the largest 64-bit integers up to a power of two that the integer type does not have.
+        top = math.nextafter(top, 0.0)
+    return np.clip(np.rint(values), float(limits.min), top).astype(dtype)
+
+
+def _resized(alpha: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[Any]:
+    """Resize linearly, with pixel centres kept in place."""
+    if alpha.shape == shape:
+        return alpha
+    values = np.nan_to_num(alpha.astype(np.float64))
+    for axis, size in enumerate(shape):
+        old = values.shape[axis]
+        position = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+        left = np.floor(position).astype(np.intp)
+        right = np.minimum(left + 1, old - 1)
+        weight = np.expand_dims(position - left, 1 - axis)
+        values = values.take(left, axis) * (1 - weight) + values.take(right, axis) * weight
+    return _cast(values, alpha.dtype)

@@ -1,0 +1,148 @@
+"""The output layer of a run: made with the first preview, refreshed in place, finished with its recipe.
+
+A session owns one `OutputLayer` for each run and calls it on the main thread only; `fitted` does the costly
+part of a preview in the worker's thread. What the user does to the layer meanwhile is respected: a renamed or
+hidden layer stays so, and a deleted one is not put back before the result is there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_styletransfer.layers.geometry import lift
+from napari_styletransfer.layers.write import image_kwargs, result_name, run_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.components import ViewerModel
+    from napari.layers import Image
+
+    from napari_styletransfer.layers.read import Snapshot
+
+
+class OutputLayer:
+    """The layer that shows one run.
+
+    Parameters
+    ----------
+    viewer
+        Where the layer is added.
+    place
+        The picture it lies on: the content, or the first style where there is no content.
+    content, styles
+        Names for the layer's name and metadata; content is None where there is none.
+    dtype
+        uint8 or float32, of the layer's data.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        place: Snapshot,
+        *,
+        content: str | None,
+        styles: Sequence[str],
+        dtype: np.dtype[Any],
+    ) -> None:
+        self.layer: Image | None = None
+        self.alpha: npt.NDArray[Any] | None = None
+        self._viewer = viewer
+        self._place = place
+        self._content = content
+        self._styles = tuple(styles)
+        self._dtype = dtype
+
+    @property
+    def present(self) -> bool:
+        """Whether the layer is in the viewer and still holds what was put into it."""
+        return self.layer is not None and self.layer in self._viewer.layers
+
+    def show(self, image: npt.NDArray[Any]) -> None:
+        """Show a preview of the final size; see `fitted`."""
+        if self.layer is None:
+            self._add(image, {})
+        elif self.present:
+            self._write(image)
+            self.layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def finish(self, image: npt.NDArray[Any], **made: Any) -> None:
+        """Show the result and write down how it was made, in the old layer or, where that is gone, a new one.
+
+        Parameters
+        ----------
+        image
+            float32 (H, W, 3) in [0, 1].
+        **made
+            As `layers.write.run_metadata` takes them.
+        """
+        image = as_dtype(image, self._dtype)
+        if self.layer is None or not self.present:
+            self._add(image, made)
+            return
+        self._write(image)
+        self.layer.metadata = {
+            **self.layer.metadata,
+            **run_metadata(content=self._content, styles=self._styles, **made),
+        }
+        self.layer.refresh(extent=False)
+
+    def _add(self, image: npt.NDArray[Any], made: dict[str, Any]) -> None:
+        kwargs = image_kwargs(
+            # A copy: the layer's data is written to with every preview, and the run's own image must stay.
+            np.array(image),
+            self._place,
+            name=result_name(self._content, self._styles),
+            alpha=self.alpha,
+            styles=self._styles,
+        )
+        kwargs["metadata"] = run_metadata(content=self._content, styles=self._styles, **made)
+        self.layer = self._viewer.add_image(**kwargs)
+
+    def _write(self, image: npt.NDArray[Any]) -> None:
+        assert self.layer is not None
+        pixels = lift(image, self._place.grid.resized(image.shape[:2]))
+        data = self.layer.data
+        if isinstance(data, np.ndarray) and data.shape[:-1] == pixels.shape[:-1] and data.dtype == pixels.dtype:
+            data[..., :3] = pixels
+        else:
+            # The user has put other data into the layer: it is theirs now, and the result gets its own.
+            self._add(image, {})
+
+
+def fitted(image: npt.NDArray[Any], shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Bring a preview of a coarse scale to the final size and dtype, for any thread.
+
+    Parameters
+    ----------
+    image
+        float32 (h, w, 3) in [0, 1].
+    shape
+        (H, W) wanted.
+    dtype
+        uint8 or float32.
+    """
+    height, width = shape
+    if image.shape[:2] != shape:
+        top, bottom, down = _between(image.shape[0], height)
+        rows = image[top] * (1 - down)[:, None, None] + image[bottom] * down[:, None, None]
+        left, right, across = _between(image.shape[1], width)
+        image = rows[:, left] * (1 - across)[None, :, None] + rows[:, right] * across[None, :, None]
+    return as_dtype(image, dtype)
+
+
+def as_dtype(image: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Turn a float image in [0, 1] into uint8 or float32."""
+    if dtype == np.uint8:
+        return np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
+    return image.astype(np.float32, copy=False)
+
+
+def _between(size: int, wanted: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Return for each wanted pixel centre the two pixels around it and how far it is towards the second."""
+    at = np.clip((np.arange(wanted) + 0.5) * size / wanted - 0.5, 0, size - 1)
+    first = np.floor(at).astype(np.intp)
+    return first, np.minimum(first + 1, size - 1), (at - first).astype(np.float32)

@@ -1,0 +1,112 @@
+"""The foot of the form: Run, Stop and Continue, how far the run is, and its loss, always in sight.
+
+Shows a session's status and nothing else; what the buttons do is the form's business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_styletransfer.widget.looks import color, quiet_fold
+from napari_styletransfer.widget.session import State
+
+if TYPE_CHECKING:
+    from napari_styletransfer.widget.plot import LossPlot
+    from napari_styletransfer.widget.session import Session
+
+_PROGRESS_STEPS = 1000
+
+
+class RunControls(QWidget):
+    """Buttons, progress bar, one line of words and the folded loss plot of a session."""
+
+    def __init__(self, session: Session, theme: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._session = session
+        self._theme = theme
+        self._hindrance = ""
+        self.run = QPushButton("Run")
+        self.run.setObjectName("primary")
+        self.stop = QPushButton("Stop")
+        self.go_on = QPushButton("Continue")
+        self.stop.setToolTip("<p>End the run at once and keep its best image.</p>")
+        self.bar = QProgressBar()
+        self.bar.setObjectName("run")
+        self.bar.setTextVisible(False)
+        self.bar.setFixedHeight(8)
+        self.message = QLabel()
+        self.message.setWordWrap(True)
+        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.message.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.plot: LossPlot | None = None
+        self.fold = quiet_fold("Loss")
+        self.fold.toggled.connect(self._on_fold)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(6)
+        buttons.addWidget(self.run, 2)
+        buttons.addWidget(self.stop, 1)
+        buttons.addWidget(self.go_on, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(6)
+        layout.addWidget(self.fold)
+        layout.addLayout(buttons)
+        layout.addWidget(self.bar)
+        layout.addWidget(self.message)
+        self.set_theme(theme)
+        session.status.events.connect(self.refresh)
+        session.stepped.connect(self._draw)
+        self.refresh()
+
+    def hinder(self, reason: str) -> None:
+        """Say why Run cannot be pressed; an empty reason lets it."""
+        self._hindrance = reason
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Show the session's status."""
+        status = self._session.status
+        self.run.setEnabled(not status.active and not self._hindrance)
+        self.run.setToolTip(
+            f"<p>{self._hindrance or 'Paint the content in the manner of the style, into a new layer.'}</p>"
+        )
+        self.stop.setEnabled(status.state is State.RUNNING)
+        self.go_on.setEnabled(self._session.can_continue)
+        self.go_on.setToolTip("<p>Go on with the last result, in its layer, for as many iterations more.</p>")
+        if status.active and status.fraction is None:
+            self.bar.setRange(0, 0)
+        else:
+            self.bar.setRange(0, _PROGRESS_STEPS)
+            self.bar.setValue(round(_PROGRESS_STEPS * (status.fraction or 0)))
+        self.message.setText(self._hindrance if self._hindrance and not status.active else status.message)
+        self.message.setStyleSheet(
+            f"color: {color(self._theme.error).name()};" if status.state is State.FAILED and not self._hindrance else ""
+        )
+
+    def set_theme(self, theme: Any) -> None:
+        """Take over the colours of a theme."""
+        self._theme = theme
+        if self.plot is not None:
+            self.plot.set_theme(theme)
+        self.refresh()
+
+    def release(self) -> None:
+        """Stop following the session."""
+        self._session.status.events.disconnect(self.refresh)
+        self._session.stepped.disconnect(self._draw)
+
+    def _on_fold(self, unfolded: bool) -> None:
+        if unfolded and self.plot is None:
+            from napari_styletransfer.widget.plot import LossPlot
+
+            self.plot = LossPlot(self._theme)
+            self.fold.addWidget(self.plot)
+            self.fold.expand(animate=False)
+        self._draw()
+
+    def _draw(self) -> None:
+        if self.plot is not None and self.fold.isExpanded():
+            self.plot.show_steps(self._session.steps)

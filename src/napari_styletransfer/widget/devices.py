@@ -1,0 +1,71 @@
+"""The devices to choose from, asked for in the background once somebody looks.
+
+Naming the devices needs torch, whose import takes seconds, so it waits until the device list is touched for the
+first time or a run has loaded torch anyway.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QEvent, QObject
+
+from napari_styletransfer.widget.settings import memory_words
+
+if TYPE_CHECKING:
+    from napari_styletransfer.engine.device import DeviceInfo
+    from napari_styletransfer.widget.settings import SettingsForm
+
+_LOOKS = (QEvent.Type.Enter, QEvent.Type.FocusIn, QEvent.Type.MouseButtonPress)
+
+
+class DeviceList(QObject):
+    """Fills the form's device choices."""
+
+    def __init__(self, settings: SettingsForm) -> None:
+        super().__init__(settings)
+        self._settings = settings
+        self._asking = False
+        self._known = False
+        settings.editors["device"].native.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Ask for the devices when somebody turns to the list."""
+        if not self._known and event is not None and event.type() in _LOOKS:
+            self.refresh()
+        return False
+
+    def refresh_if_known(self) -> None:
+        """Bring free memory up to date, if torch is loaded, which makes it quick."""
+        if "torch" in sys.modules:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Ask in a thread, and show what comes back."""
+        if self._asking:
+            return
+        self._asking = True
+        create_worker(_ask, _ignore_errors=True, _connect={"returned": self._show, "finished": self._done})
+
+    def _show(self, found: list[DeviceInfo] | None) -> None:
+        if found is None:
+            return
+        self._known = True
+        best = found[0].name
+        choices: list[tuple[str, Any]] = [(f"auto · {best}", "auto")]
+        choices += [(f"{device.name} · {memory_words(device.free_bytes)}", device.name) for device in found]
+        self._settings.offer("device", choices)
+
+    def _done(self) -> None:
+        self._asking = False
+
+
+def _ask() -> list[DeviceInfo] | None:
+    try:
+        from napari_styletransfer.engine.device import devices
+    except (ImportError, OSError):
+        # A broken torch is told in full when Run is pressed; a list of devices is no place for it.
+        return None
+    return devices()

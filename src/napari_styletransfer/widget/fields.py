@@ -1,0 +1,259 @@
+"""One editor for each field of a pydantic model, so that the form has nothing to say that the config does not.
+
+The settings form calls `make_editor` with a field of `StyleConfig`; type, limits, title and description decide
+which magicgui widget it becomes. Nothing here knows what the fields mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSlider, FloatSpinBox, LineEdit, SpinBox
+from qtpy.QtWidgets import QSpinBox
+
+from napari_styletransfer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from magicgui.widgets.bases import ValueWidget
+    from pydantic.fields import FieldInfo
+    from qtpy.QtWidgets import QWidget
+
+EMPTY = "auto"
+"""What an editor shows where the config says None."""
+
+
+@dataclass(frozen=True)
+class Editor:
+    """A widget and the two ways between what it shows and what the config holds.
+
+    Attributes
+    ----------
+    name, title
+        The field's name, and the words beside the widget.
+    native
+        The Qt widget.
+    changed
+        A signal to connect to: the user (or `write`) changed the value.
+    read, write
+        Get and show a value of the field; `read` raises `ConfigError` for text that means nothing.
+    widget
+        The magicgui widget, where it is one.
+    """
+
+    name: str
+    title: str
+    native: QWidget
+    changed: Any
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+    widget: ValueWidget | None = None
+
+
+def make_editor(name: str, info: FieldInfo) -> Editor:
+    """Return the editor of a field.
+
+    Parameters
+    ----------
+    name
+        The field's name.
+    info
+        Its description: annotation, limits, title, tooltip and default.
+
+    Raises
+    ------
+    TypeError
+        If no editor fits the annotation; a new kind of field needs a new editor.
+    """
+    kind, optional = _unwrapped(info.annotation)
+    look = {"name": name, "label": info.title or name, "tooltip": _tooltip(info)}
+    low, high = _limits(info)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        editor = _choice(name, kind, look)
+    elif kind is bool:
+        editor = _plain(name, CheckBox(**look))
+    elif kind is int:
+        editor = _integer(name, look, low, high, optional)
+    elif kind is float and low is not None and high is not None and _closed(info):
+        editor = _exact(_plain(name, _bounded(look, low, high)))
+    elif kind is float:
+        editor = _number(name, LineEdit(**look), optional)
+    elif kind is Path:
+        editor = _path(name, FileEdit(mode="r", nullable=True, **look))
+    elif get_origin(kind) is dict:
+        editor = _weights(name, LineEdit(**look))
+    elif kind is str:
+        editor = _plain(name, LineEdit(**look))
+    else:
+        raise TypeError(f"There is no editor for the field '{name}' of type {info.annotation}.")
+    editor.write(info.get_default(call_default_factory=True))
+    return editor
+
+
+def open_choice(name: str, info: FieldInfo, choices: list[tuple[str, str]]) -> Editor:
+    """Return an editor for a text field that offers `choices`, and also shows values beyond them."""
+    widget = ComboBox(choices=choices, name=name, label=info.title or name, tooltip=_tooltip(info))
+
+    def write(value: str) -> None:
+        if value not in widget.choices:
+            offered = [(widget.native.itemText(index), choice) for index, choice in enumerate(widget.choices)]
+            widget.choices = [*offered, (value, value)]
+        widget.value = value
+
+    editor = _editor(name, widget, lambda: widget.value, write)
+    editor.write(info.get_default(call_default_factory=True))
+    return editor
+
+
+def weights_to_text(weights: dict[str, float] | None) -> str:
+    """Write layer weights as people type them: ``relu1_1=1, relu2_1=0.5``."""
+    return ", ".join(f"{layer}={weight:g}" for layer, weight in (weights or {}).items())
+
+
+def weights_from_text(text: str, title: str) -> dict[str, float] | None:
+    """Read what `weights_to_text` wrote; a name alone counts 1, no text at all is None.
+
+    Raises
+    ------
+    ConfigError
+        If a part is not of the form ``layer=weight``.
+    """
+    weights: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        layer, equals, weight = (piece.strip() for piece in part.partition("="))
+        try:
+            weights[layer] = float(weight) if equals else 1.0
+        except ValueError as error:
+            raise ConfigError(
+                f"{title}: '{part}' should be a layer and its weight, such as relu2_1=0.5, with commas between."
+            ) from error
+    return weights or None
+
+
+def _unwrapped(annotation: Any) -> tuple[Any, bool]:
+    """Take `Annotated` and `| None` off a type."""
+    if get_origin(annotation) is Annotated:
+        return _unwrapped(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+        if len(kinds) == 1:
+            return _unwrapped(kinds[0])[0], True
+    return annotation, False
+
+
+def _limits(info: FieldInfo) -> tuple[Any, Any]:
+    bounds = {
+        name: getattr(item, name) for item in info.metadata for name in ("ge", "gt", "le", "lt") if hasattr(item, name)
+    }
+    return bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+
+
+def _closed(info: FieldInfo) -> bool:
+    return any(hasattr(item, "le") for item in info.metadata)
+
+
+def _tooltip(info: FieldInfo) -> str:
+    # As rich text, a tooltip wraps; plain ones run across the screen.
+    return f"<p>{info.description}</p>" if info.description else ""
+
+
+def _editor(name: str, widget: ValueWidget, read: Callable[[], Any], write: Callable[[Any], None]) -> Editor:
+    return Editor(name, widget.label, widget.native, widget.changed, read, write, widget)
+
+
+def _plain(name: str, widget: ValueWidget) -> Editor:
+    return _editor(name, widget, lambda: widget.value, lambda value: setattr(widget, "value", value))
+
+
+def _exact(editor: Editor) -> Editor:
+    """Give back what was written, to the last bit, until the user moves the widget off it."""
+    written: list[Any] = [None, None]
+
+    def write(value: Any) -> None:
+        editor.write(value)
+        written[:] = [value, editor.read()]
+
+    def read() -> Any:
+        shown = editor.read()
+        return written[0] if shown == written[1] else shown
+
+    return replace(editor, read=read, write=write)
+
+
+def _bounded(look: dict[str, Any], low: float, high: float) -> ValueWidget:
+    if high - low <= 2:
+        return FloatSlider(min=low, max=high, step=0.01, **look)
+    return FloatSpinBox(min=low, max=high, step=0.1, **look)
+
+
+def _choice(name: str, kind: type[StrEnum], look: dict[str, Any]) -> Editor:
+    return _plain(name, ComboBox(choices=[(str(item), item) for item in kind], **look))
+
+
+def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None, optional: bool) -> Editor:
+    least = low if low is not None else -(2**31) + 1
+    most = high if high is not None else 2**31 - 1
+    if not optional:
+        return _plain(name, SpinBox(min=least, max=most, **look))
+    box = QSpinBox()
+    empty = least - 1
+    box.setRange(empty, most)
+    box.setSpecialValueText(EMPTY)
+    box.setToolTip(look["tooltip"])
+    # Sizes in pixels go up by their smallest value, counts by one.
+    box.setSingleStep(least if least >= 16 else 1)
+    return Editor(
+        name,
+        look["label"],
+        box,
+        box.valueChanged,
+        lambda: None if box.value() == empty else box.value(),
+        lambda value: box.setValue(empty if value is None else value),
+    )
+
+
+def _number(name: str, widget: ValueWidget, optional: bool) -> Editor:
+    """Edit as text, because a spin box would round 1e-6 away."""
+    widget.native.setPlaceholderText(EMPTY if optional else "")
+
+    def read() -> float | None:
+        text = widget.value.strip().replace(",", ".")
+        if optional and text in ("", EMPTY):
+            return None
+        try:
+            return float(text)
+        except ValueError as error:
+            raise ConfigError(f"{widget.label}: '{widget.value}' is not a number.") from error
+
+    def write(value: float | None) -> None:
+        widget.value = "" if value is None else f"{value:.15g}" if float(f"{value:.15g}") == value else repr(value)
+
+    return _editor(name, widget, read, write)
+
+
+def _path(name: str, widget: FileEdit) -> Editor:
+    widget.line_edit.native.setPlaceholderText(EMPTY)
+    return _editor(
+        name,
+        widget,
+        lambda: Path(widget.line_edit.value) if widget.line_edit.value.strip() else None,
+        lambda value: setattr(widget.line_edit, "value", "" if value is None else str(value)),
+    )
+
+
+def _weights(name: str, widget: ValueWidget) -> Editor:
+    widget.native.setPlaceholderText(EMPTY)
+    written: list[Any] = [None, ""]
+
+    def read() -> dict[str, float] | None:
+        return written[0] if widget.value == written[1] else weights_from_text(widget.value, widget.label)
+
+    def write(value: dict[str, float] | None) -> None:
+        widget.value = weights_to_text(value)
+        written[:] = [value, widget.value]
+
+    return _editor(name, widget, read, write)

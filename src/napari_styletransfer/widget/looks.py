@@ -1,0 +1,143 @@
+"""How the form looks: rows with one label column, folds, headings, colours of napari's theme.
+
+Used by every part of the form, so that they line up and follow a change of theme together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QColor, QIcon
+from qtpy.QtWidgets import QFormLayout, QFrame, QHBoxLayout, QLabel, QSizePolicy, QWidget
+from superqt import QCollapsible
+
+_LABEL_LETTERS = 17
+"""Width of the label column, in average letters: the longest title of a setting."""
+
+
+class FormRows(QWidget):
+    """Rows of a label and a widget; the label column is equally wide in every instance."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._layout = QFormLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setHorizontalSpacing(8)
+        self._layout.setVerticalSpacing(5)
+        self._layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        self._layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+
+    def add(self, title: str, widget: QWidget) -> None:
+        """Add a row; the label shows the widget's tooltip too."""
+        label = QLabel(title)
+        label.setToolTip(widget.toolTip())
+        label.setBuddy(widget)
+        label.setMinimumWidth(label.fontMetrics().averageCharWidth() * _LABEL_LETTERS + 8)
+        widget.setMinimumWidth(60)
+        widget.setSizePolicy(QSizePolicy.Policy.Expanding, widget.sizePolicy().verticalPolicy())
+        self._layout.addRow(label, widget)
+
+    def add_wide(self, widget: QWidget) -> None:
+        """Add a row without a label."""
+        self._layout.addRow(widget)
+
+    def show_row(self, widget: QWidget, shown: bool) -> None:
+        """Show or hide a widget together with its label."""
+        widget.setVisible(shown)
+        label = self._layout.labelForField(widget)
+        if label is not None:
+            label.setVisible(shown)
+
+
+class CalmWheel(QObject):
+    """Keeps the wheel for scrolling: a control changes by it only when it has the focus."""
+
+    def guard(self, control: QWidget) -> None:
+        """Take a control into care."""
+        control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        control.installEventFilter(self)
+
+    def eventFilter(self, control: QObject | None, event: QEvent | None) -> bool:
+        """Pass a wheel event on to the scroll area unless the control has the focus."""
+        if (
+            isinstance(control, QWidget)
+            and event is not None
+            and event.type() == QEvent.Type.Wheel
+            and not control.hasFocus()
+        ):
+            event.ignore()
+            return True
+        return False
+
+
+def beside(*widgets: QWidget) -> QWidget:
+    """Return widgets in one line, the first one taking the room there is."""
+    line = QWidget()
+    layout = QHBoxLayout(line)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(4)
+    for index, widget in enumerate(widgets):
+        layout.addWidget(widget, 0 if index else 1)
+    line.setToolTip(widgets[0].toolTip())
+    return line
+
+
+def heading(text: str) -> QLabel:
+    """Return a small title for a group of rows."""
+    label = QLabel(text.upper())
+    label.setStyleSheet("font-weight: bold; font-size: 8pt; padding-top: 8px;")
+    label.setEnabled(False)
+    return label
+
+
+def quiet_fold(title: str) -> QCollapsible:
+    """Return a folded part whose header is plain text instead of napari's checked button."""
+    # Without icons of its own: superqt draws them in a colour that a dark theme swallows.
+    fold = QCollapsible(f"▸  {title}", expandedIcon=QIcon(), collapsedIcon=QIcon())
+    fold.toggled.connect(lambda unfolded: fold.setText(f"{'▾' if unfolded else '▸'}  {title}"))
+    fold.setDuration(0)
+    fold.layout().setContentsMargins(0, 0, 0, 0)
+    fold.content().layout().setContentsMargins(0, 0, 0, 0)
+    fold.toggleButton().setStyleSheet(
+        "QPushButton { text-align: left; border: none; background: transparent; padding: 4px 0px; }"
+        "QPushButton:hover { text-decoration: underline; }"
+    )
+    return fold
+
+
+def theme_of(viewer: Any) -> Any:
+    """Return the viewer's theme: an object with colours as attributes."""
+    from napari.utils.theme import get_theme
+
+    return get_theme(viewer.theme)
+
+
+def color(theme_color: Any) -> QColor:
+    """Turn a colour of a napari theme into one of Qt's."""
+    return QColor(*theme_color.as_rgb_tuple()[:3])
+
+
+def form_style(theme: Any) -> str:
+    """Return what the form's style sheet adds to napari's."""
+    accent, text = color(theme.current), "white" if theme.type == "dark" else "black"
+    ground, shade = color(theme.foreground).name(), color(theme.highlight).name()
+    return (
+        f"QPushButton#primary {{ background: {accent.name()}; color: {text}; font-weight: bold; padding: 6px; }}"
+        f"QPushButton#primary:hover {{ background: {accent.lighter(118).name()}; }}"
+        f"QPushButton#primary:pressed {{ background: {accent.darker(115).name()}; }}"
+        f"QPushButton#primary:disabled {{ background: {ground}; color: {shade}; }}"
+        f"QProgressBar#run {{ background: {ground}; border: none; border-radius: 3px; }}"
+        f"QProgressBar#run::chunk {{ background: {accent.name()}; border-radius: 3px; }}"
+        f"QFrame#rule {{ background: {ground}; border: none; padding: 0px; }}"
+        "QToolButton#menu { padding: 3px 7px; }"
+        "QToolButton#menu::menu-indicator { image: none; width: 0px; }"
+    )
+
+
+def rule() -> QFrame:
+    """Return a thin line between parts."""
+    line = QFrame()
+    line.setObjectName("rule")
+    line.setFixedHeight(1)
+    return line

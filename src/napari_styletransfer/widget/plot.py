@@ -1,0 +1,88 @@
+"""The loss over the steps of a run, drawn live on a logarithmic axis in the colours of napari's theme.
+
+The form makes it when its fold is opened for the first time, because pyqtgraph takes a moment to import.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyqtgraph as pg
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
+
+from napari_styletransfer.widget.looks import color
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_styletransfer.engine.events import Step
+
+TERMS = ("total", "content", "style")
+_MOST_TICKS = 4
+
+
+class LossPlot(QWidget):
+    """A line for the total loss and one for each of its two main terms."""
+
+    def __init__(self, theme: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._legend = QLabel()
+        self._legend.setAlignment(Qt.AlignmentFlag.AlignRight)
+        self._plot = pg.PlotWidget(enableMenu=False, axisItems={"left": _LogAxis("left")})
+        self._plot.setMouseEnabled(x=False, y=False)
+        self._plot.hideButtons()
+        self._plot.setLogMode(y=True)
+        self._plot.getAxis("left").setWidth(44)
+        self._plot.getAxis("bottom").setStyle(maxTickLevel=0)
+        self._plot.getPlotItem().layout.setContentsMargins(0, 8, 8, 0)
+        self._curves = {name: self._plot.plot([], name=name) for name in TERMS}
+        self._plot.setFixedHeight(120)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self._legend)
+        layout.addWidget(self._plot)
+        self.set_theme(theme)
+
+    def show_steps(self, steps: Sequence[Step]) -> None:
+        """Draw these steps, which are all of the run so far."""
+        for name, curve in self._curves.items():
+            # Counted here, because a continued run numbers its steps from one again.
+            known = [(count, step.losses[name]) for count, step in enumerate(steps, 1) if step.losses.get(name, 0) > 0]
+            counts, losses = np.array(known, float).reshape(-1, 2).T
+            curve.setData(counts, losses)
+
+    def set_theme(self, theme: Any) -> None:
+        """Take over the colours of a theme."""
+        self._plot.setBackground(color(theme.background))
+        # napari's accent alone is too dark for a thin line on its dark ground.
+        accent = color(theme.current).lighter(150) if theme.type == "dark" else color(theme.current).darker(130)
+        shades = dict(zip(TERMS, (color(theme.text), accent, color(theme.warning)), strict=True))
+        for name, shade in shades.items():
+            self._curves[name].setPen(pg.mkPen(shade, width=2 if name == "total" else 1.4))
+        for side in ("left", "bottom"):
+            self._plot.getAxis(side).setPen(color(theme.highlight))
+            self._plot.getAxis(side).setTextPen(color(theme.text))
+        words = [f'<span style="color: {shade.name()}">━ {name}</span>' for name, shade in shades.items()]
+        self._legend.setText(f"<small>{' &nbsp; '.join(words)} &nbsp; by step</small>")
+
+
+class _LogAxis(pg.AxisItem):
+    """An axis that labels a few round numbers, also where the data stay within one decade."""
+
+    def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:
+        """Return up to four ticks of the series 1, 2, 5 between two exponents."""
+        decades = range(math.floor(low), math.ceil(high) + 1)
+        for digits in ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,)):
+            ticks = [decade + math.log10(digit) for decade in decades for digit in digits]
+            ticks = [tick for tick in ticks if low <= tick <= high]
+            if len(ticks) <= _MOST_TICKS:
+                break
+        return [(1.0, ticks[:: math.ceil(max(len(ticks), 1) / _MOST_TICKS)])]
+
+    def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
+        """Return the numbers whose logarithms these are."""
+        return [f"{10**value:.3g}" for value in values]

@@ -1,0 +1,286 @@
+"""The runs of one form: started, stopped and continued here; the form only shows `status` and presses buttons.
+
+Knows the worker, the output layer and the viewer, but no widget, so that it outlives the dock: a run whose dock
+is closed is stopped, and its best image still reaches its layer.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from napari.utils import progress
+from napari.utils.notifications import show_error
+from psygnal import Signal, SignalGroupDescriptor
+
+from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Reason, Started, Step
+from napari_styletransfer.preview import OutputLayer, fitted
+from napari_styletransfer.widget.progress import WorkMeter, clock
+from napari_styletransfer.worker import Report, Run, RunHandle, engine_run, start_run
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_styletransfer.config import StyleConfig
+    from napari_styletransfer.errors import StyleTransferError
+    from napari_styletransfer.layers.read import Snapshot
+
+
+class State(StrEnum):
+    """What a form's run is doing."""
+
+    IDLE = "idle"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass
+class RunStatus:
+    """What the form shows of its run; every change is an event.
+
+    Attributes
+    ----------
+    state
+        What the buttons follow.
+    message
+        One line for people.
+    fraction
+        Of the work done, in [0, 1], or None while that cannot be said.
+    """
+
+    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
+
+    state: State = State.IDLE
+    message: str = ""
+    fraction: float | None = 0.0
+
+    @property
+    def active(self) -> bool:
+        """Whether a thread is at work."""
+        return self.state in (State.RUNNING, State.STOPPING)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run: pictures as they were when Run was pressed, and the settings."""
+
+    content: Snapshot | None
+    styles: tuple[Snapshot, ...]
+    config: StyleConfig
+    init: Snapshot | None = None
+
+    @property
+    def place(self) -> Snapshot:
+        """The picture that the result lies on."""
+        return self.styles[0] if self.content is None else self.content
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the output layer holds: bytes for bytes, else floats."""
+        return np.dtype(np.uint8 if self.place.dtype == np.uint8 else np.float32)
+
+
+@dataclass
+class _ReadOnce:
+    """A picture that keeps its transparency for the output layer when the thread reads it."""
+
+    snapshot: Snapshot
+    alpha: npt.NDArray[np.float32] | None = field(default=None, init=False)
+
+    def read(self) -> npt.NDArray[np.float32]:
+        if self.snapshot.kind != "rgba":
+            return self.snapshot.read()
+        picture = self.snapshot.picture()
+        self.alpha = picture.alpha
+        return picture.rgb
+
+
+class Session:
+    """One form's runs, at most one at a time.
+
+    Parameters
+    ----------
+    viewer
+        Where results go.
+    make_run
+        Makes the event generator of a run; `worker.engine_run` unless a test says otherwise.
+    """
+
+    stepped = Signal()
+    """`steps` has grown, or was emptied for a new run."""
+
+    def __init__(self, viewer: ViewerModel, make_run: Callable[..., Run] = engine_run) -> None:
+        self.status = RunStatus()
+        self.steps: list[Step] = []
+        self.finished: Finished | None = None
+        self.output: OutputLayer | None = None
+        self._viewer = viewer
+        self._make_run = make_run
+        self._job: Job | None = None
+        self._handle: RunHandle | None = None
+        self._meter: WorkMeter | None = None
+        self._bar: progress | None = None
+        self._reading: _ReadOnce | None = None
+        self._history: tuple[float, ...] = ()
+        self._result_came = False
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether the last run can go on where it ended."""
+        return not self.status.active and self.finished is not None and self.finished.state is not None
+
+    def start(self, job: Job) -> None:
+        """Begin a run; does nothing while one is under way."""
+        if self.status.active:
+            return
+        self._job = job
+        self._history = ()
+        self.steps.clear()
+        self.finished = None
+        self.output = OutputLayer(
+            self._viewer,
+            job.place,
+            content=None if job.content is None else job.content.name,
+            styles=[style.name for style in job.styles],
+            dtype=job.dtype,
+        )
+        self._begin(None)
+
+    def resume(self, config: StyleConfig) -> None:
+        """Go on with the last run in its own layer, with the optimiser's memory, for `config.iterations` steps."""
+        if not self.can_continue or self._job is None or self.finished is None:
+            return
+        self._job = Job(self._job.content, self._job.styles, config, self._job.init)
+        self._history = (*self._history, *self.finished.history)
+        self._begin(self.finished.state)
+
+    def stop(self) -> None:
+        """Ask the run to end with its best image."""
+        if self._handle is not None and self.status.state is State.RUNNING:
+            self._handle.stop()
+            self.status.state = State.STOPPING
+            self.status.message = "Stopping …"
+
+    def abandon(self) -> None:
+        """End the run and touch nothing any more: the viewer is gone."""
+        if self._handle is not None:
+            self._handle.abandon()
+            self._handle = None
+        self._close_bar()
+
+    def _begin(self, resume: Any) -> None:
+        assert self._job is not None
+        job, self._meter, self._result_came = self._job, None, False
+        self._reading = None if job.content is None else _ReadOnce(job.content)
+        self.stepped.emit()
+        self.status.fraction = None
+        self.status.message = "Preparing …"
+        self.status.state = State.RUNNING
+        self._bar = progress(total=100, desc="Style transfer", file=io.StringIO())
+        self._handle = start_run(
+            self._make_run(self._reading, job.styles, job.config, init=job.init, resume=resume),
+            on_report=self._on_report,
+            on_error=self.fail,
+            on_done=self._on_done,
+            prepare=lambda image, plan: fitted(image, _final_shape(plan), job.dtype),
+        )
+
+    def _on_report(self, report: Report) -> None:
+        for event in report.events:
+            self._take(event)
+        steps = [event for event in report.events if isinstance(event, Step)]
+        if steps:
+            self.steps.extend(steps)
+            self._tell_step(steps[-1])
+            self.stepped.emit()
+
+    def _take(self, event: Event) -> None:
+        assert self.output is not None
+        if isinstance(event, Fetching):
+            self._tell_fetching(event)
+        elif isinstance(event, Started):
+            self._meter = WorkMeter(event.plan)
+            self.output.alpha = None if self._reading is None else self._reading.alpha
+            if self.status.state is State.RUNNING:
+                self.status.message = f"Running on {event.plan.device_name} …"
+        elif isinstance(event, Preview):
+            self.output.show(event.image)
+        elif isinstance(event, Step) and self._meter is not None:
+            self._meter.update(event)
+        elif isinstance(event, Finished):
+            self._take_result(event)
+
+    def _take_result(self, result: Finished) -> None:
+        assert self.output is not None
+        self.finished, self._result_came = result, True
+        self.output.finish(
+            result.image,
+            recipe=result.config.recipe(),
+            history=(*self._history, *result.history),
+            losses=result.losses,
+            reason=str(result.reason),
+            seconds=result.seconds,
+        )
+
+    def _tell_fetching(self, event: Fetching) -> None:
+        of = "" if event.total is None else f" of {event.total / 1e6:.0f}"
+        self.status.fraction = event.done / event.total if event.total else None
+        self.status.message = f"Downloading {event.name} · {event.done / 1e6:.0f}{of} MB"
+
+    def _tell_step(self, step: Step) -> None:
+        if self._meter is None or self.status.state is not State.RUNNING:
+            return
+        left = self._meter.seconds_left
+        self.status.fraction = self._meter.fraction
+        self.status.message = f"Step {step.iteration} of {step.total} · loss {step.losses['total']:.4g}" + (
+            "" if left is None else f" · {clock(left)} left"
+        )
+        if self._bar is not None:
+            self._bar.update(max(round(100 * self._meter.fraction) - self._bar.n, 0))
+
+    def fail(self, error: StyleTransferError) -> None:
+        """Tell the user what went wrong, in the form and as a notification."""
+        self.status.message = str(error)
+        self.status.fraction = 0.0
+        self.status.state = State.FAILED
+        show_error(str(error))
+
+    def _on_done(self) -> None:
+        self._handle = None
+        self._close_bar()
+        if not self.status.active:
+            return
+        if self.finished is None or not self._result_came:
+            # napari shut the thread down with the viewer, before the run could hand over its result.
+            self.status.fraction, self.status.state = 0.0, State.IDLE
+            return
+        self.status.message = _ending(self.finished)
+        self.status.fraction = 1.0
+        self.status.state = State.STOPPED if self.finished.reason is Reason.STOPPED else State.DONE
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _final_shape(plan: Plan) -> tuple[int, int]:
+    return plan.scales[-1].height, plan.scales[-1].width
+
+
+def _ending(result: Finished) -> str:
+    how = {
+        Reason.ITERATIONS: f"Done: {result.iterations} steps",
+        Reason.CONVERGED: f"Done: settled after {result.iterations} steps",
+        Reason.TIME: f"Time limit reached after {result.iterations} steps",
+        Reason.STOPPED: f"Stopped after {result.iterations} steps; the best image is kept",
+    }[result.reason]
+    return f"{how} · {clock(result.seconds)} · loss {result.losses.get('total', float('nan')):.4g}"

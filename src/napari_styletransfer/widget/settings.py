@@ -1,0 +1,178 @@
+"""The settings part of the form: every field of `StyleConfig`, basic ones open, the rest folded, and the presets.
+
+The form asks `config()` for what a run should do and hands presets, recipes and preferences to `show_config`.
+Which fields exist, how they are called and where they stand comes from the config alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+from magicgui.widgets import ComboBox
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_styletransfer.config import PRESETS, Network, StyleConfig
+from napari_styletransfer.engine import weights
+from napari_styletransfer.errors import ConfigError
+from napari_styletransfer.widget.fields import Editor, make_editor, open_choice
+from napari_styletransfer.widget.looks import CalmWheel, FormRows, beside, heading, quiet_fold
+
+CUSTOM = "custom"
+ELSEWHERE = frozenset({"style_weights"})
+"""Fields that another part of the form edits: blend weights stand beside the style layers."""
+
+
+class SettingsForm(QWidget):
+    """All settings of a run.
+
+    Parameters
+    ----------
+    defaults
+        What the form shows at first, and what a preset is laid upon.
+    """
+
+    edited = Signal()
+
+    def __init__(self, defaults: StyleConfig | None = None, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._defaults = defaults or StyleConfig()
+        self._showing = False
+        self.editors: dict[str, Editor] = {
+            name: _editor_for(name, info) for name, info in StyleConfig.model_fields.items() if name not in ELSEWHERE
+        }
+        self.preset = ComboBox(
+            name="preset",
+            choices=[("default", ""), *((name, name) for name in PRESETS), (CUSTOM, CUSTOM)],
+            tooltip="<p>A named set of settings; once you change one of them they are your own.</p>",
+        )
+        self.rows = FormRows()
+        self._preset_row = beside(self.preset.native)
+        self.rows.add("Preset", self._preset_row)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.rows)
+        layout.addWidget(self._placed())
+        self._calm = CalmWheel(self)
+        for child in self.findChildren(QWidget):
+            if isinstance(child, QAbstractSpinBox | QAbstractSlider | QComboBox):
+                self._calm.guard(child)
+        self.preset.changed.connect(self._choose_preset)
+        for editor in self.editors.values():
+            editor.changed.connect(self._on_edited)
+        self.show_config(self._defaults)
+
+    def config(self) -> StyleConfig:
+        """Return what the form says.
+
+        Raises
+        ------
+        ConfigError
+            If a field holds something that cannot work.
+        """
+        return StyleConfig.make(**{name: editor.read() for name, editor in self.editors.items()})
+
+    def show_config(self, config: StyleConfig) -> None:
+        """Show a config in place of what the form says."""
+        self._showing = True
+        try:
+            for name, editor in self.editors.items():
+                editor.write(getattr(config, name))
+            self.preset.value = self._matching_preset()
+        finally:
+            self._showing = False
+        self.edited.emit()
+
+    def add_beside_preset(self, widget: QWidget) -> None:
+        """Put a widget behind the list of presets."""
+        self._preset_row.layout().addWidget(widget)
+
+    def offer(self, name: str, choices: list[tuple[str, Any]]) -> None:
+        """Give a field with choices other words, or more choices; what is chosen stays."""
+        editor = self.editors[name]
+        chosen = editor.read()
+        if chosen not in [value for _, value in choices]:
+            choices = [*choices, (str(chosen), chosen)]
+        self._showing = True
+        try:
+            editor.widget.choices = choices
+            editor.write(chosen)
+        finally:
+            self._showing = False
+
+    def offer_networks(self) -> None:
+        """Say beside each network whether its weights are here."""
+        self.offer("network", [(network_words(network), network) for network in Network])
+
+    def _placed(self) -> QWidget:
+        """Put each editor into its place and return the folded part."""
+        fold = quiet_fold("Advanced settings")
+        groups: dict[str, FormRows] = {}
+        for editor in self.editors.values():
+            group, advanced = _place(editor.name)
+            rows = self.rows
+            if advanced:
+                if group not in groups:
+                    groups[group] = FormRows()
+                    fold.addWidget(heading(group))
+                    fold.addWidget(groups[group])
+                rows = groups[group]
+            rows.add(editor.title, editor.native)
+        self.fold: QCollapsible = fold
+        return fold
+
+    def _choose_preset(self, preset: str) -> None:
+        if not self._showing and preset != CUSTOM:
+            self.show_config(self._defaults.changed(**PRESETS.get(preset, {})))
+
+    def _on_edited(self) -> None:
+        if self._showing:
+            return
+        self._showing = True
+        try:
+            self.preset.value = self._matching_preset()
+        finally:
+            self._showing = False
+        self.edited.emit()
+
+    def _matching_preset(self) -> str:
+        try:
+            config = self.config()
+        except ConfigError:
+            return CUSTOM
+        if config == self._defaults:
+            return ""
+        return next((name for name in PRESETS if config == self._defaults.changed(**PRESETS[name])), CUSTOM)
+
+
+def network_words(network: Network) -> str:
+    """Return a network's name and whether a run with it would begin with a download."""
+    if network is Network.AUTO:
+        return "auto"
+    status = weights.status(network)
+    if status.source == "embedded":
+        return f"{network} · built in"
+    size = "" if status.size_bytes is None else f" {status.size_bytes / 1e6:.0f} MB"
+    return f"{network} · on disk" if status.cached else f"{network} · download{size}"
+
+
+def memory_words(free_bytes: int) -> str:
+    """Return free memory as the device choices show it."""
+    return f"{free_bytes / 2**30:.1f} GiB free"
+
+
+def _editor_for(name: str, info: Any) -> Editor:
+    if name == "device":
+        free = memory_words(psutil.virtual_memory().available)
+        return open_choice(name, info, [("auto", "auto"), (f"cpu · {free}", "cpu")])
+    return make_editor(name, info)
+
+
+def _place(name: str) -> tuple[str, bool]:
+    """Return a field's group and whether it belongs to the folded part."""
+    extra = StyleConfig.model_fields[name].json_schema_extra
+    if not isinstance(extra, dict):
+        return "Other", True
+    return str(extra["group"]), bool(extra["advanced"])

@@ -1,0 +1,128 @@
+"""Visible layers become the picture the canvas shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.layers import Image
+
+from napari_styletransfer.errors import ImageError
+from napari_styletransfer.layers.compose import compose, resolve_visible
+from napari_styletransfer.layers.read import resolve
+from napari_styletransfer.layers.write import image_kwargs
+
+from .conftest import placed_in
+
+
+def flat(color, *, alpha=None, shape=(4, 5), **options):
+    """A layer of one colour."""
+    values = [*color] if alpha is None else [*color, alpha]
+    return Image(
+        np.broadcast_to(np.float32(values), (*shape, len(values))), rgb=True, contrast_limits=(0, 1), **options
+    )
+
+
+def seen(*layers):
+    return compose([resolve(layer) for layer in layers]).read()[2, 3]
+
+
+BELOW = (0.2, 0.4, 0.6)
+ABOVE = (0.9, 0.3, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("blending", "expected"),
+    [
+        ("translucent", 0.5 * np.array(BELOW) + 0.5 * np.array(ABOVE)),
+        ("translucent_no_depth", 0.5 * np.array(BELOW) + 0.5 * np.array(ABOVE)),
+        ("additive", np.array(BELOW) + 0.5 * np.array(ABOVE)),
+        ("minimum", np.minimum(BELOW, ABOVE)),
+        ("opaque", np.array(ABOVE)),
+        ("multiplicative", np.array(BELOW) * np.array(ABOVE)),
+    ],
+)
+def test_each_blending_mixes_by_its_rule(blending, expected):
+    np.testing.assert_allclose(seen(flat(BELOW), flat(ABOVE, opacity=0.5, blending=blending)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("blending", ["translucent", "additive", "opaque", "multiplicative"])
+def test_the_lowest_layer_lies_on_black(blending):
+    np.testing.assert_allclose(seen(flat(ABOVE, opacity=0.5, blending=blending)), 0.5 * np.array(ABOVE), rtol=1e-5)
+
+
+def test_the_lowest_layer_is_not_darkened_by_minimum():
+    np.testing.assert_allclose(seen(flat(ABOVE, blending="minimum")), ABOVE, rtol=1e-5)
+
+
+def test_transparent_pixels_let_the_layer_below_through():
+    layer = flat(ABOVE, alpha=0.25)
+    np.testing.assert_allclose(seen(flat(BELOW), layer), 0.75 * np.array(BELOW) + 0.25 * np.array(ABOVE), rtol=1e-5)
+    hole = Image(np.array([[np.nan, 1]]), contrast_limits=(0, 1))
+    below = Image(np.array([[1.0, 1.0]]), contrast_limits=(0, 1), colormap="red")
+    np.testing.assert_allclose(compose([resolve(below), resolve(hole)]).read(), [[[1, 0, 0], [1, 1, 1]]])
+
+
+def test_sums_beyond_white_are_white():
+    np.testing.assert_allclose(seen(flat((0.8, 0, 0)), flat((0.8, 0.1, 0), blending="additive")), [1, 0.1, 0])
+
+
+def test_channels_are_seen_through_their_colormaps_and_limits(viewer):
+    data = np.array([[[0, 50, 100]], [[100, 0, 50]]], np.uint16)
+    layers = viewer.add_image(data, channel_axis=0, colormap=["green", "magenta"], contrast_limits=[(0, 100)] * 2)
+    layers[0].gamma = 2
+    expected = [[[1, 0, 1], [0, 0.25, 0], [0.5, 1, 0.5]]]
+    picture = resolve_visible(viewer)
+    assert picture.name == " + ".join(layer.name for layer in layers)
+    np.testing.assert_allclose(picture.read(), expected, atol=1e-6)
+
+
+def test_hidden_excluded_and_other_layers_do_not_count(viewer):
+    for color, options in [((1, 0, 0), {}), ((0, 1, 0), {"visible": False}), ((0, 0, 1), {"opacity": 0})]:
+        viewer.add_layer(flat(color, blending="additive", **options))
+    result = viewer.add_layer(flat((0, 1, 1), blending="additive"))
+    viewer.add_labels(np.ones((4, 5), int))
+    np.testing.assert_allclose(resolve_visible(viewer, exclude=[result]).read()[0, 0], [1, 0, 0])
+
+
+def test_planes_of_a_stack_are_composed_where_the_viewer_stands(viewer, place):
+    stack = np.random.default_rng(0).random((3, 6, 8)).astype(np.float32)
+    viewer.add_image(stack, contrast_limits=(0, 1), colormap="red", **placed_in(3, place))
+    viewer.add_image(stack[1], contrast_limits=(0, 1), colormap="blue", blending="additive", **place)
+    viewer.dims.set_current_step(0, 2)
+    composite = resolve_visible(viewer)
+    np.testing.assert_allclose(composite.read()[..., 0], stack[2], atol=1e-6)
+    np.testing.assert_allclose(composite.read()[..., 2], stack[1], atol=1e-6)
+    result = viewer.add_image(**image_kwargs(composite.read(), composite))
+    np.testing.assert_allclose(result.data_to_world((0, 2, 3)), viewer.layers[0].data_to_world((2, 2, 3)))
+
+
+def test_a_layer_without_a_plane_here_is_not_seen(viewer):
+    viewer.add_image(np.ones((5, 4, 4)), contrast_limits=(0, 2), colormap="red")
+    viewer.add_image(np.ones((2, 4, 4)), contrast_limits=(0, 1), colormap="green", blending="additive")
+    viewer.dims.set_current_step(0, 1)
+    np.testing.assert_allclose(resolve_visible(viewer).read()[0, 0], [0.5, 1, 0])
+    viewer.dims.set_current_step(0, 4)
+    np.testing.assert_allclose(resolve_visible(viewer).read()[0, 0], [0.5, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"scale": (1.1, 1)}, {"translate": (0, 1)}, {"rotate": 10}, {"shape": (5, 5)}, {"affine": np.diag([1, 2, 1])}],
+)
+def test_layers_of_other_pixels_make_no_one_picture(options):
+    with pytest.raises(ImageError, match=r"'moved' .* do not lie on those of 'fixed'.*Hide one"):
+        compose([resolve(flat(BELOW, name="fixed")), resolve(flat(ABOVE, name="moved", **options))])
+
+
+def test_layers_in_other_units_share_pixels_where_they_lie_on_each_other():
+    one = flat(BELOW, scale=(1, 1), units=("um", "um"), name="one")
+    same = flat(ABOVE, scale=(0.001, 0.001), units=("mm", "mm"))
+    np.testing.assert_allclose(seen(one, same), ABOVE, rtol=1e-5)
+    with pytest.raises(ImageError, match="do not lie on"):
+        seen(one, flat(ABOVE, scale=(1, 1), units=("mm", "mm")))
+
+
+def test_nothing_visible_is_told(viewer):
+    viewer.add_image(np.ones((4, 4)), visible=False)
+    with pytest.raises(ImageError, match="No image layer is visible"):
+        resolve_visible(viewer)

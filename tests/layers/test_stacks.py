@@ -1,0 +1,134 @@
+"""Every plane of a stack is read in turn and put where it belongs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.layers import Image
+
+from napari_styletransfer.errors import ImageError
+from napari_styletransfer.layers.read import resolve, resolve_in
+from napari_styletransfer.layers.stack import stack_of
+from napari_styletransfer.layers.write import channel, stack_kwargs
+
+from .conftest import Lazy, placed_in
+
+DATA = np.random.default_rng(0).integers(0, 255, (2, 3, 8, 10), dtype=np.uint8)
+
+
+def base(**options):
+    return resolve(Image(DATA, contrast_limits=(0, 255)), point_world=(1, 2, 0, 0), **options)
+
+
+def test_all_planes_come_in_order_with_the_last_axis_fastest():
+    stack = stack_of(base())
+    assert len(stack) == 6
+    assert [snapshot.plane[:2] for snapshot in stack] == [(t, z) for t in range(2) for z in range(3)]
+    for snapshot, plane in zip(stack, DATA.reshape(6, 8, 10), strict=True):
+        np.testing.assert_array_equal(snapshot.pixels(), plane)
+
+
+def test_the_order_of_the_axes_can_be_chosen():
+    assert [snapshot.plane[:2] for snapshot in stack_of(base(), (1, 0))] == [(t, z) for z in range(3) for t in range(2)]
+
+
+def test_axes_left_out_stay_where_the_viewer_stands():
+    assert [snapshot.plane[:2] for snapshot in stack_of(base(), [-4])] == [(0, 2), (1, 2)]
+
+
+def test_a_stack_can_be_cut_and_counted_from_its_end():
+    stack = stack_of(base())
+    assert [snapshot.plane for snapshot in stack[4:]] == [stack[4].plane, stack[-1].plane]
+    assert stack.number(base()) == 5
+    with pytest.raises(IndexError, match="plane 6 of 6"):
+        stack[6]
+
+
+def test_a_single_plane_is_a_stack_of_one():
+    stack = stack_of(resolve(Image(DATA[0, 0])))
+    assert len(stack) == 1
+    np.testing.assert_array_equal(stack[0].pixels(), DATA[0, 0])
+    assert stack.number(stack[0]) == 0
+
+
+@pytest.mark.parametrize("displayed", [(2, 3), (3, 2), (1, 3)])
+@pytest.mark.parametrize("axes", [None, (0,)])
+def test_results_put_back_unchanged_give_the_data_again(displayed, axes):
+    stack = stack_of(base(displayed=displayed), axes)
+    output = stack.empty(stack.base.shape, channels=1)
+    for number, snapshot in enumerate(stack):
+        stack.put(output, number, channel(snapshot.read(), snapshot))
+    expected = DATA
+    for axis in set(range(4)) - set(displayed) - set(stack.axes):
+        expected = expected.take([stack.base.plane[axis]], axis=axis)
+    np.testing.assert_array_equal(output, expected)
+
+
+def test_planes_fill_the_layer_as_they_are_put():
+    stack = stack_of(base())
+    output = stack.empty((4, 5))
+    layer = Image(**stack_kwargs(output, stack, styles=["waves"]))
+    assert layer.rgb
+    assert layer.data.shape == (2, 3, 4, 5, 3)
+    stack.put(output, 4, np.full((4, 5, 3), 9, np.uint8))
+    assert (layer.data[1, 1] == 9).all()
+    assert layer.data.sum() == 9 * 60
+
+
+def test_a_plane_of_another_size_is_refused():
+    stack = stack_of(base())
+    with pytest.raises(ImageError, match="plane 3 has shape"):
+        stack.put(stack.empty((4, 5)), 3, np.zeros((5, 4, 3), np.uint8))
+
+
+def test_a_channel_stack_looks_like_its_content():
+    stack = stack_of(base())
+    layer = Image(**stack_kwargs(stack.empty((8, 10), channels=1), stack))
+    assert not layer.rgb
+    assert layer.contrast_limits == [0, 255]
+    assert layer.dtype == np.uint8
+
+
+@pytest.mark.parametrize("axes", [None, (0,), (1,)])
+def test_the_output_overlays_the_stack(viewer, place, axes):
+    levels = [np.zeros((2, 6, 40, 50)), np.zeros((2, 3, 20, 25))]
+    content = viewer.add_image(levels, multiscale=True, **placed_in(4, place))
+    viewer.dims.set_current_step(0, 1)
+    viewer.dims.set_current_step(1, 4)
+    for level, step in ((0, 1), (1, 2)):
+        stack = stack_of(resolve_in(viewer, content, level=level), axes)
+        result = viewer.add_image(**stack_kwargs(stack.empty((10, 10)), stack))
+        # The output is 4 and 5 times coarser in the plane; an axis that is not run through stays at its index.
+        start = np.array([1 if axes == (1,) else 0, 4 if axes == (0,) else 0, 0, 0])
+        factors = np.array([1, 1 if axes == (0,) else step, 4, 5])
+        for planes in np.ndindex(result.data.shape[:2]):
+            index = np.array([*planes, 3, 4])
+            expected = start + factors * (index + 0.5) - 0.5
+            np.testing.assert_allclose(content.world_to_data(result.data_to_world(index)), expected, atol=1e-9)
+        for number, snapshot in enumerate(stack):
+            index = np.zeros(4)
+            index[list(stack.axes)] = stack.place(number)
+            in_content = content.world_to_data(result.data_to_world(index))
+            np.testing.assert_allclose(snapshot.grid.position[:2], in_content[:2], atol=1e-9)
+
+
+def test_a_stack_reads_one_plane_at_a_time():
+    data = Lazy(DATA)
+    stack = stack_of(resolve(Image(data, contrast_limits=(0, 255), multiscale=False)))
+    data.reads.clear()
+    planes = stack[1:3]
+    assert data.reads == []
+    planes[0].read()
+    assert data.reads == [80]
+
+
+@pytest.mark.parametrize("axes", [(2,), (0, 0), (4,), (-5,), (0, -1)])
+def test_axes_that_are_no_stack_are_refused(axes):
+    with pytest.raises(ImageError, match=r"Choose from its axes that are not displayed: \(0, 1\)"):
+        stack_of(base(), axes)
+
+
+def test_thick_slices_are_refused():
+    layer = Image(DATA, projection_mode="max")
+    with pytest.raises(ImageError, match="thick slice"):
+        stack_of(resolve(layer, point_world=(1, 1, 0, 0), margins=((0, 1, 0, 0), (0, 1, 0, 0))))

@@ -1,0 +1,167 @@
+"""One call gives the stylised array, in the content's own dtype, and works where there is no napari and no Qt."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from napari_styletransfer.api import stylize
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.events import Fetching, Finished, Reason, Started, Step
+from napari_styletransfer.errors import ConfigError, ImageError
+
+TINY = StyleConfig(network="compact", size=32, iterations=2, scales=1, device="cpu", precision="float32")
+
+
+def as_dtype(image, dtype):
+    if np.dtype(dtype).kind == "f":
+        return (image * 700 - 200).astype(dtype)
+    return (image * 255).astype(dtype) if dtype == np.uint8 else (image * 3000 + 100).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64])
+def test_the_result_has_the_dtype_and_range_of_the_content(content_image, style_image, dtype):
+    content = as_dtype(content_image, dtype)
+    result = stylize(content, style_image, TINY)
+    assert result.dtype == dtype
+    assert result.shape == (24, 32, 3)
+    if dtype != np.uint8:
+        assert result.min() >= content.min()
+        assert result.max() <= content.max()
+    assert len(np.unique(result)) > 50
+
+
+def test_grey_content_gets_colour_and_alpha_is_kept(content_image, style_image):
+    grey = as_dtype(content_image, np.uint8)[..., 0]
+    result = stylize(grey, style_image, TINY)
+    assert result.shape == (24, 32, 3)
+    assert (result[..., 0] != result[..., 2]).any()
+    alpha = np.full_like(grey, 77)
+    result = stylize(np.dstack([grey, grey, grey, alpha]), style_image, TINY)
+    assert result.shape == (24, 32, 4)
+    assert (result[..., 3] == 77).all()
+
+
+def test_fields_go_on_top_of_the_settings(content_image, style_image):
+    seen = []
+    stylize(content_image, [style_image], TINY, size=40, seed=3, on_event=seen.append)
+    config = seen[-1].config
+    assert (config.size, config.seed, config.iterations) == (40, 3, 2)
+    with pytest.raises(ConfigError, match="size"):
+        stylize(content_image, style_image, TINY, size=-1)
+    with pytest.raises(ConfigError, match="sise"):
+        stylize(content_image, style_image, TINY, sise=100)
+
+
+def test_the_whole_run_can_be_watched(content_image, style_image):
+    seen = []
+    result = stylize(content_image, style_image, TINY, on_event=seen.append)
+    events = [event for event in seen if not isinstance(event, Fetching)]
+    assert isinstance(events[0], Started)
+    assert sum(isinstance(event, Step) for event in events) == 2
+    assert isinstance(events[-1], Finished)
+    np.testing.assert_array_equal(result, events[-1].image)
+
+
+def test_a_stop_returns_the_best_image_so_far(content_image, style_image):
+    steps = []
+
+    def note(event):
+        if isinstance(event, Step | Finished):
+            steps.append(event)
+
+    result = stylize(
+        content_image, style_image, TINY, iterations=500, on_event=note, should_stop=lambda: len(steps) >= 2
+    )
+    assert steps[-1].reason is Reason.STOPPED
+    assert steps[-1].iterations < 10
+    assert result.shape == (24, 32, 3)
+
+
+def test_what_the_watcher_raises_ends_the_run(content_image, style_image):
+    def watcher(event):
+        if isinstance(event, Step):
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        stylize(content_image, style_image, TINY, on_event=watcher)
+
+
+def test_several_styles_with_weights(content_image, style_image):
+    styles = [style_image, as_dtype(style_image[::-1, :, ::-1], np.uint16)]
+    first = stylize(content_image, styles, TINY, style_weights=(1, 0))
+    second = stylize(content_image, styles, TINY, style_weights=(0, 1))
+    assert np.abs(first - second).mean() > 0.02
+
+
+def test_a_texture_is_made_without_content_in_the_dtype_of_the_first_style(style_image):
+    style = as_dtype(np.dstack([style_image, style_image[..., 0]]), np.uint16)
+    result = stylize(None, style, TINY, mode="style-reconstruction")
+    assert result.dtype == np.uint16
+    assert result.ndim == 3
+    assert result.shape[2] == 3
+
+
+def test_a_content_is_reconstructed_without_style(content_image):
+    result = stylize(as_dtype(content_image, np.uint8), (), TINY, mode="content-reconstruction")
+    assert result.dtype == np.uint8
+    assert result.shape == (24, 32, 3)
+
+
+def test_a_start_image_is_used(content_image, style_image):
+    others = [
+        stylize(content_image, style_image, TINY, start="image", init=init, iterations=1)
+        for init in (content_image, 1 - content_image)
+    ]
+    assert np.abs(others[0] - others[1]).mean() > 0.05
+
+
+@pytest.mark.parametrize(
+    ("content", "styles", "fields", "told"),
+    [
+        (False, True, {}, "needs a content picture"),
+        (True, False, {}, "needs a style picture"),
+        (False, False, {"mode": "style-reconstruction"}, "needs a style picture"),
+    ],
+)
+def test_missing_pictures_are_told(content_image, style_image, content, styles, fields, told):
+    with pytest.raises(ConfigError, match=told):
+        stylize(content_image if content else None, [style_image] if styles else [], TINY, **fields)
+
+
+def test_wrong_arrays_are_told(style_image):
+    with pytest.raises(ImageError, match="one plane"):
+        stylize(np.zeros((3, 4, 20, 20)), style_image, TINY)
+    with pytest.raises(ImageError, match=r"\(3, 20, 20, 2\)"):
+        stylize(style_image, np.zeros((3, 20, 20, 2)), TINY)
+
+
+WITHOUT_NAPARI = """
+import sys
+
+class Blocked:
+    names = {"napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "magicgui", "superqt", "pyqtgraph", "vispy"}
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ImportError(f"{name} is not installed")
+
+sys.meta_path.insert(0, Blocked())
+import numpy as np
+from napari_styletransfer import StyleConfig, iter_stylize, stylize
+
+assert "torch" not in sys.modules or iter_stylize
+rng = np.random.default_rng(0)
+content, style = rng.integers(0, 256, (2, 48, 64, 3), np.uint8)
+result = stylize(content, style, StyleConfig(network="compact", size=64, iterations=2))
+print(result.shape, result.dtype)
+"""
+
+
+def test_it_works_without_napari_and_qt():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_NAPARI], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(48, 64, 3) uint8"

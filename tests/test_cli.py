@@ -1,0 +1,634 @@
+"""The command line: every setting a flag, files in and out, one clear line for what cannot work."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from napari_styletransfer import api
+from napari_styletransfer.cli import app, options
+from napari_styletransfer.cli.progress import Work, clock
+from napari_styletransfer.config import PRESETS, Network, StyleConfig
+from napari_styletransfer.engine.events import Fetching, Finished, Plan, Reason, Scale, Started, Step
+from napari_styletransfer.errors import ConfigError, DivergedError, WeightsError
+from napari_styletransfer.files import pixel_density, read_image, write_image
+
+TINY = ["--network", "compact", "--size", "32", "--iterations", "2", "--device", "cpu", "--precision", "float32"]
+runner = CliRunner()
+
+
+def call(*args):
+    """Run a command; return its exit status, standard output and standard error."""
+    result = runner.invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def eight_bits(image):
+    return np.rint(image * 255).astype(np.uint8)
+
+
+@pytest.fixture
+def content(tmp_path, content_image):
+    path = tmp_path / "content.png"
+    write_image(path, eight_bits(content_image))
+    return path
+
+
+@pytest.fixture
+def style(tmp_path, style_image):
+    path = tmp_path / "style.png"
+    write_image(path, eight_bits(style_image))
+    return path
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out.png"
+
+
+@pytest.fixture
+def no_run(monkeypatch):
+    """Fail the test if a run is begun."""
+
+    def stylize(*args, **kwargs):
+        pytest.fail("a run was begun")
+
+    monkeypatch.setattr(api, "stylize", stylize)
+
+
+class FakeRun:
+    """In the place of `api.stylize`: takes note of what it is given and goes through the events of a run."""
+
+    def __init__(self, steps=3, seen=None, fetch=False):
+        self.steps, self.seen, self.fetch = steps, seen or (lambda step: None), fetch
+
+    def __call__(self, content, styles, config, *, on_event, should_stop, init=None):
+        self.content, self.styles, self.config, self.init = content, styles, config, init
+        picture = np.asarray(styles[0] if content is None else content)
+        scales = (Scale(8, 10, self.steps),)
+        plan = Plan(config, "cpu", "a processor", "float32", scales, None, 1, 1, 2)
+        if self.fetch:
+            for megabytes in (10, 20):
+                on_event(Fetching("weights.pth", megabytes * 1_000_000, 20_000_000))
+                self.seen(0)
+        on_event(Started(plan))
+        done, reason = 0, Reason.ITERATIONS
+        for step in range(1, self.steps + 1):
+            if should_stop():
+                reason = Reason.STOPPED
+                break
+            self.seen(step)
+            on_event(Step(step, self.steps, step, 0, {"total": 1 / step}, {}, float(step)))
+            done = step
+        image = np.zeros((*picture.shape[:2], 3), np.float32)
+        history = tuple(1 / step for step in range(1, done + 1))
+        losses = {"total": 0.5} if done else {}
+        on_event(Finished(image, config, reason, done, done, float(done), losses, history))
+        return np.zeros((*picture.shape[:2], 3), picture.dtype)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    run = FakeRun()
+    monkeypatch.setattr(api, "stylize", run)
+    return run
+
+
+# ------------------------------------------------------------------------------------------------ flags
+
+
+def test_every_setting_is_a_flag_with_its_description():
+    status, help_text, _ = call("stylize", "--help")
+    assert status == 0
+    plain = " ".join(re.sub(r"[│╭╮╰╯─]", " ", help_text).split())
+    for name, field in StyleConfig.model_fields.items():
+        assert f" {options.flag(name)} " in plain, name
+        assert field.title
+        assert field.description.split(".")[0][:30] in plain, name
+        assert field.json_schema_extra["group"] in plain
+
+
+def test_help_tells_choices_limits_and_defaults():
+    _, help_text, _ = call("stylize", "--help")
+    plain = " ".join(re.sub(r"[│╭╮╰╯─]", " ", help_text).split())
+    assert all(network in plain for network in Network)
+    assert "(at least 0; at most 1; default 0.5)" in plain
+    assert "INTEGER|none" in plain
+    assert all(preset in plain for preset in PRESETS)
+
+
+def test_a_new_setting_is_a_flag_at_once(monkeypatch):
+    from pydantic import Field
+
+    class Longer(StyleConfig):
+        sparkle: bool = Field(False, description="Add sparkles [sic].")
+
+    monkeypatch.setattr(options, "StyleConfig", Longer)
+
+    @options.with_config_flags
+    def command(**flags: str) -> None:
+        """Do it."""
+        assert options.resolve(None, None, flags).sparkle is True
+
+    import typer
+
+    small = typer.Typer(rich_markup_mode="rich")
+    small.command()(command)
+    assert runner.invoke(small, ["--sparkle", "true"]).exit_code == 0
+    assert "Add sparkles [sic]. (default False)" in " ".join(
+        re.sub(r"[│]", " ", runner.invoke(small, ["--help"]).stdout).split()
+    )
+
+
+VALUES = {
+    "mode": ("style-reconstruction", "style-reconstruction"),
+    "network": ("vgg16", "vgg16"),
+    "weights": ("some/file.pth", Path("some/file.pth")),
+    "pooling": ("max", "max"),
+    "padding": ("zero", "zero"),
+    "content_layers": ("relu2_1", {"relu2_1": 1.0}),
+    "style_layers": ("relu1_1=1, relu2_1=0.5,rgb=3e-1", {"relu1_1": 1.0, "relu2_1": 0.5, "rgb": 0.3}),
+    "normalization": ("gatys", "gatys"),
+    "balance": ("0.75", 0.75),
+    "content_weight": ("1e-3", 1e-3),
+    "style_weight": ("2", 2.0),
+    "tv_weight": ("0.1", 0.1),
+    "style_weights": ("1, 0.5", (1.0, 0.5)),
+    "style_scale": ("0.5", 0.5),
+    "style_fit": ("whole", "whole"),
+    "color": ("content", "content"),
+    "size": ("none", None),
+    "start": ("white-noise", "white-noise"),
+    "seed": ("9", 9),
+    "optimizer": ("adam", "adam"),
+    "iterations": ("7", 7),
+    "max_seconds": ("2.5", 2.5),
+    "tolerance": ("0", 0.0),
+    "window": ("5", 5),
+    "history": ("20", 20),
+    "line_search": ("none", "none"),
+    "spectral_exponent": ("0", 0.0),
+    "learning_rate": ("0.1", 0.1),
+    "scales": ("2", 2),
+    "device": ("cuda:1", "cuda:1"),
+    "precision": ("bfloat16", "bfloat16"),
+    "memory_limit": ("4", 4.0),
+    "block_size": ("256", 256),
+}
+
+
+@pytest.mark.parametrize("name", StyleConfig.model_fields)
+def test_every_flag_reaches_its_setting(name):
+    text, value = VALUES.get(name, (None, None))
+    assert text is not None, f"add a value for the new setting {name} to this test"
+    config = options.resolve(None, None, {name: text})
+    assert getattr(config, name) == value
+    assert getattr(config, name) != getattr(StyleConfig(), name)
+
+
+def test_flags_win_over_the_recipe_and_the_recipe_over_the_preset(tmp_path, content, style, out, fake):
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps({"recipe": 1, "iterations": 11, "seed": 5, "size": 100}))
+    preset = ["--preset", "compact-fast"]
+    status, _, _ = call("stylize", content, style, "-o", out, *preset, "--recipe", recipe, "--size", "64")
+    assert status == 0
+    config = fake.config
+    assert (config.size, config.seed, config.iterations, config.network) == (64, 5, 11, Network.COMPACT)
+    call("stylize", content, style, "-o", out, *preset)
+    assert fake.config == StyleConfig.from_preset("compact-fast")
+    call("stylize", content, style, "-o", out)
+    assert fake.config == StyleConfig()
+
+
+def test_none_empties_what_a_preset_sets(content, style, out, fake):
+    call("stylize", content, style, "-o", out, "--preset", "gatys-2016", "--content-layers", "none")
+    assert fake.config.content_layers is None
+    assert fake.config.style_layers == PRESETS["gatys-2016"]["style_layers"]
+
+
+# ---------------------------------------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize(
+    ("suffix", "dtype"),
+    [(".png", np.uint8), (".jpg", np.uint8), (".png", np.uint16), *((".tif", d) for d in ("u1", "u2", "f4"))],
+)
+def test_a_picture_is_stylised_in_the_contents_dtype(tmp_path, content_image, style, suffix, dtype):
+    dtype = np.dtype(dtype)
+    array = content_image if dtype.kind == "f" else (content_image * np.iinfo(dtype).max).astype(dtype)
+    content = tmp_path / ("content.tif" if dtype.kind == "f" else "content.png")
+    write_image(content, array)
+    out = tmp_path / f"out{suffix}"
+    status, told, _ = call("stylize", content, style, "-o", out, *TINY)
+    assert status == 0
+    result = read_image(out)
+    assert result.dtype == dtype
+    assert result.shape == (24, 32, 3)
+    assert len(np.unique(result)) > 50
+    assert str(out) in told
+    assert f"32×24, {dtype.name}" in told
+
+
+def test_grey_and_rgba_contents(tmp_path, content_image, style):
+    grey = eight_bits(content_image)[..., 0]
+    tifffile.imwrite(tmp_path / "grey.tif", grey)
+    write_image(tmp_path / "clear.png", np.dstack([grey, grey, grey, np.full_like(grey, 90)]))
+    assert call("stylize", tmp_path / "grey.tif", style, "-o", tmp_path / "a.png", *TINY)[0] == 0
+    assert read_image(tmp_path / "a.png").shape == (24, 32, 3)
+    assert call("stylize", tmp_path / "clear.png", style, "-o", tmp_path / "b.png", *TINY)[0] == 0
+    assert (read_image(tmp_path / "b.png")[..., 3] == 90).all()
+
+
+def test_the_pixel_size_follows_the_picture(tmp_path, content_image, style):
+    content, out = tmp_path / "content.tif", tmp_path / "out.tif"
+    write_image(content, eight_bits(content_image), density=(20000, 10000))
+    assert call("stylize", content, style, "-o", out, *TINY)[0] == 0
+    assert pixel_density(out) == pytest.approx((10000, 5000))
+
+
+def test_a_saved_recipe_gives_the_same_pixels_again(tmp_path, content, style, out):
+    recipe, again = tmp_path / "recipe.json", tmp_path / "again.png"
+    status, _, _ = call(
+        "stylize", content, style, "-o", out, *TINY, "--seed", "4", "--start", "white-noise", "--save-recipe", recipe
+    )
+    assert status == 0
+    saved = StyleConfig.load(recipe)
+    assert (saved.seed, saved.network, saved.device) == (4, Network.COMPACT, "cpu")
+    assert call("stylize", content, style, "-o", again, "--recipe", recipe)[0] == 0
+    np.testing.assert_array_equal(read_image(again), read_image(out))
+    assert call("stylize", content, style, "-o", again, "--recipe", recipe, "--seed", "5")[0] == 0
+    assert (read_image(again) != read_image(out)).any()
+
+
+def test_modes_take_the_pictures_they_need(content, style, out, fake):
+    assert call("stylize", content, "-o", out, "--mode", "content-reconstruction")[0] == 0
+    assert fake.content.shape == (48, 64, 3)
+    assert len(fake.styles) == 0
+    assert call("stylize", style, content, "-o", out, "--mode", "style-reconstruction")[0] == 0
+    assert fake.content is None
+    assert len(fake.styles) == 2
+    assert call("stylize", content, style, style, "-o", out, "--style-weights", "1,2")[0] == 0
+    assert len(fake.styles) == 2
+
+
+def test_a_picture_to_start_from(content, style, out, fake):
+    assert call("stylize", content, style, "-o", out, "--init", style)[0] == 0
+    assert fake.config.start == "image"
+    np.testing.assert_array_equal(fake.init, read_image(style))
+
+
+# ---------------------------------------------------------------------------------------------- refusals
+
+
+def refused(out, *args):
+    """Return the one line of a refusal, which left nothing behind."""
+    before = sorted(out.parent.iterdir())
+    status, told, error = call("stylize", *args)
+    assert status == 2
+    assert told == ""
+    assert error.startswith("Error: ")
+    assert error.count("\n") == 1
+    assert sorted(out.parent.iterdir()) == before
+    return error
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--size", "5"], "size"),
+        (["--size", "large"], "size"),
+        (["--balance", "2"], "balance"),
+        (["--network", "vgg99"], "network"),
+        (["--style-layers", "relu1_1=much"], "style_layers.relu1_1"),
+        (["--style-layers", "=1"], "--style-layers"),
+        (["--style-layers", "rgb=1,rgb=2"], "--style-layers"),
+        (["--style-layers", "rgb=0"], "at least one layer"),
+        (["--style-weights", "1,2,3"], "3 weights for 1 style picture"),
+        (["--style-weights", "1,x"], "style_weights"),
+        (["--weights", "nowhere.pth"], "nowhere.pth"),
+        (["--preset", "monet"], "no preset 'monet'"),
+        (["--recipe", "nowhere.json"], "nowhere.json"),
+        (["--start", "image"], "--init FILE"),
+        (["--mode", "content-reconstruction"], "takes one picture"),
+        (["--device", "toaster"], "device"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(content, style, out, no_run, flags, told):
+    assert told in refused(out, content, style, "-o", out, *flags)
+
+
+def test_a_recipe_that_cannot_work_is_refused(tmp_path, content, style, out, no_run):
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text('{"recipe": 99}')
+    assert "format 99" in refused(out, content, style, "-o", out, "--recipe", recipe)
+    recipe.write_text("[1, 2")
+    assert "not JSON" in refused(out, content, style, "-o", out, "--recipe", recipe)
+
+
+def test_pictures_that_cannot_work_are_refused(tmp_path, content, style, out, no_run):
+    missing = tmp_path / "missing.png"
+    assert f"no file {missing}" in refused(out, missing, style, "-o", out)
+    assert f"no file {missing}" in refused(out, content, missing, "-o", out)
+    assert f"no file {missing}" in refused(out, content, style, "-o", out, "--init", missing)
+    text = tmp_path / "text.png"
+    text.write_text("no picture")
+    assert "not a picture" in refused(out, content, text, "-o", out)
+    stack = tmp_path / "stack.tif"
+    tifffile.imwrite(stack, np.zeros((5, 20, 20), np.uint8))
+    assert "a stack" in refused(out, stack, style, "-o", out)
+    empty = tmp_path / "nan.tif"
+    tifffile.imwrite(empty, np.full((20, 20), np.nan, np.float32))
+    error = refused(out, content, empty, "-o", out)
+    assert str(empty) in error
+    assert "NaN" in error
+    assert "no style picture" in refused(out, content, "-o", out)
+
+
+def test_outputs_that_cannot_work_are_refused(tmp_path, content, style, content_image, out, no_run):
+    assert "one of the pictures to read" in refused(out, content, style, "-o", content)
+    assert "one of the pictures to read" in refused(out, content, style, "-o", style)
+    assert "'.webp'" in refused(out, content, style, "-o", tmp_path / "out.webp")
+    assert "no folder" in refused(out, content, style, "-o", tmp_path / "nowhere" / "out.png")
+    (tmp_path / "folder.png").mkdir()
+    assert "is a folder" in refused(out, content, style, "-o", tmp_path / "folder.png")
+    deep = tmp_path / "deep.tif"
+    write_image(deep, (content_image * 60000).astype(np.uint16))
+    assert "out.tif" in refused(out, deep, style, "-o", tmp_path / "out.jpg")
+    assert "would replace a picture" in refused(out, content, style, "-o", out, "--save-recipe", style)
+    assert "no folder" in refused(out, content, style, "-o", out, "--save-recipe", tmp_path / "nowhere" / "r.json")
+
+
+def test_refusals_do_not_load_torch(content, tmp_path):
+    code = (
+        "import sys; from napari_styletransfer.cli import app\n"
+        "try: app(sys.argv[1:])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
+    )
+    args = ["stylize", str(content), str(tmp_path / "missing.png"), "-o", str(tmp_path / "out.png")]
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2", "False"], done.stderr
+
+
+def test_wrong_usage_has_status_two(content):
+    assert call("stylize", content)[0] == 2
+    assert call("stylize", "--no-such-flag")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ConfigError("no layer relu9_1"), 2), (WeightsError("no\nserver"), 1), (DivergedError("not finite"), 1)],
+)
+def test_errors_of_a_run_are_one_line(monkeypatch, content, style, out, error, status):
+    def stylize(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(api, "stylize", stylize)
+    found, told, line = call("stylize", content, style, "-o", out)
+    assert found == status
+    assert line == f"Error: {' '.join(str(error).split())}\n"
+    assert told == ""
+    assert not out.exists()
+
+
+def test_a_result_that_cannot_be_written_after_all_is_a_failed_run(monkeypatch, content, style, tmp_path, fake):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    fake.seen = lambda step: folder.rmdir() if step == 1 else None
+    status, _, error = call("stylize", content, style, "-o", folder / "out.png")
+    assert status == 1
+    assert "The result is lost" in error
+
+
+# ---------------------------------------------------------------------------------------------- progress
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(content, style, out, fake):
+    fake.fetch = True
+    _, told, error = call("stylize", content, style, "-o", out)
+    lines = error.splitlines()
+    assert lines[0] == "fetching weights.pth: 10.0 of 20.0 MB"
+    assert lines[1].startswith("auto on a processor (float32), 10×8 pixels in 1 scale, at most 3 steps")
+    assert lines[2] == "step 1/3, 10×8 (1/1), loss 1, 2 s left"
+    assert len(lines) == 3
+    assert told.splitlines() == [f"{out}: 64×48, uint8, after 3 steps in 3 s, loss 0.5"]
+
+
+def test_progress_is_a_bar_on_a_terminal(content, style, out, fake, monkeypatch):
+    from napari_styletransfer.cli import progress, run
+
+    bars = []
+
+    def reporter(quiet):
+        bars.append(progress.Bar())
+        return bars[-1]
+
+    monkeypatch.setattr(run, "reporter", reporter)
+    fake.fetch = True
+    descriptions = []
+    fake.seen = lambda step: descriptions.extend(task.description for task in bars[0]._progress.tasks)
+    assert call("stylize", content, style, "-o", out)[0] == 0
+    assert "fetching weights.pth" in descriptions
+    assert "10×8 (1/1)" in descriptions
+    [task] = bars[0]._progress.tasks
+    assert task.finished
+    assert task.fields["told"] == "3/3  loss 0.3333  0 s left"
+
+
+def test_quiet_says_nothing(content, style, out, fake):
+    assert call("stylize", content, style, "-o", out, "--quiet") == (0, "", "")
+    assert out.exists()
+
+
+def test_time_left_counts_pixels_not_steps():
+    scales = (Scale(10, 10, 10), Scale(20, 20, 10))
+    work = Work(Plan(StyleConfig(), "cpu", "cpu", "float32", scales, None, 1, 1, 2))
+    assert work.seconds_left is None
+    assert work.total == 10 * 100 + 10 * 400
+
+    def step(iteration, scale, seconds):
+        work.add(Step(iteration, 20, iteration, scale, {"total": 1.0}, {}, seconds))
+
+    step(5, 0, 5.0)
+    assert work.seconds_left == pytest.approx(5.0 * 4500 / 500)
+    # The first scale ends early: what it left out is no longer to come.
+    step(6, 1, 6.0)
+    assert work.total == pytest.approx(500 + 10 * 400)
+    step(15, 1, 42.0)
+    assert work.seconds_left == 0
+    assert work.size == "20×20 (2/2)"
+
+
+def test_durations_are_told_as_people_say_them():
+    assert [clock(seconds) for seconds in (None, 0.2, 59.6, 3700)] == ["?", "0 s", "1 min 0 s", "1 h 1 min"]
+
+
+# ------------------------------------------------------------------------------------------------ Ctrl-C
+
+
+def press_ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_stops_and_keeps_the_best_picture(content, style, out, fake):
+    fake.steps = 50
+    fake.seen = lambda step: press_ctrl_c() if step == 2 else None
+    before = signal.getsignal(signal.SIGINT)
+    status, told, error = call("stylize", content, style, "-o", out)
+    assert status == 130
+    assert "stopping with the best image so far" in error
+    assert "stopped after 2 steps" in told
+    assert read_image(out).shape == (48, 64, 3)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_gives_up(content, style, out, fake):
+    fake.steps = 50
+
+    def twice(step):
+        press_ctrl_c()
+        press_ctrl_c()
+
+    fake.seen = twice
+    status, told, error = call("stylize", content, style, "-o", out)
+    assert (status, told) == (130, "")
+    assert error.endswith("Error: Interrupted.\n")
+    assert not out.exists()
+
+
+def test_ctrl_c_before_the_first_step_writes_the_start_image(content, style, out, monkeypatch):
+    class Early(FakeRun):
+        def __call__(self, *args, should_stop, **kwargs):
+            press_ctrl_c()
+            return super().__call__(*args, should_stop=should_stop, **kwargs)
+
+    monkeypatch.setattr(api, "stylize", Early())
+    status, told, _ = call("stylize", content, style, "-o", out)
+    assert status == 130
+    assert told == f"{out}: 64×48, uint8, stopped after 0 steps in 0 s\n"
+    assert out.exists()
+
+
+def test_ctrl_c_while_weights_are_fetched_gives_up(content, style, out, fake):
+    fake.fetch = True
+    fake.seen = lambda step: press_ctrl_c()
+    assert call("stylize", content, style, "-o", out)[0] == 130
+    assert not out.exists()
+
+
+def command(*args):
+    return [sys.executable, "-c", "from napari_styletransfer.cli import main; main()", *map(str, args)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that only one process receives")
+def test_ctrl_c_in_a_real_run(content, style, out):
+    long = [*TINY, "--iterations", "100000", "--tolerance", "0"]
+    process = subprocess.Popen(
+        command("stylize", content, style, "-o", out, *long),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while not process.stderr.readline().startswith("step "):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "stopped after" in told
+    assert read_image(out).shape == (24, 32, 3)
+
+
+def test_the_command_runs_by_itself(content, style, out):
+    done = subprocess.run(
+        command("stylize", content, style, "-o", out, *TINY), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(out) in done.stdout
+    assert "Traceback" not in done.stderr
+    assert read_image(out).shape == (24, 32, 3)
+    done = subprocess.run(
+        command("stylize", content, out.with_name("missing.png"), "-o", out),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
+# ------------------------------------------------------------------------------------------------- lists
+
+
+def test_the_demo_writes_two_pictures_that_differ(tmp_path):
+    folder = tmp_path / "new" / "demo"
+    status, told, _ = call("demo", "-o", folder, "--size", "64", "--iterations", "3")
+    assert status == 0
+    first, second = (read_image(path) for path in sorted(folder.iterdir()))
+    assert first.shape == second.shape == (64, 64, 3)
+    assert (first != second).any()
+    assert told.count("64×64, uint8") == 2
+    assert f"2 pictures in {folder}" in told
+
+
+def test_the_demo_refuses_a_file_for_a_folder(tmp_path, content, no_run):
+    status, _, error = call("demo", "-o", content)
+    assert status == 2
+    assert error.count("\n") == 1
+
+
+def test_a_stopped_demo_keeps_its_first_picture(tmp_path, fake):
+    fake.seen = lambda step: press_ctrl_c() if step == 2 else None
+    status, told, _ = call("demo", "-o", tmp_path, "--size", "64")
+    assert status == 130
+    assert len(list(tmp_path.iterdir())) == 1
+    assert "stopped after 2 steps" in told
+
+
+def test_networks_tell_where_their_weights_are():
+    status, table, _ = call("networks")
+    assert status == 0
+    rows = {line.split()[0]: line for line in table.splitlines()[1:] if not line.startswith(" ")}
+    assert set(rows) == set(Network) - {Network.AUTO}
+    assert "embedded" in rows["compact"]
+    assert "compact.safetensors" in rows["compact"]
+    assert "to download" in rows["vgg19"]
+    assert "https://" in table
+
+
+def test_devices_are_listed():
+    status, table, _ = call("devices")
+    assert status == 0
+    assert re.search(r"^cpu .* GiB", table, re.MULTILINE)
+
+
+def test_presets_are_listed_with_their_settings():
+    _, table, _ = call("presets")
+    assert all(name in table for name in PRESETS)
+    assert "relu4_2=1" in table
+
+
+def test_version():
+    status, told, _ = call("--version")
+    assert status == 0
+    assert re.fullmatch(r"napari-styletransfer \d\S*\n", told)
+
+
+@pytest.mark.parametrize("name", ["stylize", "demo", "networks", "devices", "presets"])
+def test_every_command_has_help(name):
+    status, told, _ = call(name, "--help")
+    assert status == 0
+    assert "Usage" in told

@@ -1,0 +1,416 @@
+"""Picture files keep their pixels on the way in and out, and what cannot work is refused in plain words."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms, ImageOps
+
+from napari_styletransfer.errors import ImageError
+from napari_styletransfer.files import check_folder, check_writable, pixel_density, read_image, write_image
+
+WRITABLE = [
+    (".png", np.uint8),
+    (".png", np.uint16),
+    *((suffix, dtype) for suffix in (".tif", ".tiff") for dtype in (np.uint8, np.uint16, np.float32)),
+    *((".tif", dtype) for dtype in (np.int16, np.uint32, np.int64, np.float16, np.float64)),
+]
+
+
+def picture(dtype, channels=3, shape=(7, 11)):
+    rng = np.random.default_rng(5)
+    shape = (*shape, channels) if channels > 1 else shape
+    if np.dtype(dtype).kind == "f":
+        return rng.normal(size=shape).astype(dtype)
+    limits = np.iinfo(dtype)
+    return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(("suffix", "dtype"), WRITABLE)
+def test_what_is_written_is_read_back_exactly(tmp_path, suffix, dtype, channels):
+    array = picture(dtype, channels)
+    path = tmp_path / f"picture{suffix}"
+    write_image(path, array)
+    back = read_image(path)
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".JPG"])
+def test_jpeg_keeps_colours_closely(tmp_path, suffix):
+    array = np.zeros((16, 24, 3), np.uint8)
+    array[:, :11] = (220, 30, 40)
+    array[:, 11:] = (30, 60, 200)
+    write_image(tmp_path / f"picture{suffix}", array)
+    back = read_image(tmp_path / f"picture{suffix}")
+    assert back.dtype == np.uint8
+    assert np.abs(back.astype(int) - array).max() < 12
+
+
+def test_views_and_foreign_byte_order_are_written_as_they_look(tmp_path):
+    array = picture(np.uint16).astype(">u2")[::-1, ::2]
+    for name in ("a.png", "a.tif"):
+        write_image(tmp_path / name, array)
+        np.testing.assert_array_equal(read_image(tmp_path / name), array)
+
+
+def test_deep_png_is_read_alike_by_another_program(tmp_path):
+    array = picture(np.uint16)
+    write_image(tmp_path / "deep.png", array)
+    with Image.open(tmp_path / "deep.png") as other:
+        other.load()
+        np.testing.assert_array_equal(np.asarray(other), array >> 8)
+
+
+def test_deep_png_is_written_in_several_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_styletransfer.files.png._BLOCK_BYTES", 100)
+    array = picture(np.uint16, 4, (23, 9))
+    write_image(tmp_path / "deep.png", array)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), array)
+
+
+def filtered_png(array, filter_type):
+    """Write a 16-bit RGB PNG with one of the five row filters, value by value."""
+    height, width, channels = array.shape
+    step = 2 * channels
+    raw = array.astype(">u2").view(np.uint8).reshape(height, -1).astype(int)
+    lines = b""
+    for y in range(height):
+        line = bytearray([filter_type])
+        for x in range(raw.shape[1]):
+            left = raw[y, x - step] if x >= step else 0
+            up = raw[y - 1, x] if y else 0
+            corner = raw[y - 1, x - step] if y and x >= step else 0
+            guess = left + up - corner
+            paeth = min((left, up, corner), key=lambda value: abs(guess - value))
+            line.append((raw[y, x] - (0, left, up, (left + up) // 2, paeth)[filter_type]) % 256)
+        lines += bytes(line)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("filter_type", range(5))
+def test_deep_png_of_other_programs_keeps_all_sixteen_bits(tmp_path, filter_type):
+    array = picture(np.uint16)
+    (tmp_path / "deep.png").write_bytes(filtered_png(array, filter_type))
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), array)
+
+
+@pytest.mark.parametrize(("dtype", "suffix"), [(np.uint8, ".png"), (np.uint16, ".png"), (np.uint8, ".tif")])
+def test_grey_stays_grey_with_its_depth(tmp_path, dtype, suffix):
+    array = picture(dtype, 1)
+    Image.fromarray(array).save(tmp_path / f"grey{suffix}")
+    back = read_image(tmp_path / f"grey{suffix}")
+    assert back.dtype == dtype
+    np.testing.assert_array_equal(back, array)
+
+
+def test_palettes_give_their_colours_and_transparency(tmp_path):
+    colors = picture(np.uint8, 3, (4, 4))
+    paletted = Image.fromarray(colors).convert("P", palette=Image.Palette.ADAPTIVE, colors=16)
+    paletted.save(tmp_path / "opaque.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "opaque.png"), colors)
+    paletted.save(tmp_path / "clear.png", transparency=0)
+    back = read_image(tmp_path / "clear.png")
+    assert back.shape == (4, 4, 4)
+    assert sorted(np.unique(back[..., 3])) == [0, 255]
+
+
+def test_grey_with_alpha_becomes_rgba(tmp_path):
+    grey_alpha = picture(np.uint8, 2)
+    Image.fromarray(grey_alpha).save(tmp_path / "la.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png"), grey_alpha[..., [0, 0, 0, 1]])
+    tifffile.imwrite(
+        tmp_path / "la.tif", grey_alpha, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"]
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / "la.tif"), grey_alpha[..., [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("name", ["bits.png", "bits.tif", "squeezed.tif", "own.tif", "inverse.tif"])
+def test_one_bit_pictures_become_black_and_white(tmp_path, name):
+    mask = np.random.default_rng(2).random((9, 13)) > 0.5
+    path = tmp_path / name
+    if name == "own.tif":
+        tifffile.imwrite(path, mask)
+    elif name == "inverse.tif":
+        tifffile.imwrite(path, ~mask, photometric="miniswhite", metadata=None)
+    else:
+        Image.fromarray(mask).save(path, **({"compression": "group4"} if name == "squeezed.tif" else {}))
+    np.testing.assert_array_equal(read_image(path), np.where(mask, 255, 0).astype(np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.tif"])
+def test_pictures_stand_upright(tmp_path, name, orientation):
+    array = np.zeros((8, 16, 3), np.uint8)
+    array[:4, :8] = 250
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if name == "photo.tif":
+        tifffile.imwrite(tmp_path / name, array, extratags=[(274, "H", 1, orientation, True)])
+    else:
+        Image.fromarray(array).save(tmp_path / name, exif=exif)
+    with Image.open(tmp_path / name) as other:
+        expected = np.asarray(ImageOps.exif_transpose(other))
+    assert expected.shape == ((16, 8, 3) if orientation >= 5 else (8, 16, 3))
+    np.testing.assert_array_equal(read_image(tmp_path / name), expected)
+
+
+def test_planes_of_colour_in_a_tiff_are_joined(tmp_path):
+    array = picture(np.uint16)
+    tifffile.imwrite(
+        tmp_path / "planar.tif", np.moveaxis(array, 2, 0).copy(), photometric="rgb", planarconfig="separate"
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / "planar.tif"), array)
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_tiff_is_read_in_native_byte_order(tmp_path, byteorder, dtype):
+    array = picture(dtype, 1)
+    tifffile.imwrite(tmp_path / "grey.tif", array, byteorder=byteorder)
+    back = read_image(tmp_path / "grey.tif")
+    assert back.dtype.isnative
+    np.testing.assert_array_equal(back, array)
+
+
+def test_tiff_with_white_as_zero_is_inverted(tmp_path):
+    array = picture(np.uint16, 1)
+    tifffile.imwrite(tmp_path / "white.tif", array, photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(tmp_path / "white.tif"), 65535 - array)
+
+
+def test_tiff_with_premultiplied_alpha_gets_its_colours_back(tmp_path):
+    color = np.array([[[200, 100, 50], [10, 20, 30]]], np.uint8)
+    alpha = np.array([[[128], [0]]], np.uint8)
+    multiplied = np.rint(color * (alpha / 255)).astype(np.uint8)
+    tifffile.imwrite(
+        tmp_path / "pre.tif", np.concatenate((multiplied, alpha), 2), photometric="rgb", extrasamples=["assocalpha"]
+    )
+    back = read_image(tmp_path / "pre.tif")
+    assert np.abs(back[0, 0].astype(int) - [200, 100, 50, 128]).max() <= 1
+    np.testing.assert_array_equal(back[0, 1], [0, 0, 0, 0])
+
+
+def test_tiff_palette_gives_its_colours(tmp_path):
+    table = np.random.default_rng(3).integers(0, 256, (3, 256)).astype(np.uint16) * 257
+    index = picture(np.uint8, 1)
+    tifffile.imwrite(tmp_path / "palette.tif", index, photometric="palette", colormap=table)
+    np.testing.assert_array_equal(read_image(tmp_path / "palette.tif"), np.moveaxis(table // 257, 0, -1)[index])
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg"])
+def test_common_compressed_tiffs_are_read(tmp_path, compression):
+    array = np.full((16, 16, 3), (200, 90, 30), np.uint8)
+    Image.fromarray(array).save(tmp_path / "packed.tif", compression=compression)
+    assert np.abs(read_image(tmp_path / "packed.tif").astype(int) - array).max() < 6
+
+
+def test_a_thumbnail_in_a_tiff_is_not_a_second_picture(tmp_path):
+    array = picture(np.uint8)
+    with tifffile.TiffWriter(tmp_path / "thumb.tif") as file:
+        file.write(array, metadata=None)
+        file.write(array[::2, ::2], subfiletype=1, metadata=None)
+    np.testing.assert_array_equal(read_image(tmp_path / "thumb.tif"), array)
+
+
+def test_colours_with_a_profile_come_as_srgb(tmp_path):
+    array = np.full((4, 4, 3), (40, 120, 200), np.uint8)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Another profile: red and blue primaries change places, and the name changes with them.
+    other = srgb.replace(b"rXYZ", b"swap").replace(b"bXYZ", b"rXYZ").replace(b"swap", b"bXYZ")
+    other = other.replace("sRGB".encode("utf-16-be"), "sBGR".encode("utf-16-be"))
+    Image.fromarray(array).save(tmp_path / "other.png", icc_profile=other)
+    Image.fromarray(array).save(tmp_path / "usual.png", icc_profile=srgb)
+    Image.fromarray(array).save(tmp_path / "broken.png", icc_profile=b"not a profile")
+    tifffile.imwrite(tmp_path / "other.tif", array, iccprofile=other)
+    np.testing.assert_array_equal(read_image(tmp_path / "usual.png"), array)
+    np.testing.assert_array_equal(read_image(tmp_path / "broken.png"), array)
+    converted = read_image(tmp_path / "other.png")
+    assert np.abs(converted[0, 0].astype(int) - [200, 120, 40]).max() <= 2
+    np.testing.assert_array_equal(read_image(tmp_path / "other.tif"), converted)
+
+
+def test_the_suffix_does_not_matter_for_reading(tmp_path):
+    array = picture(np.uint16)
+    write_image(tmp_path / "really.tif", array)
+    (tmp_path / "really.tif").rename(tmp_path / "named.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "named.png"), array)
+
+
+def spoil(path: Path, kind: str) -> None:
+    grey = picture(np.uint8, 1)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("Dear reader, this is no picture.")
+    elif kind == "cut png":
+        write_image(path.with_suffix(".png"), picture(np.uint8, 3, (64, 64)))
+        path.write_bytes(path.with_suffix(".png").read_bytes()[:300])
+    elif kind == "cut tiff":
+        tifffile.imwrite(path, picture(np.uint8, 3, (64, 64)))
+        path.write_bytes(path.read_bytes()[:2000])
+    elif kind == "headless tiff":
+        path.write_bytes(b"II*\0\xff\xff\0\0")
+    elif kind == "stack":
+        tifffile.imwrite(path, np.stack([grey] * 5))
+    elif kind == "pages":
+        tifffile.imwrite(path, grey)
+        tifffile.imwrite(path, grey[::2], append=True)
+    elif kind == "channels":
+        planes = np.stack([grey] * 2)
+        tifffile.imwrite(path, planes, imagej=True, metadata={"axes": "CYX"})
+    elif kind == "many samples":
+        tifffile.imwrite(path, picture(np.uint8, 6), photometric="minisblack", planarconfig="contig")
+    elif kind == "complex":
+        tifffile.imwrite(path, picture(np.float32, 1).astype(np.complex64))
+    elif kind == "cmyk":
+        tifffile.imwrite(path, picture(np.uint8, 4), photometric="separated")
+    elif kind == "animation":
+        frames = [Image.fromarray(picture(np.uint8, 1)), Image.fromarray(255 - picture(np.uint8, 1))]
+        frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "what", "advice"),
+    [
+        ("missing", "There is no file", "Check"),
+        ("folder", "is a folder", "Give one picture"),
+        ("empty", "is empty", "again"),
+        ("text", "not a picture", "Convert"),
+        ("cut png", "damaged or cut off", "again"),
+        ("cut tiff", "damaged or cut off", "again"),
+        ("headless tiff", "damaged or cut off", "again"),
+        ("stack", "a stack (Q: 5 × Y: 7 × X: 11)", "Save the plane you want"),
+        ("pages", "holds 2 pictures", "Save the one you want"),
+        ("channels", "channels one behind the other (C: 2", "merged to RGB"),
+        ("many samples", "6 channels", "Save one channel"),
+        ("complex", "complex64", "magnitude"),
+        ("cmyk", "SEPARATED", "Save it as RGB"),
+        ("animation", "animation of 2 frames", "Save one of them"),
+    ],
+)
+def test_what_is_not_one_picture_is_refused_with_advice(tmp_path, kind, what, advice):
+    path = tmp_path / "thing.tif"
+    spoil(path, kind)
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    message = str(caught.value)
+    assert str(path) in message
+    assert what in message
+    assert advice in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "channels", "told"),
+    [
+        ("out.bmp", np.uint8, 3, ["'.bmp'", ".png, .jpg"]),
+        ("out", np.uint8, 3, ["no suffix"]),
+        ("out.jpg", np.uint16, 3, ["uint16", "out.tif"]),
+        ("out.jpeg", np.float32, 3, ["float32", "out.tif"]),
+        ("out.jpg", np.uint8, 4, ["transparency", "out.png"]),
+        ("out.png", np.float32, 3, ["float32", "out.tif"]),
+        ("out.png", np.int16, 3, ["int16", "out.tif"]),
+        ("out.tif", np.bool_, 3, ["bool"]),
+        ("nowhere/out.png", np.uint8, 3, ["no folder", "Create it"]),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_beforehand(tmp_path, name, dtype, channels, told):
+    with pytest.raises(ImageError) as caught:
+        check_writable(tmp_path / name, dtype, channels)
+    assert all(part in str(caught.value) for part in told)
+    with pytest.raises(ImageError):
+        write_image(tmp_path / name, np.zeros((4, 4, channels), dtype))
+    assert not list(tmp_path.iterdir())
+
+
+def test_checking_leaves_nothing_behind_and_existing_output_may_be_replaced(tmp_path):
+    out = tmp_path / "out.png"
+    out.write_bytes(b"old")
+    check_writable(out, np.uint8, 3, keep=[tmp_path / "gone.png"])
+    assert out.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["out.png"]
+    write_image(out, picture(np.uint8))
+    np.testing.assert_array_equal(read_image(out), picture(np.uint8))
+
+
+def test_the_pictures_read_are_never_replaced(tmp_path):
+    content = tmp_path / "content.png"
+    write_image(content, picture(np.uint8))
+    (tmp_path / "link.png").symlink_to(content)
+    for name in ("content.png", "link.png", "../" + tmp_path.name + "/content.png"):
+        with pytest.raises(ImageError, match="one of the pictures to read"):
+            check_writable(tmp_path / name, np.uint8, keep=[content])
+
+
+def test_a_folder_is_no_output(tmp_path):
+    with pytest.raises(ImageError, match=r"is a folder.*result\.png"):
+        check_folder(tmp_path)
+
+
+def test_a_folder_that_refuses_is_told_beforehand(tmp_path, monkeypatch):
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ImageError, match=r"Permission denied.*another folder"):
+        check_folder(tmp_path / "out.png")
+
+
+def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_rest(tmp_path, monkeypatch):
+    out = tmp_path / "out.tif"
+    out.write_bytes(b"old")
+
+    def fail(path, *args, **kwargs):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tifffile, "imwrite", fail)
+    with pytest.raises(ImageError, match="No space left"):
+        write_image(out, picture(np.uint8))
+    assert out.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["out.tif"]
+
+
+def test_pixel_size_is_read_from_the_ways_microscopes_write_it(tmp_path):
+    grey = picture(np.uint8, 1)
+    path = tmp_path / "scale.tif"
+    tifffile.imwrite(path, grey, imagej=True, resolution=(2.5, 2.5), metadata={"unit": "um"})
+    assert pixel_density(path) == pytest.approx((25000, 25000))
+    tifffile.imwrite(path, grey, resolution=(254, 508), resolutionunit="inch")
+    assert pixel_density(path) == pytest.approx((100, 200))
+    size = {"PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": 250, "PhysicalSizeYUnit": "nm"}
+    tifffile.imwrite(tmp_path / "scale.ome.tif", grey, metadata={"axes": "YX", **size})
+    assert pixel_density(tmp_path / "scale.ome.tif") == pytest.approx((20000, 40000))
+    tifffile.imwrite(path, grey, resolution=(254, 508), resolutionunit="centimeter", extratags=[(274, "H", 1, 6, True)])
+    assert pixel_density(path) == pytest.approx((508, 254))
+
+
+def test_pixel_size_unknown_is_none(tmp_path):
+    path = tmp_path / "scale.tif"
+    tifffile.imwrite(path, picture(np.uint8, 1))
+    assert pixel_density(path) is None
+    tifffile.imwrite(tmp_path / "plain.ome.tif", picture(np.uint8, 1), metadata={"axes": "YX"})
+    assert pixel_density(tmp_path / "plain.ome.tif") is None
+    write_image(tmp_path / "a.png", picture(np.uint8))
+    assert pixel_density(tmp_path / "a.png") is None
+
+
+def test_pixel_size_is_written(tmp_path):
+    write_image(tmp_path / "out.tif", picture(np.float32), density=(20000.0, 12345.5))
+    assert pixel_density(tmp_path / "out.tif") == pytest.approx((20000, 12345.5))

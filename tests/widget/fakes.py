@@ -1,0 +1,109 @@
+"""A stand-in for the engine: the same events, at the pace the test sets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Reason, Scale, Started, Step
+from napari_styletransfer.worker import Run, ShouldStop
+
+DEADLINE = 20.0
+"""Seconds after which a fake that nobody lets go gives up, so that no test hangs."""
+
+
+def make_plan(config: StyleConfig, shape: tuple[int, int] = (48, 64)) -> Plan:
+    """Return a plan of two scales."""
+    height, width = shape
+    return Plan(
+        config=config,
+        device="cpu",
+        device_name="fake device",
+        precision="float32",
+        scales=(Scale(height // 2, width // 2, config.iterations), Scale(height, width, config.iterations)),
+        block=None,
+        blocks=1,
+        memory_bytes=1,
+        memory_available=2,
+    )
+
+
+@dataclass
+class FakeEngine:
+    """Makes runs that wait in the middle until `go` is set or they are told to stop.
+
+    Attributes
+    ----------
+    shape
+        Of the result.
+    error
+        Raised when the run is let go, if there is one.
+    go
+        Lets the run go on to its end.
+    halfway
+        Set by the run when it waits.
+    calls
+        Arguments of each run made.
+    """
+
+    shape: tuple[int, int] = (48, 64)
+    error: BaseException | None = None
+    go: threading.Event = field(default_factory=threading.Event)
+    halfway: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, content: Any, styles: Any, config: StyleConfig, **options: Any) -> Run:
+        self.calls.append({"content": content, "styles": styles, "config": config, **options})
+
+        def run(should_stop: ShouldStop) -> Iterator[Event]:
+            try:
+                yield from self._events(content, styles, config, should_stop, options.get("resume"))
+            finally:
+                self.ended.set()
+
+        return run
+
+    def _events(
+        self, content: Any, styles: Any, config: StyleConfig, should_stop: ShouldStop, resume: Any
+    ) -> Iterator[Event]:
+        if content is not None:
+            content.read()
+        plan = make_plan(config, self.shape)
+        yield Fetching("fake weights", 1, 2)
+        yield Started(plan)
+        coarse, fine = plan.scales
+        yield Preview(np.full((coarse.height, coarse.width, 3), 0.25, np.float32), 0, 0)
+        yield self._step(1, plan, 0)
+        self.halfway.set()
+        waiter = threading.Event()
+        waited = 0.0
+        while not (self.go.is_set() or should_stop() or waited > DEADLINE):
+            waiter.wait(0.005)
+            waited += 0.005
+        if self.error is not None:
+            raise self.error
+        stopped = should_stop()
+        if not stopped:
+            yield self._step(2, plan, 1)
+            yield Preview(np.full((fine.height, fine.width, 3), 0.5, np.float32), 2, 1)
+        yield Finished(
+            image=np.full((fine.height, fine.width, 3), 0.4 if stopped else 0.75, np.float32),
+            config=config,
+            reason=Reason.STOPPED if stopped else Reason.ITERATIONS,
+            iterations=1 if stopped else 2,
+            evaluations=3,
+            seconds=0.5,
+            losses={"content": 0.1, "style": 0.2, "total": 0.3},
+            history=(0.9,) if stopped else (0.9, 0.3),
+            state=("state after", resume),
+        )
+
+    def _step(self, iteration: int, plan: Plan, scale: int) -> Step:
+        losses = {"content": 0.3, "style": 0.6, "total": 0.9 / iteration}
+        return Step(iteration, plan.total_iterations, iteration, scale, losses, {}, 0.1 * iteration)
