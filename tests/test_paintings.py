@@ -8,7 +8,7 @@ import pytest
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.paintings import PAINTINGS
 from napari_styletransfer.paintings.canvas import Canvas, Noise
-from napari_styletransfer.paintings.cells import fluorescence
+from napari_styletransfer.paintings.cells import expose, fluorescence
 from napari_styletransfer.paintings.strokes import rasterize, trace
 
 NAMES = list(PAINTINGS)
@@ -83,10 +83,16 @@ def test_the_fluorescence_picture_looks_like_a_camera_frame():
     low, middle, high = np.percentile(picture, (1, 50, 99))
     assert 110 < low < middle < high < 65535
     assert high > 8 * low
-    # Shot noise: neighbouring pixels differ more where it is bright.
-    step = np.abs(np.diff(picture.astype(float), axis=1))
-    bright = picture[:, 1:] > np.percentile(picture, 90)
-    assert step[bright].mean() > 2 * step[~bright].mean()
+
+
+def test_the_camera_has_shot_noise_read_noise_and_an_offset():
+    rng = np.random.default_rng(0)
+    dark, dim, bright = (expose(np.full((300, 300), level), rng).astype(float) for level in (0.0, 0.25, 1.0))
+    assert dark.mean() == pytest.approx(110, abs=1)
+    assert dark.std() > 20
+    gain = (bright.mean() - dim.mean()) / (bright.var() - dim.var())
+    # Photon counting: variance grows with the mean, by the counts that one photon makes.
+    assert 1 / gain == pytest.approx(12, rel=0.05)
 
 
 def test_noise_has_no_bias_and_unit_variance_and_reads_the_same_on_and_off_the_grid():

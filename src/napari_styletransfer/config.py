@@ -195,7 +195,7 @@ class StyleConfig(BaseModel):
         None, "Style weight", "Factor of the style loss; empty: 1.", "Loss", ge=0
     )
     tv_weight: float = _field(
-        0.0, "Smoothness", "Factor of the total-variation loss, which removes pixel noise.", "Loss", ge=0
+        0.5, "Smoothness", "Factor of the total-variation loss, which removes pixel noise.", "Loss", ge=0
     )
     style_weights: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = _field(
         None, "Blend weights", "One weight for each style picture; empty: all alike.", "Style"
@@ -271,7 +271,7 @@ class StyleConfig(BaseModel):
         LineSearch.BACKTRACKING, "Line search", "How a step length is accepted.", "Optimiser"
     )
     spectral_exponent: float = _field(
-        0.25,
+        0.5,
         "Spectral exponent",
         "Strength of the metric that moves coarse structure first; 0: none.",
         "Optimiser",
@@ -412,7 +412,7 @@ class StyleConfig(BaseModel):
         return cls.from_recipe(recipe)
 
 
-_REFERENCE_CONTENT_WEIGHT = {Normalization.RELATIVE: 0.05, Normalization.GATYS: 1e-3, Normalization.NOTEBOOK: 1.0}
+_REFERENCE_CONTENT_WEIGHT = {Normalization.RELATIVE: 0.0125, Normalization.GATYS: 1e-3, Normalization.NOTEBOOK: 1.0}
 """Content weight at balance 0.5 for a style weight of 1. `gatys`: the ratio of arXiv 1508.06576, figure 2."""
 
 _GATYS_STYLE = dict.fromkeys(("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0)
@@ -427,6 +427,7 @@ _LESSON = {
     "start": Start.MEDIAN_NOISE,
     "size": 288,
     "scales": 1,
+    "tv_weight": 0.0,
     "spectral_exponent": 0.0,
     "tolerance": 0.0,
 }
@@ -440,6 +441,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "style_layers": _GATYS_STYLE,
         "start": Start.WHITE_NOISE,
         "content_weight": 1e-3,
+        "tv_weight": 0.0,
         "scales": 1,
         "iterations": 500,
     },
@@ -450,6 +452,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "style_layers": _GATYS_STYLE,
         "start": Start.CONTENT,
         "content_weight": 1e-3,
+        "tv_weight": 0.0,
         "scales": 1,
         "iterations": 500,
     },

@@ -139,6 +139,7 @@ class RunHandle:
             run,
             prepare,
             self._should_stop,
+            self._quitting,
             self._mailbox,
             _start_thread=False,
             _ignore_errors=True,
@@ -157,12 +158,15 @@ class RunHandle:
         self._stop.set()
 
     def _should_stop(self) -> bool:
+        return self._stop.is_set() or self._quitting()
+
+    def _quitting(self) -> bool:
         # napari asks its workers to quit when a viewer or the application closes, and then waits for them.
-        return self._stop.is_set() or self._worker.abort_requested
+        return bool(self._worker.abort_requested)
 
     @property
     def _silent(self) -> bool:
-        return self._abandoned or self._worker.abort_requested
+        return self._abandoned or self._quitting()
 
     def _on_mail(self) -> None:
         """Deliver now, or as soon as the last delivery is long enough ago."""
@@ -252,7 +256,13 @@ class _Mailbox:
             return messages
 
 
-def _post(run: Run, prepare: Prepare | None, should_stop: ShouldStop, mailbox: _Mailbox) -> Iterator[None]:
+def _post(
+    run: Run,
+    prepare: Prepare | None,
+    should_stop: ShouldStop,
+    quitting: ShouldStop,
+    mailbox: _Mailbox,
+) -> Iterator[None]:
     """Drive the run in the thread; yield whenever there is mail where there was none."""
     plan: Plan | None = None
     try:
@@ -262,9 +272,10 @@ def _post(run: Run, prepare: Prepare | None, should_stop: ShouldStop, mailbox: _
                     plan = event.plan
                 if isinstance(event, Preview) and prepare is not None and plan is not None:
                     event = replace(event, image=prepare(event.image, plan))
-                if mailbox.put(event):
+                # Once told to quit, the worker would leave the run hanging at a yield instead of closing it.
+                if mailbox.put(event) and not quitting():
                     yield
     except Exception as error:
         # Not raised: napari's worker would swallow a RuntimeError. GeneratorExit is no Exception and passes.
-        if mailbox.put(_Failure(translated(error))):
+        if mailbox.put(_Failure(translated(error))) and not quitting():
             yield

@@ -107,7 +107,18 @@ def test_infinities_are_the_ends_and_nan_is_black_in_rgb_layers():
     values = np.array([[[np.inf, -np.inf, np.nan], [0.5, 0.5, 0.5], [np.nan] * 3]])
     picture = resolve(Image(values, rgb=True, contrast_limits=(0, 1))).picture()
     np.testing.assert_allclose(picture.rgb, [[[1, 0, 0], [0.5] * 3, [0] * 3]])
-    np.testing.assert_allclose(picture.alpha, [[1, 1, 0]])
+    assert picture.alpha is None
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "u4", "f4"])
+def test_large_layers_are_shown_like_their_parts(dtype):
+    values = np.random.default_rng(0).integers(0, 127, (300, 400)).astype(dtype)
+    colormap = Colormap([[0, 0, 0, 0], [1, 0.5, 0, 1]])
+    look = {"contrast_limits": (20, 100), "gamma": 0.7, "colormap": colormap}
+    whole = resolve(Image(values, **look)).picture()
+    part = resolve(Image(values[-90:, :99], **look)).picture()
+    np.testing.assert_array_equal(whole.rgb[-90:, :99], part.rgb)
+    np.testing.assert_array_equal(whole.alpha[-90:, :99], part.alpha)
 
 
 @pytest.mark.parametrize("value", [0, 7, -2.5])
@@ -301,7 +312,7 @@ def test_what_lazy_data_raises_is_told_with_the_layer():
 
 
 def test_a_snapshot_does_not_change_with_the_layer():
-    layer = Image(ramp((3, 5, 6)), name="before", colormap="green")
+    layer = Image(ramp((3, 5, 6)), name="before", colormap=Colormap([[0, 0, 0], [0, 1, 0]]))
     snapshot = resolve(layer, point_world=(1, 0, 0))
     before = snapshot.read()
     layer.data = np.zeros((3, 5, 6))

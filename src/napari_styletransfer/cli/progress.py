@@ -24,7 +24,6 @@ class Silent:
 
     def __init__(self) -> None:
         self.finished: Finished | None = None
-        self.plan: Plan | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +38,6 @@ class Silent:
         if isinstance(event, Fetching):
             self.fetching(event)
         elif isinstance(event, Started):
-            self.plan = event.plan
             self.work = Work(event.plan)
             self.started(event.plan)
         elif isinstance(event, Step):
@@ -83,8 +81,8 @@ class Lines(Silent):
         if event.scale != self._scale or time.monotonic() >= self._next:
             self._scale = event.scale
             self._say(
-                f"step {event.iteration}/{event.total}, {self.work.size}, loss {event.losses['total']:.4g}, "
-                f"{clock(self.work.seconds_left)} left"
+                f"step {event.iteration}/{event.total}, {self.work.size}, loss {event.losses['total']:.4g}"
+                f"{left(self.work.seconds_left)}"
             )
 
     def stopping(self) -> None:
@@ -132,9 +130,7 @@ class Bar(Silent):
 
     def step(self, event: Step) -> None:
         """Show a step."""
-        told = (
-            f"{event.iteration}/{event.total}  loss {event.losses['total']:.4g}  {clock(self.work.seconds_left)} left"
-        )
+        told = f"{event.iteration}/{event.total}, loss {event.losses['total']:.4g}{left(self.work.seconds_left)}"
         self._show(self.work.size, self.work.done, self.work.total, told)
 
     def stopping(self) -> None:
@@ -157,6 +153,7 @@ class Work:
         self._iteration = self._first = 0
         self._spent = 0.0
         self._seconds = 0.0
+        self._start: tuple[float, float] | None = None
 
     def add(self, step: Step) -> None:
         """Count a step."""
@@ -164,6 +161,9 @@ class Work:
             self._scale, self._first = step.scale, self._iteration
         self._spent += (step.iteration - self._iteration) * self._costs[step.scale]
         self._iteration, self._seconds = step.iteration, step.seconds
+        if self._start is None:
+            # The time up to the first step went into loading and targets, and says nothing about pace.
+            self._start = self._spent, self._seconds
 
     @property
     def size(self) -> str:
@@ -186,7 +186,10 @@ class Work:
     @property
     def seconds_left(self) -> float | None:
         """Time to come at the pace so far; None before there is one."""
-        return self._seconds * (self.total / self._spent - 1) if self._spent else None
+        if self._start is None or self._spent == self._start[0]:
+            return None
+        pace = (self._seconds - self._start[1]) / (self._spent - self._start[0])
+        return pace * (self.total - self._spent)
 
 
 def reporter(quiet: bool) -> Silent:
@@ -206,10 +209,13 @@ def summary(plan: Plan) -> str:
     )
 
 
-def clock(seconds: float | None) -> str:
+def left(seconds: float | None) -> str:
+    """Tell the time to come, as the end of a sentence."""
+    return "" if seconds is None else f", {clock(seconds)} left"
+
+
+def clock(seconds: float) -> str:
     """Write a duration as people say it."""
-    if seconds is None:
-        return "?"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

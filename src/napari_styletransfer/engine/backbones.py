@@ -157,7 +157,7 @@ def backbone(network: Network) -> Backbone:
         For `auto`, which must be decided first.
     """
     if network is Network.COMPACT:
-        return Backbone(network, _compact_stages(), _VGG_STYLE, {"relu4_2": 1.0})
+        return Backbone(network, _compact_stages(), _COMPACT_STYLE, {"relu4_2": 1.0})
     if network is Network.AUTO:
         raise ConfigError("Network 'auto' has to be decided before it is built.")
     import torchvision  # noqa: PLC0415 - two seconds that the embedded network need not pay
@@ -170,6 +170,11 @@ def backbone(network: Network) -> Backbone:
 
 
 _VGG_STYLE = dict.fromkeys((RGB, "relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0)
+_COMPACT_STYLE = dict.fromkeys(
+    (RGB, "relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_3", "relu5_1"), 1.0
+)
+"""Twice as many as for the large networks: a small network's layers each hold less of a style."""
+
 _SQUEEZENET_STYLE = dict.fromkeys((RGB, "relu1", "fire2", "fire4", "fire6", "fire8"), 1.0)
 
 

@@ -130,7 +130,7 @@ def _colored(path: Path, array: npt.NDArray[Any], series: _Series) -> npt.NDArra
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not own_mask:
         array = _inverted(path, array)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None and array.ndim == 2:
-        colors = np.moveaxis(page.colormap, 0, -1)[array]
+        colors: npt.NDArray[Any] = np.moveaxis(page.colormap, 0, -1)[array]
         # Old programs wrote 8-bit values into the 16-bit table.
         return (colors if page.colormap.max() < 256 else colors >> 8).astype(np.uint8)
     if array.dtype.kind == "b":

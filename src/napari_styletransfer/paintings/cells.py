@@ -96,6 +96,11 @@ def fluorescence(size: tuple[int, int] = (512, 512), seed: int = 0) -> NDArray[n
     signal = 0.03 + 0.31 * filaments * (1 - 0.8 * smoothstep(0, 0.5, nuclei)) + 0.16 * haze + 0.80 * nuclei
     signal = canvas.blur(signal, 0.55) + 0.06 * canvas.blur(signal, 14)
     k = canvas.oversample
-    photons = _PHOTONS * signal.reshape(canvas.height, k, canvas.width, k).mean(axis=(1, 3))
+    return expose(signal.reshape(canvas.height, k, canvas.width, k).mean(axis=(1, 3)), rng)
+
+
+def expose(signal: Array, rng: np.random.Generator) -> NDArray[np.uint16]:
+    """Take a camera frame of a signal (1 is bright): shot noise, read noise, dark offset, 16 bit."""
+    photons = _PHOTONS * signal
     electrons = rng.poisson(photons) + rng.normal(0, _READ_NOISE, photons.shape)
     return np.rint(_OFFSET + _COUNTS_PER_PHOTON * electrons).clip(0, 65535).astype(np.uint16)

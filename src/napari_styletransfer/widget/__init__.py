@@ -1,0 +1,1 @@
+"""The dock widget: the only room with Qt and magicgui."""

@@ -6,7 +6,8 @@ when Run is pressed and leaves the run to its session. Opening it imports no tor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
@@ -55,7 +56,6 @@ class StyleTransferWidget(QWidget):
         super().__init__()
         self._viewer = napari_viewer
         self._docked = False
-        self._released = False
         self.session = Session(napari_viewer, make_run)
         self.pictures = PicturePanel(napari_viewer)
         self.settings = SettingsForm(preferred_config())
@@ -85,15 +85,13 @@ class StyleTransferWidget(QWidget):
         self.session.stop()
 
     def go_on(self) -> None:
-        """Continue the last run for as many iterations as the form says."""
-        if self.session.finished is None:
-            return
+        """Continue the last run, on the same pictures, with the settings as they are now."""
         try:
-            iterations = self.settings.config().iterations
+            config = self.config()
         except ConfigError as error:
             self.session.fail(error)
             return
-        self.session.resume(self.session.finished.config.changed(iterations=iterations))
+        self.session.resume(config)
 
     def config(self) -> StyleConfig:
         """Return the settings of the form, blend weights included."""
@@ -127,17 +125,12 @@ class StyleTransferWidget(QWidget):
             init=None if init is None else snapshot(init),
         )
 
-    def load_settings(self, path: str = "") -> None:
-        """Read a recipe file, asking for one if none is named."""
-        path = path or QFileDialog.getOpenFileName(self, "Load settings", "", _RECIPE_FILES)[0]
-        if path:
-            self._show_loaded(lambda: StyleConfig.load(path))
+    def load_settings(self, path: str) -> None:
+        """Show the settings of a recipe file."""
+        self._show_loaded(lambda: StyleConfig.load(path))
 
-    def save_settings(self, path: str = "") -> None:
-        """Write a recipe file, asking where if no name is given."""
-        path = path or QFileDialog.getSaveFileName(self, "Save settings", "style-transfer.json", _RECIPE_FILES)[0]
-        if not path:
-            return
+    def save_settings(self, path: str) -> None:
+        """Write the settings to a recipe file."""
         try:
             self.config().save(path)
         except ConfigError as error:
@@ -156,13 +149,8 @@ class StyleTransferWidget(QWidget):
 
     def release(self) -> None:
         """End the form: its run is stopped, and it follows the viewer no more."""
-        if self._released:
-            return
-        self._released = True
         self.session.stop()
-        self.pictures.release()
-        self.controls.release()
-        self._viewer.events.theme.disconnect(self._on_theme)
+        self._ties.cut()
 
     def event(self, event: QEvent | None) -> bool:
         """Notice that the dock was closed: napari then takes the form out of it and forgets it."""
@@ -214,6 +202,17 @@ class StyleTransferWidget(QWidget):
         self.settings.edited.connect(self._check)
         self.session.status.events.state.connect(self._on_state)
         self._viewer.events.theme.connect(self._on_theme)
+        self._ties = _Ties(
+            self.session,
+            (
+                self.pictures.release,
+                self.controls.release,
+                partial(self.session.status.events.state.disconnect, self._on_state),
+                partial(self._viewer.events.theme.disconnect, self._on_theme),
+            ),
+        )
+        # Not a method of the form: Qt calls none of those once the form is being destroyed.
+        self.destroyed.connect(self._ties.on_destroyed)
 
     def _check(self) -> None:
         """Follow the settings in what pictures are asked for, and say whether Run may be pressed."""
@@ -244,6 +243,16 @@ class StyleTransferWidget(QWidget):
     def _open_sample(self) -> None:
         self._viewer.open_sample("napari-styletransfer", "content_and_style")
 
+    def _on_load(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Load settings", "", _RECIPE_FILES)
+        if path:
+            self.load_settings(path)
+
+    def _on_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save settings", "style-transfer.json", _RECIPE_FILES)
+        if path:
+            self.save_settings(path)
+
     def _show_loaded(self, load: Callable[[], StyleConfig]) -> None:
         try:
             self.show_config(load())
@@ -254,8 +263,8 @@ class StyleTransferWidget(QWidget):
 
     def _recipe_menu(self) -> QMenu:
         menu = QMenu(self)
-        menu.addAction("Load settings …", lambda: self.load_settings())
-        menu.addAction("Save settings …", lambda: self.save_settings())
+        menu.addAction("Load settings …", self._on_load)
+        menu.addAction("Save settings …", self._on_save)
         menu.addAction("Load settings from selected layer", self.load_settings_from_layer)
         button = QToolButton()
         button.setObjectName("menu")
@@ -265,3 +274,22 @@ class StyleTransferWidget(QWidget):
         button.setMenu(menu)
         self.settings.add_beside_preset(button)
         return menu
+
+
+class _Ties:
+    """What holds a form to its viewer and its session; outlives the form by a moment."""
+
+    def __init__(self, session: Session, cuts: Sequence[Callable[[], object]]) -> None:
+        self._session = session
+        self._cuts = list(cuts)
+
+    def cut(self) -> None:
+        """Undo every connection, once."""
+        while self._cuts:
+            self._cuts.pop()()
+
+    def on_destroyed(self) -> None:
+        """End the run of a form that went down with its window, without being closed before."""
+        if self._cuts:
+            self.cut()
+            self._session.abandon()

@@ -132,7 +132,7 @@ class PicturePanel(QWidget):
     def choose(self, content: Image | None = None, styles: Sequence[Image] = ()) -> None:
         """Choose layers as if the user had."""
         if content is not None:
-            self.content.setCurrentIndex(self.content.findData(content))
+            self.content.setCurrentIndex(_index_of(self.content, content))
             self._content_chosen = True
         if styles:
             self._style_chosen = True
@@ -209,7 +209,7 @@ class PicturePanel(QWidget):
             combo.clear()
             for layer in images:
                 combo.addItem(thumbnail_icon(layer), layer.name, layer)
-            combo.setCurrentIndex(combo.findData(wanted) if wanted is not None else (0 if images else -1))
+            combo.setCurrentIndex(max(_index_of(combo, wanted), 0) if images else -1)
         self._filling = False
         self._refill_styles()
 
@@ -217,15 +217,15 @@ class PicturePanel(QWidget):
         if self._filling:
             return
         content = self.content.currentData()
-        others = [layer for layer in reversed(self.image_layers) if layer is not content]
+        others = [layer for layer in reversed(self.image_layers) if layer != content]
         pictures = _pictures(others)
         candidates = [*pictures, *(layer for layer in others if layer not in pictures)]
-        known = {id(row.layer): row for row in self._rows}
+        known = {row.layer: row for row in self._rows}
         if not any(row.check.isChecked() and row.layer in candidates for row in self._rows):
             self._style_chosen = False
         rows = []
         for layer in candidates:
-            row = known.pop(id(layer), None)
+            row = known.pop(layer, None)
             if row is None:
                 row = StyleRow(layer, self._calm)
                 row.check.clicked.connect(self._choose_style)
@@ -236,7 +236,7 @@ class PicturePanel(QWidget):
         if not self._style_chosen:
             guess = candidates[0] if candidates else None
             for row in rows:
-                row.check.setChecked(row.layer is guess)
+                row.check.setChecked(row.layer == guess)
         self._filling = False
         self.styles.show_rows(rows, list(known.values()))
         self._tell()
@@ -314,6 +314,11 @@ class _StyleList(QScrollArea):
         if chosen is not None:
             self._layout.activate()
             self.ensureWidgetVisible(chosen, 0, 0)
+
+
+def _index_of(combo: QComboBox, layer: Image | None) -> int:
+    # Compared by value: napari gives plugins proxies of its layers, a new one each time.
+    return next((index for index in range(combo.count()) if combo.itemData(index) == layer), -1)
 
 
 def thumbnail_icon(layer: Image) -> QIcon:

@@ -50,8 +50,7 @@ class LossPlot(QWidget):
     def show_steps(self, steps: Sequence[Step]) -> None:
         """Draw these steps, which are all of the run so far."""
         for name, curve in self._curves.items():
-            # Counted here, because a continued run numbers its steps from one again.
-            known = [(count, step.losses[name]) for count, step in enumerate(steps, 1) if step.losses.get(name, 0) > 0]
+            known = [(step.iteration, step.losses[name]) for step in steps if step.losses.get(name, 0) > 0]
             counts, losses = np.array(known, float).reshape(-1, 2).T
             curve.setData(counts, losses)
 

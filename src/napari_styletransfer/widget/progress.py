@@ -10,11 +10,12 @@ from napari_styletransfer.engine.events import Plan, Step
 
 
 class WorkMeter:
-    """Follows one run."""
+    """Follows one run; a continued one counts from the scale it goes on at."""
 
     def __init__(self, plan: Plan) -> None:
+        self._work = [scale.height * scale.width * scale.iterations for scale in plan.scales]
         self._pixels = [scale.height * scale.width for scale in plan.scales]
-        self._planned = [scale.iterations for scale in plan.scales]
+        self._first: int | None = None
         self._scale = -1
         self._before = 0
         self._mark = (0.0, 0.0)
@@ -23,22 +24,20 @@ class WorkMeter:
 
     def update(self, step: Step) -> None:
         """Take note of a step."""
-        if step.scale != self._scale:
-            self._scale = step.scale
-            self._before = step.iteration - 1
-        done = self._done(step.iteration - self._before)
-        total = sum(pixels * steps for pixels, steps in zip(self._pixels, self._planned, strict=True))
-        if step.iteration == self._before + 1:
+        if self._first is None:
+            self._first = step.scale
+        new_scale = step.scale != self._scale
+        if new_scale:
+            self._scale, self._before = step.scale, step.iteration - 1
+        total = sum(self._work[self._first :])
+        done = sum(self._work[self._first : step.scale]) + self._pixels[step.scale] * (step.iteration - self._before)
+        if new_scale:
             # The first step of a scale also pays for its preparation: the pace is measured from here on.
             self._mark = (step.seconds, done)
         self.fraction = min(max(self.fraction, done / total), 1.0)
-        since, work = step.seconds - self._mark[0], done - self._mark[1]
-        if work > 0 and since > 0:
-            self.seconds_left = (total - done) * since / work
-
-    def _done(self, steps: int) -> float:
-        coarser = zip(self._pixels[: self._scale], self._planned[: self._scale], strict=True)
-        return sum(pixels * planned for pixels, planned in coarser) + self._pixels[self._scale] * steps
+        seconds, work = step.seconds - self._mark[0], done - self._mark[1]
+        if work > 0 and seconds > 0:
+            self.seconds_left = max(total - done, 0) * seconds / work
 
 
 def clock(seconds: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -129,8 +129,12 @@ class Session:
         self._meter: WorkMeter | None = None
         self._bar: progress | None = None
         self._reading: _ReadOnce | None = None
-        self._history: tuple[float, ...] = ()
         self._result_came = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no thread of this session is at work."""
+        return self._handle is None
 
     @property
     def can_continue(self) -> bool:
@@ -142,7 +146,6 @@ class Session:
         if self.status.active:
             return
         self._job = job
-        self._history = ()
         self.steps.clear()
         self.finished = None
         self.output = OutputLayer(
@@ -155,11 +158,11 @@ class Session:
         self._begin(None)
 
     def resume(self, config: StyleConfig) -> None:
-        """Go on with the last run in its own layer, with the optimiser's memory, for `config.iterations` steps."""
+        """Go on with the last run, in its own layer, for `config.iterations` steps more."""
         if not self.can_continue or self._job is None or self.finished is None:
             return
-        self._job = Job(self._job.content, self._job.styles, config, self._job.init)
-        self._history = (*self._history, *self.finished.history)
+        # The pictures stay those of the first run, and so do their weights.
+        self._job = replace(self._job, config=config.changed(style_weights=self._job.config.style_weights))
         self._begin(self.finished.state)
 
     def stop(self) -> None:
@@ -224,7 +227,7 @@ class Session:
         self.output.finish(
             result.image,
             recipe=result.config.recipe(),
-            history=(*self._history, *result.history),
+            history=result.history,
             losses=result.losses,
             reason=str(result.reason),
             seconds=result.seconds,

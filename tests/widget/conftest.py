@@ -1,16 +1,18 @@
-"""A stand-in for the engine: the same events, at the pace the test sets."""
+"""A stand-in for the engine, at the pace the test sets, and forms in a viewer."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pytest
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Reason, Scale, Started, Step
+from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.worker import Run, ShouldStop
 
 DEADLINE = 20.0
@@ -45,8 +47,8 @@ class FakeEngine:
         Raised when the run is let go, if there is one.
     go
         Lets the run go on to its end.
-    halfway
-        Set by the run when it waits.
+    halfway, ended
+        Set by the run when it waits, and when it is over.
     calls
         Arguments of each run made.
     """
@@ -63,15 +65,13 @@ class FakeEngine:
 
         def run(should_stop: ShouldStop) -> Iterator[Event]:
             try:
-                yield from self._events(content, styles, config, should_stop, options.get("resume"))
+                yield from self._events(content, config, should_stop, options.get("resume"))
             finally:
                 self.ended.set()
 
         return run
 
-    def _events(
-        self, content: Any, styles: Any, config: StyleConfig, should_stop: ShouldStop, resume: Any
-    ) -> Iterator[Event]:
+    def _events(self, content: Any, config: StyleConfig, should_stop: ShouldStop, resume: Any) -> Iterator[Event]:
         if content is not None:
             content.read()
         plan = make_plan(config, self.shape)
@@ -81,10 +81,10 @@ class FakeEngine:
         yield Preview(np.full((coarse.height, coarse.width, 3), 0.25, np.float32), 0, 0)
         yield self._step(1, plan, 0)
         self.halfway.set()
-        waiter = threading.Event()
+        patience = threading.Event()
         waited = 0.0
         while not (self.go.is_set() or should_stop() or waited > DEADLINE):
-            waiter.wait(0.005)
+            patience.wait(0.005)
             waited += 0.005
         if self.error is not None:
             raise self.error
@@ -93,7 +93,7 @@ class FakeEngine:
             yield self._step(2, plan, 1)
             yield Preview(np.full((fine.height, fine.width, 3), 0.5, np.float32), 2, 1)
         yield Finished(
-            image=np.full((fine.height, fine.width, 3), 0.4 if stopped else 0.75, np.float32),
+            image=np.full((fine.height, fine.width, 3), 0.4 if stopped else 0.8, np.float32),
             config=config,
             reason=Reason.STOPPED if stopped else Reason.ITERATIONS,
             iterations=1 if stopped else 2,
@@ -104,6 +104,32 @@ class FakeEngine:
             state=("state after", resume),
         )
 
-    def _step(self, iteration: int, plan: Plan, scale: int) -> Step:
+    @staticmethod
+    def _step(iteration: int, plan: Plan, scale: int) -> Step:
         losses = {"content": 0.3, "style": 0.6, "total": 0.9 / iteration}
         return Step(iteration, plan.total_iterations, iteration, scale, losses, {}, 0.1 * iteration)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def viewer(make_napari_viewer_proxy: Callable[..., Any], content_image: Any, style_image: Any) -> Any:
+    """Return a viewer with a content and a style, as 8-bit pictures."""
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image((content_image * 255).astype(np.uint8), name="cells", rgb=True, scale=(0.5, 2), translate=(3, 4))
+    viewer.add_image((style_image * 255).astype(np.uint8), name="waves", rgb=True)
+    return viewer
+
+
+@pytest.fixture
+def form(viewer: Any, engine: FakeEngine) -> Iterator[StyleTransferWidget]:
+    """Return a form in a dock of the viewer, run by the fake engine."""
+    form = StyleTransferWidget(viewer, engine)
+    viewer.window.add_dock_widget(form, name="Style Transfer")
+    yield form
+    form.release()
+    # A run that a failing test left behind must not outlive its viewer.
+    engine.go.set()
