@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.config import JsonDict
 
 from napari_styletransfer.errors import ConfigError
 
@@ -119,7 +120,7 @@ LayerWeights = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 def _field(default: Any, title: str, description: str, group: str, advanced: bool = True, **limits: Any) -> Any:
     """Make a field that also carries where the form shows it."""
-    extra = {"group": group, "advanced": advanced}
+    extra: JsonDict = {"group": group, "advanced": advanced}
     return Field(default, title=title, description=description, json_schema_extra=extra, **limits)
 
 
@@ -191,9 +192,7 @@ class StyleConfig(BaseModel):
     content_weight: float | None = _field(
         None, "Content weight", "Factor of the content loss; empty: from the balance.", "Loss", ge=0
     )
-    style_weight: float | None = _field(
-        None, "Style weight", "Factor of the style loss; empty: 1.", "Loss", ge=0
-    )
+    style_weight: float | None = _field(None, "Style weight", "Factor of the style loss; empty: 1.", "Loss", ge=0)
     tv_weight: float = _field(
         0.5, "Smoothness", "Factor of the total-variation loss, which removes pixel noise.", "Loss", ge=0
     )
@@ -263,9 +262,7 @@ class StyleConfig(BaseModel):
         ge=0,
         lt=1,
     )
-    window: int = _field(
-        15, "Window", "Number of steps over which progress is judged.", "Optimiser", ge=2, le=10_000
-    )
+    window: int = _field(15, "Window", "Number of steps over which progress is judged.", "Optimiser", ge=2, le=10_000)
     history: int = _field(10, "History", "Number of L-BFGS pairs kept.", "Optimiser", ge=1, le=100)
     line_search: LineSearch = _field(
         LineSearch.BACKTRACKING, "Line search", "How a step length is accepted.", "Optimiser"
@@ -278,7 +275,9 @@ class StyleConfig(BaseModel):
         ge=0,
         le=1.5,
     )
-    learning_rate: float = _field(0.02, "Learning rate", "Step of Adam, in units of the pixel range.", "Optimiser", gt=0)
+    learning_rate: float = _field(
+        0.02, "Learning rate", "Step of Adam, in units of the pixel range.", "Optimiser", gt=0
+    )
     scales: int | None = _field(
         None,
         "Scales",
@@ -288,7 +287,12 @@ class StyleConfig(BaseModel):
         le=10,
     )
     device: str = _field(
-        "auto", "Device", "auto, cpu, cuda, cuda:1, mps …", "Device", advanced=False, pattern=r"^(auto|cpu|mps|xpu|(cuda|xpu)(:\d+)?)$"
+        "auto",
+        "Device",
+        "auto, cpu, cuda, cuda:1, mps …",
+        "Device",
+        advanced=False,
+        pattern=r"^(auto|cpu|mps|xpu|(cuda|xpu)(:\d+)?)$",
     )
     precision: Precision = _field(
         Precision.AUTO, "Precision", "auto: bfloat16 convolutions where the hardware is good at them.", "Device"

@@ -1,0 +1,1 @@
+"""The engine: pictures and settings in, events out. Knows torch and numpy, never napari or Qt."""

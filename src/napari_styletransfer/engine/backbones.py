@@ -108,7 +108,8 @@ class Backbone:
         for name in layers:
             if name not in known:
                 raise ConfigError(
-                    f"{self.network} has no {'style' if pixels else 'content'} layer '{name}'. Layers: {', '.join(known)}."
+                    f"{self.network} has no {'style' if pixels else 'content'} layer '{name}'. "
+                    f"Layers: {', '.join(known)}."
                 )
 
     def truncated(self, layers: set[str]) -> Backbone:
@@ -160,7 +161,7 @@ def backbone(network: Network) -> Backbone:
         return Backbone(network, _compact_stages(), _COMPACT_STYLE, {"relu4_2": 1.0})
     if network is Network.AUTO:
         raise ConfigError("Network 'auto' has to be decided before it is built.")
-    import torchvision  # noqa: PLC0415 - two seconds that the embedded network need not pay
+    import torchvision  # here: two seconds that the embedded network need not pay
 
     with torch.device("meta"):
         features = getattr(torchvision.models, network.value)().features
@@ -207,7 +208,7 @@ def _vgg_stages(features: nn.Sequential) -> tuple[Stage, ...]:
 
 
 def _squeezenet_stages(features: nn.Sequential) -> tuple[Stage, ...]:
-    from torchvision.models.squeezenet import Fire  # noqa: PLC0415 - see `backbone`
+    from torchvision.models.squeezenet import Fire
 
     stages: list[Stage] = []
     fire = 2
@@ -232,4 +233,7 @@ def _conv(name: str | None, module: nn.Conv2d, key: str, norm: str | None) -> Co
 
 
 def _pool(module: nn.MaxPool2d) -> Pool:
-    return Pool("max", int(module.kernel_size), int(module.stride), bool(module.ceil_mode))
+    kernel, stride = module.kernel_size, module.stride
+    if isinstance(kernel, tuple) or isinstance(stride, tuple):
+        raise TypeError(f"pooling windows are square here, not {kernel} by {stride}")
+    return Pool("max", kernel, stride, bool(module.ceil_mode))

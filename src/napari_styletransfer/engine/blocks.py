@@ -79,9 +79,7 @@ def layout(height: int, width: int, core: int | None, halo: Halo) -> tuple[Block
 
     Cores along an axis are as equal as the stride allows, so that no narrow rest remains.
     """
-    return tuple(
-        Block(rows, columns) for rows in _spans(height, core, halo) for columns in _spans(width, core, halo)
-    )
+    return tuple(Block(rows, columns) for rows in _spans(height, core, halo) for columns in _spans(width, core, halo))
 
 
 def _spans(size: int, core: int | None, halo: Halo) -> list[Span]:

@@ -74,7 +74,7 @@ def _likes_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability(device) >= (8, 0) or torch.version.hip is not None
     if device == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Literal, overload
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +98,12 @@ class FrozenNetwork:
             if isinstance(stage, Conv) and stage.name in self.wanted:
                 sizes[stage.name] = (height, width)
         return sizes
+
+    @overload
+    def forward(self, image: Tensor, visit: Visit, *, keep: Literal[True]) -> Tape: ...
+
+    @overload
+    def forward(self, image: Tensor, visit: Visit, *, keep: Literal[False]) -> None: ...
 
     def forward(self, image: Tensor, visit: Visit, *, keep: bool) -> Tape | None:
         """Run the network and call `visit(name, feature_map)` for each wanted layer, shallow to deep.
@@ -206,10 +213,7 @@ class FrozenNetwork:
         if not pad:
             return x
         height, width = x.shape[2] + 2, x.shape[3] + 2
-        if fresh:
-            buffer = F.pad(x, (1, 1, 1, 1))
-        else:
-            buffer = self._view(x.shape[1], height, width)
+        buffer = F.pad(x, (1, 1, 1, 1)) if fresh else self._view(x.shape[1], height, width)
         buffer[:, :, 1:-1, 1:-1] = x
         if self.padding is Padding.ZERO:
             for edge in (buffer[:, :, 0], buffer[:, :, -1], buffer[..., 0], buffer[..., -1]):
@@ -235,7 +239,9 @@ class FrozenNetwork:
             return F.avg_pool2d(x, stage.kernel, stage.stride, ceil_mode=stage.ceil).mul_(gain)
         if tape is None:
             return F.max_pool2d(x, stage.kernel, stage.stride, ceil_mode=stage.ceil).mul_(gain)
-        y, where = F.max_pool2d_with_indices(x, stage.kernel, stage.stride, ceil_mode=stage.ceil)
+        y, where = F.max_pool2d_with_indices(
+            x, (stage.kernel, stage.kernel), (stage.stride, stage.stride), ceil_mode=stage.ceil
+        )
         tape.winners[index] = _as_offsets(where, x.shape[3], stage)
         return y.mul_(gain)
 
@@ -340,7 +346,7 @@ def _as_offsets(where: Tensor, width: int, stage: Pool) -> Tensor:
 
 
 def _window_counts(stage: Pool, height: int, width: int, like: Tensor) -> Tensor:
-    """Number of positions under each averaging window, smaller where a window reaches beyond the edge."""
+    """Count the positions under each averaging window, smaller where a window reaches beyond the edge."""
     counts = []
     for side in (height, width):
         starts = torch.arange(stage.out_size(side), device=like.device) * stage.stride

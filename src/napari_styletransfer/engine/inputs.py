@@ -48,7 +48,7 @@ class Pictures:
         ConfigError
             If pictures and settings do not fit together.
         """
-        if isinstance(styles, np.ndarray) and styles.ndim in (2, 3):
+        if not isinstance(styles, (list, tuple)):
             raise ConfigError("The styles must be a list of pictures; put the one picture into a list.")
         if config.mode is not Mode.STYLE and content is None:
             raise ConfigError(f"Mode '{config.mode}' needs a content picture.")
@@ -89,7 +89,8 @@ class Pictures:
             return Pictures(self.content, styles, self.weights, self.init, self.size)
         grey = color.lightness(self.content)
         styles = tuple(color.matched_lightness(color.lightness(style), grey) for style in self.styles)
-        return Pictures(grey, styles, self.weights, None if self.init is None else color.lightness(self.init), self.size)
+        init = None if self.init is None else color.lightness(self.init)
+        return Pictures(grey, styles, self.weights, init, self.size)
 
     def content_at(self, height: int, width: int) -> Tensor | None:
         """Return the content at a size, clamped to [0, 1]."""
@@ -97,9 +98,7 @@ class Pictures:
 
     def styles_at(self, height: int, width: int, config: StyleConfig, smallest: int) -> list[Tensor]:
         """Return the styles fitted to content of a size."""
-        return [
-            fitted(style, height, width, config.style_fit, config.style_scale, smallest) for style in self.styles
-        ]
+        return [fitted(style, height, width, config.style_fit, config.style_scale, smallest) for style in self.styles]
 
     def start_at(self, height: int, width: int, config: StyleConfig) -> Tensor:
         """Return the image to start from at a size, in [0, 1]."""
@@ -124,8 +123,9 @@ def check_size(size: tuple[int, int], smallest: int, network: str) -> None:
     """Raise `ImageError` if an image of this size is too small for the network's deepest layer."""
     if min(size) < smallest:
         raise ImageError(
-            f"At the working size the image is {size[1]} x {size[0]} pixels; {network} with these layers needs at least "
-            f"{smallest} on the shorter side. Choose a larger size, a less elongated part of the image, or shallower layers."
+            f"At the working size the image is {size[1]} x {size[0]} pixels; {network} with these layers needs at "
+            f"least {smallest} on the shorter side. Choose a larger size, a less elongated part of the image, or "
+            "shallower layers."
         )
 
 

@@ -82,7 +82,7 @@ class LBFGS:
         self._slope = 0.0
         self._first_step = first_step
         self._line_search = line_search
-        self._begin_search(0.0)
+        self._step, self._low, self._high, self._trials = 0.0, 0.0, math.inf, 0
         self._restarts = 0
         self._memory = _History(start, history, storage or start.dtype)
 

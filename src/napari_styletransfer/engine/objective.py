@@ -25,8 +25,8 @@ RANGE_WEIGHT = 3.0
 """Factor of the out-of-range term, in units of a style loss of one hundred percent."""
 
 
-class Stopped(Exception):  # noqa: N818 - a request, not an error
-    """Raised inside an evaluation when the run is asked to stop."""
+class Stopped(Exception):
+    """Raised inside an evaluation when the run is asked to stop: a request, not an error."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ class Objective:
             rough, rough_gradient = losses.total_variation(image)
             values["tv"] = rough * self._terms.tv_weight
             gradient.add_(rough_gradient, alpha=self._terms.tv_weight)
-        on_host = dict(zip(values, torch.stack([value.to(image.device) for value in values.values()]).tolist(), strict=True))
-        return self._summed(on_host, gradient)
+        on_host = torch.stack([value.to(image.device) for value in values.values()]).tolist()
+        return self._summed(dict(zip(values, on_host, strict=True)), gradient)
 
     def _summed(self, values: dict[str, float], gradient: Tensor) -> Evaluation:
         layers = {name: value for name, value in values.items() if "/" in name}
@@ -264,7 +264,7 @@ class Gatherer:
         self._layer_sizes = network.layer_sizes(*size)
 
     def positions(self, name: str) -> int:
-        """Number of positions of a layer in the whole image."""
+        """Return the number of positions of a layer in the whole image."""
         height, width = self._size if name == RGB else self._layer_sizes[name]
         return height * width
 

@@ -5,6 +5,7 @@ Called by `transfer`; the form and the command line show its result.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -70,7 +71,8 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
     dtype = choose_dtype(device.name, config.precision)
     sizes = schedule(height, width, config.scales, smallest)
     available = int(config.memory_limit * 2**30) if config.memory_limit else int(device.free_bytes * _SPARE)
-    core = _core(cut, (height, width), halo, dtype, config, available)
+    footprint = Footprint.of(cut, named, (height, width), halo, dtype, config)
+    core = _core(footprint, config.block_size, available)
     blocks = layout(height, width, core, halo)
     decided = config.changed(
         network=network,
@@ -88,7 +90,7 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         scales=tuple(Scale(*size, config.iterations) for size in sizes),
         block=core,
         blocks=len(blocks),
-        memory_bytes=memory_bytes(cut, (height, width), core, halo, dtype, config),
+        memory_bytes=footprint.bytes(core),
         memory_available=available,
     )
     return Prepared(plan, terms, cut, reach, halo, smallest, dtype)
@@ -102,20 +104,37 @@ def smallest_side(backbone: Backbone) -> int:
     return side
 
 
-def memory_bytes(
-    backbone: Backbone, size: tuple[int, int], core: int | None, halo: Halo, dtype: torch.dtype, config: StyleConfig
-) -> int:
-    """Expected peak beyond the weights, in bytes, at the finest scale."""
-    height, width = size
-    pairs = 2 * config.history if config.optimizer is Optimizer.LBFGS else 2
-    vectors = pairs + 7 + (3 if config.spectral_exponent else 0)
-    largest = max(layout(height, width, core, halo), key=lambda block: block.area)
-    rows, columns = largest.outer
-    block = (rows.stop - rows.start, columns.stop - columns.start)
-    return height * width * _PIXEL * vectors + _network_bytes(backbone, block, dtype)
+@dataclass(frozen=True)
+class Footprint:
+    """What the memory of a run depends on besides its block size."""
+
+    backbone: Backbone
+    wanted: frozenset[str]
+    size: tuple[int, int]
+    halo: Halo
+    dtype: torch.dtype
+    vectors: int
+
+    @classmethod
+    def of(
+        cls, backbone: Backbone, wanted: Iterable[str], size: tuple[int, int], halo: Halo, dtype: torch.dtype,
+        config: StyleConfig,
+    ) -> Footprint:  # fmt: skip
+        """Count the image-sized vectors that the settings ask for."""
+        pairs = 2 * config.history if config.optimizer is Optimizer.LBFGS else 2
+        spectral = 3 if config.spectral_exponent else 0
+        return cls(backbone, frozenset(wanted), size, halo, dtype, pairs + 7 + spectral)
+
+    def bytes(self, core: int | None) -> int:
+        """Return the expected peak beyond the weights, at the finest scale, with blocks of that core."""
+        height, width = self.size
+        largest = max(layout(height, width, core, self.halo), key=lambda block: block.area)
+        rows, columns = largest.outer
+        block = (rows.stop - rows.start, columns.stop - columns.start)
+        return height * width * _PIXEL * self.vectors + _network_bytes(self.backbone, self.wanted, block, self.dtype)
 
 
-def _network_bytes(backbone: Backbone, size: tuple[int, int], dtype: torch.dtype) -> int:
+def _network_bytes(backbone: Backbone, wanted: Collection[str], size: tuple[int, int], dtype: torch.dtype) -> int:
     """Peak of a forward and a backward pass: what the tape holds, and the stage at work."""
     width = torch.finfo(dtype).bits // 8
     height, columns = size
@@ -132,23 +151,22 @@ def _network_bytes(backbone: Backbone, size: tuple[int, int], dtype: torch.dtype
         if isinstance(stage, Pool):
             kept += after if stage.kind == "max" else 0
         elif index:
-            kept += after * width if stage.name in backbone.style_layers or stage.name in backbone.content_layers else after // 8
+            kept += after * width if stage.name in wanted else after // 8
     return peak + scratch
 
 
-def _core(
-    backbone: Backbone, size: tuple[int, int], halo: Halo, dtype: torch.dtype, config: StyleConfig, available: int
-) -> int | None:
+def _core(footprint: Footprint, asked: int | None, available: int) -> int | None:
     """Return the side of the blocks' cores that fits, None for the whole image."""
-    if config.block_size is not None:
-        return config.block_size if config.block_size < max(size) else None
+    longest = max(footprint.size)
+    if asked is not None:
+        return asked if asked < longest else None
     core: int | None = None
-    while (needed := memory_bytes(backbone, size, core, halo, dtype, config)) > available:
-        core = max(size) // 2 if core is None else core // 2
+    while (needed := footprint.bytes(core)) > available:
+        core = (core or longest) // 2
         if core < _SMALLEST_CORE:
             raise OutOfMemoryError(
-                f"The run needs about {needed / 2**30:.1f} GiB even in small blocks, and {available / 2**30:.1f} GiB are "
-                "available. Choose a smaller size, a shorter history, or another device."
+                f"The run needs about {needed / 2**30:.1f} GiB even in small blocks, and {available / 2**30:.1f} GiB "
+                "are available. Choose a smaller size, a shorter history, or another device."
             )
     return core
 

@@ -59,10 +59,8 @@ def fitted(style: Tensor, height: int, width: int, fit: StyleFit, scale: float, 
     no side becomes shorter than `smallest`.
     """
     rows, columns = style.shape[2:]
-    if fit is StyleFit.COVER:
-        ratio = max(height / rows, width / columns)
-    else:
-        ratio = max(height, width) / max(rows, columns)
+    covering = max(height / rows, width / columns)
+    ratio = covering if fit is StyleFit.COVER else max(height, width) / max(rows, columns)
     ratio = max(ratio * scale, smallest / min(rows, columns))
     picture = resized(style, max(smallest, round(rows * ratio)), max(smallest, round(columns * ratio))).clamp(0, 1)
     if fit is StyleFit.WHOLE:
