@@ -92,6 +92,13 @@ class Color(StrEnum):
     MATCH = "match"
 
 
+class Movie(StrEnum):
+    """What the planes of a stack start from, after the first."""
+
+    FOLLOW = "follow"
+    APART = "apart"
+
+
 class Optimizer(StrEnum):
     """The algorithm that moves the pixels."""
 
@@ -214,6 +221,28 @@ class StyleConfig(BaseModel):
         "cover: resized by the larger ratio to cover the content, then cropped at the centre. "
         "whole: all of the picture, resized to the content's longest side.",
         "Style",
+    )
+    regions: dict[int, int | None] | None = _field(
+        None,
+        "Regions",
+        "Which style each label of the region layer is given, counted from 0; a label given none, or not named, stays "
+        "as it is. Empty: all labels but 0 take all styles.",
+        "Style",
+    )
+    feather: float = _field(
+        0.0,
+        "Feather",
+        "Width in the content's pixels over which a region's stylisation fades in from its boundary.",
+        "Style",
+        ge=0,
+        le=1000,
+    )
+    movie: Movie = _field(
+        Movie.FOLLOW,
+        "Planes of a stack",
+        "follow: each plane starts from the result of the one before, so that a movie does not flicker. "
+        "apart: each plane starts from its own content.",
+        "Start",
     )
     color: Color = _field(
         Color.STYLE,

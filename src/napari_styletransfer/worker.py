@@ -113,6 +113,10 @@ def start_run(
     return RunHandle(run, on_report, on_error, on_done, prepare)
 
 
+_UNDER_WAY: set[RunHandle] = set()
+"""Handles of runs that are not over: Qt's connections alone would not keep one that nobody else holds."""
+
+
 class RunHandle:
     """One run under way, seen from the main thread."""
 
@@ -145,6 +149,7 @@ class RunHandle:
             _ignore_errors=True,
             _connect={"yielded": self._on_mail, "errored": self._on_raised, "finished": self._on_finished},
         )
+        _UNDER_WAY.add(self)
         self._worker.start()
 
     def stop(self) -> None:
@@ -193,6 +198,7 @@ class RunHandle:
             self._on_error(translated(error))
 
     def _on_finished(self) -> None:
+        _UNDER_WAY.discard(self)
         self._later.stop()
         self._deliver()
         if not self._abandoned:

@@ -6,7 +6,7 @@ Called by `planning` and `transfer`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from torch import Tensor
 from napari_styletransfer.config import Color, Mode, Start, StyleConfig
 from napari_styletransfer.engine import color
 from napari_styletransfer.engine.pyramid import fitted, resized, working_size
+from napari_styletransfer.engine.regions import Guide
 from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.pixels import decode
 
@@ -30,6 +31,7 @@ class Pictures:
     weights: tuple[float, ...]
     init: Tensor | None
     size: tuple[int, int]
+    guide: Guide | None = None
 
     @classmethod
     def checked(
@@ -38,6 +40,7 @@ class Pictures:
         styles: Sequence[npt.ArrayLike],
         config: StyleConfig,
         init: npt.ArrayLike | None,
+        labels: npt.ArrayLike | None = None,
     ) -> Pictures:
         """Read and check what the user handed in.
 
@@ -69,8 +72,10 @@ class Pictures:
         kept = [
             (_tensor(style, f"style {number}"), share)
             for number, (style, share) in enumerate(zip(used, shares, strict=True), 1)
-            if share
+            if share or labels is not None
         ]
+        shape = None if content_image is None else (content_image.shape[2], content_image.shape[3])
+        guide = Guide.checked(labels, shape, len(used), config)
         first = content_image if content_image is not None else kept[0][0]
         return cls(
             content_image,
@@ -78,6 +83,7 @@ class Pictures:
             tuple(share for _, share in kept),
             None if init is None else _tensor(init, "start"),
             working_size(first.shape[2], first.shape[3], config.size),
+            guide,
         )
 
     def colored(self, config: StyleConfig) -> Pictures:
@@ -86,11 +92,11 @@ class Pictures:
             return self
         if config.color is Color.MATCH:
             styles = tuple(color.match_colors(style, [self.content], [1.0]) for style in self.styles)
-            return Pictures(self.content, styles, self.weights, self.init, self.size)
+            return replace(self, styles=styles)
         grey = color.lightness(self.content)
         styles = tuple(color.matched_lightness(color.lightness(style), grey) for style in self.styles)
         init = None if self.init is None else color.lightness(self.init)
-        return Pictures(grey, styles, self.weights, init, self.size)
+        return replace(self, content=grey, styles=styles, init=init)
 
     def content_at(self, height: int, width: int) -> Tensor | None:
         """Return the content at a size, clamped to [0, 1]."""
@@ -99,6 +105,21 @@ class Pictures:
     def styles_at(self, height: int, width: int, config: StyleConfig, smallest: int) -> list[Tensor]:
         """Return the styles fitted to content of a size."""
         return [fitted(style, height, width, config.style_fit, config.style_scale, smallest) for style in self.styles]
+
+    def _recolored(self, content: Tensor) -> Tensor:
+        """Return the content in the colours of the styles, each region in those of its own."""
+        if self.guide is None:
+            return color.match_colors(content, self.styles, self.weights)
+        result = content.clone()
+        for style, labels in self.guide.groups().items():
+            chosen, weights = self.chosen(style)
+            mask = torch.from_numpy(self.guide.mask(labels, *content.shape[2:]))
+            result = torch.where(mask > 0, color.match_colors(content, chosen, weights), result)
+        return result
+
+    def chosen(self, style: int | None) -> tuple[tuple[Tensor, ...], tuple[float, ...]]:
+        """Return the style of that number, or all of them for None, with their weights."""
+        return (self.styles, self.weights) if style is None else ((self.styles[style],), (1.0,))
 
     def start_at(self, height: int, width: int, config: StyleConfig) -> Tensor:
         """Return the image to start from at a size, in [0, 1]."""
@@ -109,7 +130,7 @@ class Pictures:
             content = resized(self.content, height, width).clamp(0, 1)
             if start is Start.CONTENT or config.color is Color.CONTENT or not self.styles:
                 return content
-            return color.match_colors(content, self.styles, self.weights)
+            return self._recolored(content)
         noise = np.random.default_rng(config.seed).random((height, width, 3), dtype=np.float32)
         if start is Start.MEDIAN_NOISE:
             noise = scipy.ndimage.median_filter(noise, (8, 8, 1)) / 2

@@ -47,12 +47,29 @@ class Terms:
         return layers[name] / sum(layers.values())
 
 
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Where a style counts: a mask (h, w) in [0, 1] for every style layer, `rgb` included."""
+
+    masks: dict[str, Tensor]
+
+
 @dataclass(frozen=True)
 class StyleTarget:
-    """Gram matrices of one style picture, means over positions, by layer; and the picture's blend weight."""
+    """Gram matrices of one style picture, means over positions, by layer.
+
+    `weight` is its share of the style loss; `region` is where it counts, None for everywhere. The Gram
+    matrices of a region are those of the masked features, over the sum of the squared mask (Gatys et al.
+    2017, arXiv 1611.07865, section 4.1).
+    """
 
     grams: dict[str, Tensor]
     weight: float
+    region: Region | None = None
+
+
+Place = tuple[Region | None, str]
+"""A region and a layer: what a Gram matrix is of."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +122,7 @@ class Objective:
     ) -> None:
         self._terms = terms
         self._styles = styles
+        self._regions = list(dict.fromkeys(style.region for style in styles))
         self._gather = Gatherer(network, reaches, size, blocks, should_stop)
         self._style_names = [name for name in terms.style_layers if terms.style_weight and styles]
         self._content: dict[str, Tensor] = {}
@@ -118,6 +136,12 @@ class Objective:
             {name: losses.style_factor(terms.normalization, style.grams[name]) for name in self._style_names}
             for style in styles
         ]
+        self._mask_sums = {
+            (region, name): max(float(mask.square().sum()), 1.0)
+            for region in self._regions
+            if region is not None
+            for name, mask in region.masks.items()
+        }
         self._range_weight = RANGE_WEIGHT * self._unit()
 
     def set_blocks(self, blocks: Sequence[Block]) -> None:
@@ -126,14 +150,15 @@ class Objective:
 
     def __call__(self, image: Tensor) -> Evaluation:
         """Evaluate at `image`, (1, 3, H, W) float32 sRGB in or near [0, 1]."""
-        grams: dict[str, Tensor] = {}
+        grams: dict[Place, Tensor] = {}
         content: dict[str, Tensor] = {}
 
         def visit(block: Block, name: str, feature_map: Tensor) -> None:
             core = self._gather.core(block, name, feature_map)
-            if name in self._style_names:
-                total = losses.gram_sum(core)
-                grams[name] = grams[name] + total if name in grams else total
+            for region in self._regions if name in self._style_names else ():
+                total = losses.gram_sum(core, self._mask(region, block, name))
+                place = (region, name)
+                grams[place] = grams[place] + total if place in grams else total
             if name in self._content:
                 error = losses.square_sum(core - self._target(block, name))
                 content[name] = content[name] + error if name in content else error
@@ -141,42 +166,48 @@ class Objective:
         def seed(block: Block, name: str, feature_map: Tensor, gradient: Tensor) -> None:
             core = self._gather.core(block, name, feature_map)
             inner = self._gather.core(block, name, gradient)
-            if name in mixers:
-                _add_mixed(inner, core, mixers[name])
+            for region in self._regions if name in self._style_names else ():
+                _add_mixed(inner, core, mixers[region, name], self._mask(region, block, name))
             if name in self._content:
                 factor = 2 * self._terms.content_weight * self._content_share(name) * self._content_factors[name]
                 inner.add_(core - self._target(block, name), alpha=factor)
 
         # The seeds need the complete Gram matrices, so the mixers are made between the two passes.
-        mixers: dict[str, Tensor] = {}
+        mixers: dict[Place, Tensor] = {}
         with torch.no_grad():
-            if RGB in self._style_names:
-                grams[RGB] = losses.pixel_gram_sum(image)
+            for region in self._regions if RGB in self._style_names else ():
+                grams[region, RGB] = losses.pixel_gram_sum(image, None if region is None else region.masks[RGB])
 
             def between() -> None:
                 mixers.update(self._mixers(grams))
 
             gradient = self._gather.both_passes(image, visit, between, seed)
-            return self._combined(image, gradient, grams, content, mixers.get(RGB))
+            return self._combined(image, gradient, grams, content, mixers)
 
     def _combined(
-        self, image: Tensor, gradient: Tensor, grams: dict[str, Tensor], content: dict[str, Tensor], rgb: Tensor | None
+        self,
+        image: Tensor,
+        gradient: Tensor,
+        grams: dict[Place, Tensor],
+        content: dict[str, Tensor],
+        mixers: dict[Place, Tensor],
     ) -> Evaluation:
         """Add the terms that live on the pixels, and bring all values to the host at once."""
-        if rgb is not None:
+        for region in self._regions if RGB in self._style_names else ():
+            mixer = mixers[region, RGB][:, :3]
             for first in range(0, image.shape[2], 1024):
                 part = slice(first, first + 1024)
                 pixels = losses.with_constant(image[:, :, part])
-                gradient[:, :, part] += torch.einsum("nchw,cd->ndhw", pixels, rgb[:, :3])
+                if region is not None:
+                    pixels = pixels * region.masks[RGB][part].square()
+                gradient[:, :, part] += torch.einsum("nchw,cd->ndhw", pixels, mixer)
         values: dict[str, Tensor] = {}
-        for name, total in grams.items():
-            mean = total / self._positions(name)
-            values[f"style/{name}"] = torch.stack(
-                [
-                    style.weight * factors[name] * (mean - style.grams[name]).square().sum()
-                    for style, factors in zip(self._styles, self._style_factors, strict=True)
-                ]
-            ).sum()
+        for name in self._style_names:
+            misses = []
+            for style, factors in zip(self._styles, self._style_factors, strict=True):
+                error = (self._mean(grams, style.region, name) - style.grams[name]).square().sum()
+                misses.append(style.weight * factors[name] * error)
+            values[f"style/{name}"] = torch.stack(misses).sum()
         for name, error in content.items():
             values[f"content/{name}"] = error * self._content_factors[name]
         beyond, beyond_gradient = losses.out_of_range(image)
@@ -203,20 +234,30 @@ class Objective:
         terms.update((name, value) for name, value in values.items() if "/" not in name)
         return Evaluation({**terms, "total": sum(terms.values())}, layers, gradient)
 
-    def _mixers(self, grams: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _mixers(self, grams: dict[Place, Tensor]) -> dict[Place, Tensor]:
         """Return for each layer the matrix that turns its features into the gradient of the style loss.
 
         d/dF of k ‖FFᵀ/M − A‖² is 4 k/M (FFᵀ/M − A) F (Gatys et al. 2016, equation 6).
         """
         mixers = {}
-        for name, total in grams.items():
-            positions = self._positions(name)
-            mean = total / positions
+        for region, name in grams:
+            mean = self._mean(grams, region, name)
             mixer = torch.zeros_like(mean)
             for style, factors in zip(self._styles, self._style_factors, strict=True):
-                mixer.add_(mean - style.grams[name], alpha=style.weight * factors[name])
-            mixers[name] = mixer * (4 * self._terms.style_weight * self._style_share(name) / positions)
+                if style.region is region:
+                    mixer.add_(mean - style.grams[name], alpha=style.weight * factors[name])
+            factor = 4 * self._terms.style_weight * self._style_share(name) / self._positions(region, name)
+            mixers[region, name] = mixer * factor
         return mixers
+
+    def _mean(self, grams: dict[Place, Tensor], region: Region | None, name: str) -> Tensor:
+        return grams[region, name] / self._positions(region, name)
+
+    def _mask(self, region: Region | None, block: Block, name: str) -> Tensor | None:
+        if region is None:
+            return None
+        rows, columns = self._gather.target(block, name)
+        return region.masks[name][rows, columns].to(self._gather.network.device)
 
     def _unit(self) -> float:
         """Return the loss of an image without any of the targets' features: the scale of all terms."""
@@ -235,8 +276,8 @@ class Objective:
         rows, columns = self._gather.target(block, name)
         return self._content[name][:, :, rows, columns].to(self._gather.network.device)
 
-    def _positions(self, name: str) -> int:
-        return self._gather.positions(name)
+    def _positions(self, region: Region | None, name: str) -> float:
+        return self._gather.positions(name) if region is None else self._mask_sums[region, name]
 
     def _style_share(self, name: str) -> float:
         return self._terms.share(self._terms.style_layers, name)
@@ -350,10 +391,13 @@ def _ignore(name: str, feature_map: Tensor) -> None:
     """Visit nothing: in the second pass everything was gathered before."""
 
 
-def _add_mixed(gradient: Tensor, feature_map: Tensor, mixer: Tensor) -> None:
-    """Add `mixer` times the features to the gradient, in place, a few rows at a time."""
+def _add_mixed(gradient: Tensor, feature_map: Tensor, mixer: Tensor, mask: Tensor | None) -> None:
+    """Add `mixer` times the features, times the squared mask, to the gradient in place, some rows at a time."""
     g, f = gradient[0].permute(1, 2, 0), feature_map[0].permute(1, 2, 0)
     mixer = mixer.to(f.dtype)
     step = max(1, (1 << 20) // (f.shape[1] * f.shape[2]))
     for first in range(0, f.shape[0], step):
-        g[first : first + step] += f[first : first + step] @ mixer
+        part = f[first : first + step] @ mixer
+        if mask is not None:
+            part = part * mask[first : first + step, :, None].square().to(part.dtype)
+        g[first : first + step] += part

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Color, Optimizer, StyleConfig
@@ -27,6 +28,7 @@ from napari_styletransfer.engine.objective import Evaluation, Gatherer, Objectiv
 from napari_styletransfer.engine.planning import Prepared, prepare
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.pyramid import resized
+from napari_styletransfer.engine.regions import region_of
 from napari_styletransfer.errors import ConfigError, OutOfMemoryError
 
 _FREE_TO_CHANGE = ("iterations", "max_seconds", "tolerance", "window", "memory_limit", "block_size")
@@ -44,6 +46,14 @@ class RunState:
     metric: SpectralMetric
     iterations: int
     history: tuple[float, ...]
+
+
+@dataclass
+class Shared:
+    """What does not change between runs with the same styles and settings: the network, the style targets."""
+
+    network: FrozenNetwork | None = None
+    grams: dict[tuple[int, int], list[dict[str, Tensor]]] = field(default_factory=dict)
 
 
 def plan(content: npt.ArrayLike | None, styles: Sequence[npt.ArrayLike], config: StyleConfig | None = None) -> Plan:
@@ -65,8 +75,10 @@ def iter_stylize(
     *,
     should_stop: Callable[[], bool] = bool,
     init: npt.ArrayLike | None = None,
+    labels: npt.ArrayLike | None = None,
     resume: RunState | None = None,
     preview_interval: float = 0.15,
+    shared: Shared | None = None,
 ) -> Generator[Event, None, None]:
     """Stylise a picture, telling of every step.
 
@@ -82,11 +94,16 @@ def iter_stylize(
         Asked before every pass over a block; when it says yes the run finishes with the best image so far.
     init
         Image to start from, for start 'image'.
+    labels
+        (H, W) whole numbers in the content's pixels: only where they are not 0 is anything changed, and each label
+        may have its own style (`config.regions`). A boolean mask is the simplest case.
     resume
         `Finished.state` of a run with the same pictures: goes on from there for `iterations` more steps, with the
         optimiser's memory if nothing but the stopping rules changed.
     preview_interval
         Seconds between previews, at least.
+    shared
+        What runs with the same styles and settings can share: hand the same object to each of them.
 
     Yields
     ------
@@ -107,13 +124,25 @@ def iter_stylize(
         If the loss becomes non-finite and stays so.
     """
     config = config or StyleConfig()
-    pictures = Pictures.checked(content, styles, config, init)
+    pictures = Pictures.checked(content, styles, config, init, labels)
     prepared = prepare(pictures, config)
     if resume is not None and resume.sizes != prepared.plan.sizes:
         raise ConfigError("The run cannot be resumed at another size; start from its image instead.")
-    tensors = yield from weights.fetch(prepared.plan.config.network, prepared.backbone.expected(), config.weights)
+    shared = shared or Shared()
+    if shared.network is None:
+        decided, expected = prepared.plan.config, prepared.backbone.expected()
+        tensors = yield from weights.fetch(decided.network, expected, decided.weights)
+        shared.network = FrozenNetwork(
+            prepared.backbone,
+            tensors,
+            prepared.layers,
+            pooling=decided.pooling,
+            padding=decided.padding,
+            device=prepared.plan.device,
+            dtype=prepared.dtype,
+        )
     yield Started(prepared.plan)
-    yield from _Run(pictures, prepared, tensors, should_stop, preview_interval).events(resume)
+    yield from _Run(pictures, prepared, shared, shared.network, should_stop, preview_interval).events(resume)
 
 
 class _Run:
@@ -123,7 +152,8 @@ class _Run:
         self,
         pictures: Pictures,
         prepared: Prepared,
-        tensors: dict[str, Tensor],
+        shared: Shared,
+        network: FrozenNetwork,
         should_stop: Callable[[], bool],
         preview_interval: float,
     ) -> None:
@@ -134,15 +164,8 @@ class _Run:
         self._plan = prepared.plan
         self._config = prepared.plan.config
         self._core = prepared.plan.block
-        self._network = FrozenNetwork(
-            prepared.backbone,
-            tensors,
-            prepared.layers,
-            pooling=self._config.pooling,
-            padding=self._config.padding,
-            device=self._plan.device,
-            dtype=prepared.dtype,
-        )
+        self._shared = shared
+        self._network = network
         self._should_stop = should_stop
         self._preview_interval = preview_interval
         self._previewed = -float("inf")
@@ -194,8 +217,9 @@ class _Run:
         mark = len(self._history)
         try:
             objective = self._objective(scale)
+            cover = self._cover(scale)
             while True:
-                evaluation = self._evaluated(objective, metric.to_image(optimizer.point), scale)
+                evaluation = self._evaluated(objective, metric.to_image(optimizer.point), scale, cover)
                 self._evaluations += 1
                 accepted = optimizer.tell(evaluation.losses["total"], metric.to_latent_gradient(evaluation.gradient))
                 done = optimizer.iterations - begun
@@ -218,14 +242,9 @@ class _Run:
         """Measure the targets at a scale."""
         prepared, device = self._prepared, self._plan.device
         size = (scale.height, scale.width)
-        styles = []
-        for picture, weight in zip(
-            self._colored.styles_at(*size, self._config, prepared.smallest), self._colored.weights, strict=True
-        ):
-            shape = (picture.shape[2], picture.shape[3])
-            blocks = layout(*shape, self._core, prepared.halo)
-            gatherer = Gatherer(self._network, prepared.reaches, shape, blocks, self._should_stop)
-            styles.append(StyleTarget(gatherer.gram_means(picture.to(device), prepared.terms.style_layers), weight))
+        grams = self._shared.grams.get(size) if self._config.color is Color.STYLE else None
+        if grams is None:
+            grams = self._shared.grams[size] = self._style_grams(size)
         content = self._colored.content_at(*size) if prepared.terms.content_layers else None
         return Objective(
             self._network,
@@ -233,16 +252,58 @@ class _Run:
             prepared.terms,
             size,
             layout(*size, self._core, prepared.halo),
-            styles=styles,
+            styles=self._style_targets(grams, size),
             content=None if content is None else content.to(device),
             should_stop=self._should_stop,
         )
 
-    def _evaluated(self, objective: Objective, image: Tensor, scale: Scale) -> Evaluation:
-        """Evaluate; when the device runs out of memory, go on from the same image in blocks half as large."""
+    def _style_grams(self, size: tuple[int, int]) -> list[dict[str, Tensor]]:
+        """Measure the styles, fitted to content of a size."""
+        prepared = self._prepared
+        grams = []
+        for picture in self._colored.styles_at(*size, self._config, prepared.smallest):
+            shape = (picture.shape[2], picture.shape[3])
+            blocks = layout(*shape, self._core, prepared.halo)
+            gatherer = Gatherer(self._network, prepared.reaches, shape, blocks, self._should_stop)
+            grams.append(gatherer.gram_means(picture.to(self._plan.device), prepared.terms.style_layers))
+        return grams
+
+    def _style_targets(self, grams: list[dict[str, Tensor]], size: tuple[int, int]) -> list[StyleTarget]:
+        """Give every style its weight, and its region where there are regions."""
+        weights, guide = self._colored.weights, self._colored.guide
+        if guide is None:
+            return [StyleTarget(gram, weight) for gram, weight in zip(grams, weights, strict=True)]
+        targets: list[StyleTarget] = []
+        for style, labels in guide.groups().items():
+            mask = guide.mask(labels, *size)
+            region = region_of(mask, self._prepared.reaches, self._network.layer_sizes(*size), self._plan.device)
+            # By area, so that content and style balance in a region as they would in the whole image.
+            share = float(mask.mean())
+            chosen = [(grams[style], 1.0)] if style is not None else list(zip(grams, weights, strict=True))
+            targets.extend(StyleTarget(gram, weight * share, region) for gram, weight in chosen)
+        return targets
+
+    def _cover(self, scale: Scale) -> tuple[Tensor, Tensor] | None:
+        """Return what lies under the stylised image where regions leave it free, and how much is covered."""
+        guide = self._colored.guide
+        below = self._colored.content_at(scale.height, scale.width)
+        if guide is None or below is None:
+            return None
+        return below.to(self._plan.device), guide.covered(scale.height, scale.width).to(self._plan.device)
+
+    def _evaluated(
+        self, objective: Objective, image: Tensor, scale: Scale, cover: tuple[Tensor, Tensor] | None
+    ) -> Evaluation:
+        """Evaluate what is seen; when the device runs out of memory, go on in blocks half as large."""
+        if cover is not None:
+            below, share = cover
+            image = torch.lerp(below, image, share)
         while True:
             try:
-                return objective(image)
+                evaluation = objective(image)
+                if cover is not None:
+                    evaluation.gradient.mul_(cover[1])
+                return evaluation
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -303,10 +364,13 @@ class _Run:
     def _shown(self, image: Tensor) -> npt.NDArray[np.float32]:
         """Return what people see: within [0, 1], with the content's colours if asked for, (H, W, 3)."""
         shown = image.detach().clamp(0, 1).cpu()
-        if self._config.color is Color.CONTENT:
-            colors = self._pictures.content_at(shown.shape[2], shown.shape[3])
-            if colors is not None:
-                shown = color.with_lightness(colors, shown)
+        size = (shown.shape[2], shown.shape[3])
+        content, guide = self._pictures.content_at(*size), self._pictures.guide
+        if content is not None and self._config.color is Color.CONTENT:
+            shown = color.with_lightness(content, shown)
+        if content is not None and guide is not None:
+            share = guide.covered(*size)
+            shown = torch.where(share > 0, torch.lerp(content, shown, share), content)
         return np.ascontiguousarray(shown[0].permute(1, 2, 0).numpy())
 
     def _seconds(self) -> float:

@@ -27,6 +27,9 @@ EMPTY = "auto"
 """What an editor shows where the config says None."""
 
 
+_MOST_IN_A_BOX = 2**31 - 1
+
+
 @dataclass(frozen=True)
 class Editor:
     """A widget and the two ways between what it shows and what the config holds.
@@ -162,6 +165,8 @@ def _tooltip(info: FieldInfo) -> str:
 
 
 def _editor(name: str, widget: ValueWidget, read: Callable[[], Any], write: Callable[[Any], None]) -> Editor:
+    # magicgui gives the tooltip of some widgets to a part of them only.
+    widget.native.setToolTip(widget.tooltip)
     return Editor(name, widget.label, widget.native, widget.changed, read, write, widget)
 
 
@@ -195,8 +200,10 @@ def _choice(name: str, kind: type[StrEnum], look: dict[str, Any]) -> Editor:
 
 
 def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None, optional: bool) -> Editor:
-    least = low if low is not None else -(2**31) + 1
-    most = high if high is not None else 2**31 - 1
+    least = low if low is not None else -_MOST_IN_A_BOX
+    most = high if high is not None else _MOST_IN_A_BOX
+    if most > _MOST_IN_A_BOX:
+        return _whole_number(name, LineEdit(**look))
     if not optional:
         return _plain(name, SpinBox(min=least, max=most, **look))
     box = QSpinBox()
@@ -214,6 +221,18 @@ def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None,
         lambda: None if box.value() == empty else box.value(),
         lambda value: box.setValue(empty if value is None else value),
     )
+
+
+def _whole_number(name: str, widget: ValueWidget) -> Editor:
+    """Edit as text what is too long for a spin box."""
+
+    def read() -> int:
+        try:
+            return int(widget.value)
+        except ValueError as error:
+            raise ConfigError(f"{widget.label}: '{widget.value}' is not a whole number.") from error
+
+    return _editor(name, widget, read, lambda value: setattr(widget, "value", str(value)))
 
 
 def _number(name: str, widget: ValueWidget, optional: bool) -> Editor:

@@ -62,7 +62,7 @@ class StyleTransferWidget(QWidget):
         self.settings.offer_networks()
         self.controls = RunControls(self.session, theme_of(napari_viewer))
         self.hint = QLabel()
-        self.menu = self._recipe_menu()
+        self.menu = self._recipe_button()
         self._devices = DeviceList(self.settings)
         self._lay_out()
         self._connect()
@@ -261,7 +261,7 @@ class StyleTransferWidget(QWidget):
         else:
             show_info("Settings loaded.")
 
-    def _recipe_menu(self) -> QMenu:
+    def _recipe_button(self) -> QToolButton:
         menu = QMenu(self)
         menu.addAction("Load settings …", self._on_load)
         menu.addAction("Save settings …", self._on_save)
@@ -273,7 +273,7 @@ class StyleTransferWidget(QWidget):
         button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         button.setMenu(menu)
         self.settings.add_beside_preset(button)
-        return menu
+        return button
 
 
 class _Ties:

@@ -54,7 +54,7 @@ class StyleRow(QWidget):
         self.weight.setRange(0, 100)
         self.weight.setSingleStep(0.1)
         self.weight.setValue(1)
-        self.weight.setFixedWidth(76)
+        self.weight.setFixedWidth(72)
         self.weight.setToolTip("<p>How much this style counts against the others.</p>")
         self.weight.setVisible(False)
         self.weight.valueChanged.connect(self.changed)
@@ -72,8 +72,8 @@ class StyleRow(QWidget):
 
     def describe(self) -> None:
         """Show the layer's name and thumbnail as they are now."""
-        room = self.check.width() - _ICON - 34
-        self.check.setText(self.fontMetrics().elidedText(self.layer.name, Qt.TextElideMode.ElideMiddle, max(room, 30)))
+        room = self.check.width() - _ICON - 30
+        self.check.setText(self.fontMetrics().elidedText(self.layer.name, Qt.TextElideMode.ElideRight, max(room, 30)))
         self.check.setToolTip(f"<p>Use '{self.layer.name}' as a style.</p>")
         self.check.setIcon(thumbnail_icon(self.layer))
 

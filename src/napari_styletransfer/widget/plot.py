@@ -25,52 +25,65 @@ _MOST_TICKS = 4
 
 
 class LossPlot(QWidget):
-    """A line for the total loss and one for each of its two main terms."""
+    """A line for the total loss and one for each of its two main terms.
+
+    Made of pyqtgraph's parts rather than its `PlotItem`, whose menus are widgets of their own that outlive it.
+    """
 
     def __init__(self, theme: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._legend = QLabel()
         self._legend.setAlignment(Qt.AlignmentFlag.AlignRight)
-        self._plot = pg.PlotWidget(enableMenu=False, axisItems={"left": _LogAxis("left")})
-        self._plot.setMouseEnabled(x=False, y=False)
-        self._plot.hideButtons()
-        self._plot.setLogMode(y=True)
-        self._plot.getAxis("left").setWidth(44)
-        self._plot.getAxis("bottom").setStyle(maxTickLevel=0)
-        self._plot.getPlotItem().layout.setContentsMargins(0, 8, 8, 0)
-        self._curves = {name: self._plot.plot([], name=name) for name in TERMS}
-        self._plot.setFixedHeight(120)
+        self._canvas = pg.GraphicsLayoutWidget()
+        self._canvas.setFixedHeight(130)
+        self._canvas.ci.layout.setContentsMargins(0, 8, 8, 0)
+        self._canvas.ci.layout.setSpacing(0)
+        box = self._canvas.addViewBox(row=0, col=1, enableMenu=False, enableMouse=False, defaultPadding=0.03)
+        self._axes = (_LogAxis("left"), pg.AxisItem("bottom"))
+        self._axes[0].setWidth(44)
+        self._axes[1].setStyle(maxTickLevel=0)
+        for axis, place in zip(self._axes, ((0, 0), (1, 1)), strict=True):
+            axis.linkToView(box)
+            self._canvas.addItem(axis, *place)
+        self._curves = {name: pg.PlotCurveItem() for name in TERMS}
+        for curve in self._curves.values():
+            box.addItem(curve)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         layout.addWidget(self._legend)
-        layout.addWidget(self._plot)
+        layout.addWidget(self._canvas)
         self.set_theme(theme)
+
+    def drawn(self, name: str) -> tuple[list[float], list[float]]:
+        """Return the steps and the losses of one line."""
+        steps, logarithms = self._curves[name].getData()
+        return list(steps), [10**logarithm for logarithm in logarithms]
 
     def show_steps(self, steps: Sequence[Step]) -> None:
         """Draw these steps, which are all of the run so far."""
         for name, curve in self._curves.items():
             known = [(step.iteration, step.losses[name]) for step in steps if step.losses.get(name, 0) > 0]
             counts, losses = np.array(known, float).reshape(-1, 2).T
-            curve.setData(counts, losses)
+            curve.setData(counts, np.log10(losses))
 
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme."""
-        self._plot.setBackground(color(theme.background))
+        self._canvas.setBackground(color(theme.background))
         # napari's accent alone is too dark for a thin line on its dark ground.
         accent = color(theme.current).lighter(150) if theme.type == "dark" else color(theme.current).darker(130)
         shades = dict(zip(TERMS, (color(theme.text), accent, color(theme.warning)), strict=True))
         for name, shade in shades.items():
             self._curves[name].setPen(pg.mkPen(shade, width=2 if name == "total" else 1.4))
-        for side in ("left", "bottom"):
-            self._plot.getAxis(side).setPen(color(theme.highlight))
-            self._plot.getAxis(side).setTextPen(color(theme.text))
+        for axis in self._axes:
+            axis.setPen(color(theme.highlight))
+            axis.setTextPen(color(theme.text))
         words = [f'<span style="color: {shade.name()}">━ {name}</span>' for name, shade in shades.items()]
         self._legend.setText(f"<small>{' &nbsp; '.join(words)} &nbsp; by step</small>")
 
 
 class _LogAxis(pg.AxisItem):
-    """An axis that labels a few round numbers, also where the data stay within one decade."""
+    """An axis of exponents that labels a few round numbers, also where the data stay within one decade."""
 
     def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:
         """Return up to four ticks of the series 1, 2, 5 between two exponents."""

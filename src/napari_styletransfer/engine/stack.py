@@ -1,0 +1,85 @@
+"""The planes of a stack or movie, stylised one after another with the network and style targets made once.
+
+Called by the form and by batches. Each plane may start from the result of the one before: where the content
+did not change, the image then stays as it is, and a movie does not flicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_styletransfer.config import Movie, Start, StyleConfig
+from napari_styletransfer.engine.events import Event, Finished, Reason
+from napari_styletransfer.engine.transfer import Shared, iter_stylize
+
+Read = Callable[[], npt.ArrayLike]
+
+
+@dataclass(frozen=True)
+class PlaneEvent:
+    """An event of one plane's run: plane number `plane` of `planes`, counted from 0."""
+
+    plane: int
+    planes: int
+    event: Event
+
+
+def iter_stylize_stack(
+    planes: Sequence[Read],
+    styles: Sequence[npt.ArrayLike],
+    config: StyleConfig | None = None,
+    *,
+    finished: Mapping[int, npt.NDArray[np.float32]] | None = None,
+    labels: Sequence[Read] | None = None,
+    should_stop: Callable[[], bool] = bool,
+    preview_interval: float = 0.15,
+) -> Generator[PlaneEvent, None, None]:
+    """Stylise every plane, telling of every step.
+
+    Parameters
+    ----------
+    planes
+        Functions that return one plane each, as `iter_stylize` takes its content; called when its turn comes.
+    styles, config, should_stop, preview_interval
+        As for `iter_stylize`.
+    finished
+        Results of an earlier, stopped call by plane number: those planes are passed over.
+    labels
+        Functions that return each plane's labels.
+
+    Yields
+    ------
+    PlaneEvent
+        The events of each plane's run in turn. After a stop the plane under way ends with a `Finished` whose
+        reason is `stopped`, and no further plane begins.
+    """
+    config = config or StyleConfig()
+    done = finished or {}
+    shared = Shared()
+    before: npt.NDArray[np.float32] | None = None
+    for number, read in enumerate(planes):
+        if number in done:
+            before = done[number]
+            continue
+        follows = before is not None and config.movie is Movie.FOLLOW
+        # A coarse scale would lay the picture out anew.
+        settings = config.changed(start=Start.IMAGE, scales=1) if follows else config
+        for event in iter_stylize(
+            read(),
+            styles,
+            settings,
+            should_stop=should_stop,
+            init=before if follows else None,
+            labels=labels[number]() if labels is not None else None,
+            preview_interval=preview_interval,
+            shared=shared,
+        ):
+            yield PlaneEvent(number, len(planes), event)
+            if isinstance(event, Finished):
+                before = event.image
+                if event.reason is Reason.STOPPED:
+                    return
