@@ -9,6 +9,8 @@ SOURCES := src tests tools $(wildcard benchmarks)
 ARGS ?=
 
 export NAPARI_STRICT_QT := 1
+# Before anything loads torch: see engine/__init__.py.
+export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench docs clean distclean

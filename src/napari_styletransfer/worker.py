@@ -9,7 +9,7 @@ a `StyleTransferError`, because napari's worker swallows a `RuntimeError` and wo
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -29,7 +29,7 @@ REPORT_INTERVAL = 125
 """Milliseconds between reports: eight a second look like motion and leave the window free."""
 
 ShouldStop = Callable[[], bool]
-Run = Callable[[ShouldStop], Iterator[Event]]
+Run = Callable[[ShouldStop], Generator[Event, None, None]]
 Prepare = Callable[[npt.NDArray[np.float32], Plan], npt.NDArray[Any]]
 
 
@@ -68,7 +68,7 @@ def engine_run(
     Pictures are read, and torch is imported, only when the run begins, which is in the thread.
     """
 
-    def run(should_stop: ShouldStop) -> Iterator[Event]:
+    def run(should_stop: ShouldStop) -> Generator[Event, None, None]:
         iter_stylize = _load_engine()
         yield from iter_stylize(
             None if content is None else content.read(),
@@ -234,7 +234,7 @@ def _load_engine() -> Callable[..., Iterator[Event]]:
         raise DeviceError(
             f"PyTorch is installed but its libraries do not load: {error}. On Windows this happens when Qt was "
             "loaded first and brought other runtime libraries; update the Microsoft Visual C++ Redistributable, "
-            "or start napari with: python -c \"import torch, napari; napari.Viewer(); napari.run()\""
+            'or start napari with: python -c "import torch, napari; napari.Viewer(); napari.run()"'
         ) from error
     return iter_stylize
 

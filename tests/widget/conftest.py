@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,7 @@ class FakeEngine:
     def __call__(self, content: Any, styles: Any, config: StyleConfig, **options: Any) -> Run:
         self.calls.append({"content": content, "styles": styles, "config": config, **options})
 
-        def run(should_stop: ShouldStop) -> Iterator[Event]:
+        def run(should_stop: ShouldStop) -> Generator[Event, None, None]:
             try:
                 yield from self._events(content, config, should_stop, options.get("resume"))
             finally:
@@ -71,7 +71,9 @@ class FakeEngine:
 
         return run
 
-    def _events(self, content: Any, config: StyleConfig, should_stop: ShouldStop, resume: Any) -> Iterator[Event]:
+    def _events(
+        self, content: Any, config: StyleConfig, should_stop: ShouldStop, resume: Any
+    ) -> Generator[Event, None, None]:
         if content is not None:
             content.read()
         plan = make_plan(config, self.shape)

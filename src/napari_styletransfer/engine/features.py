@@ -123,6 +123,8 @@ class FrozenNetwork:
             if isinstance(stage, Pool):
                 x = self._pooled(index, stage, x, tape)
                 continue
+            # The padded copy takes the place of its source, which is freed before the output is made.
+            x = self._padded(x, stage.pad, fresh=index == 0)
             x = self._convolved(index, stage, x)
             named = stage.name in self.wanted
             if named and stage.name is not None:
@@ -149,7 +151,9 @@ class FrozenNetwork:
                 continue
             feature_map = None
             if index == 0:
-                feature_map = self._convolved(0, stage, self._normalised(tape.image))
+                # Its gradient lies in the scratch memory meanwhile, so padding needs memory of its own.
+                padded = self._padded(self._normalised(tape.image), stage.pad, fresh=True)
+                feature_map = self._convolved(0, stage, padded)
             elif stage.name in tape.maps:
                 feature_map = tape.maps.pop(stage.name)
             if g is None:
@@ -171,9 +175,7 @@ class FrozenNetwork:
         x = (image - self._mean).div_(self._std)
         return x.to(self.dtype, memory_format=torch.channels_last)
 
-    def _convolved(self, index: int, stage: Conv, x: Tensor) -> Tensor:
-        # The backward pass computes the first stage again while its gradient lies in the scratch memory.
-        padded = self._padded(x, stage.pad, fresh=index == 0)
+    def _convolved(self, index: int, stage: Conv, padded: Tensor) -> Tensor:
         outputs = []
         for branch, (weight, bias) in zip(stage.branches, self._weights[index], strict=True):
             trim = (stage.kernel - branch.kernel) // 2

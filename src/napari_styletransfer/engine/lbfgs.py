@@ -82,19 +82,22 @@ class LBFGS:
         self._slope = 0.0
         self._first_step = first_step
         self._line_search = line_search
+        # Only without a line search can an accepted step rise; then the best point needs memory of its own.
+        self._best = self.point.clone() if line_search is LineSearch.NONE else self._base
+        self._best_loss = math.inf
         self._step, self._low, self._high, self._trials = 0.0, 0.0, math.inf, 0
         self._restarts = 0
         self._memory = _History(start, history, storage or start.dtype)
 
     @property
     def best(self) -> Tensor:
-        """Accepted point with the lowest loss: the last one, since a rising step is not accepted."""
-        return self._base
+        """Accepted point with the lowest loss."""
+        return self._best
 
     @property
     def best_loss(self) -> float:
         """Loss at `best`."""
-        return self.loss
+        return self._best_loss
 
     def tell(self, loss: float, gradient: Tensor) -> bool:
         """Take the loss and gradient at `point`, move `point`, and say whether a step was accepted.
@@ -174,6 +177,9 @@ class LBFGS:
     def _accept(self, loss: float, gradient: Tensor) -> None:
         self.loss = loss
         self._base.copy_(self.point)
+        if loss < self._best_loss or self._best is self._base:
+            self._best_loss = loss
+            self._best.copy_(self._base)
         self._gradient = gradient.detach().clone() if self._gradient is None else self._gradient.copy_(gradient)
         self._aim()
 

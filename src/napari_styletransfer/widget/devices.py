@@ -53,8 +53,8 @@ class DeviceList(QObject):
         if found is None:
             return
         self._known = True
-        best = found[0].name
-        choices: list[tuple[str, Any]] = [(f"auto · {best}", "auto")]
+        best = found[0]
+        choices: list[tuple[str, Any]] = [(f"auto · {best.name} · {memory_words(best.free_bytes)}", "auto")]
         choices += [(f"{device.name} · {memory_words(device.free_bytes)}", device.name) for device in found]
         self._settings.offer("device", choices)
 

@@ -54,7 +54,7 @@ class Editor:
     changed: Any
     read: Callable[[], Any]
     write: Callable[[Any], None]
-    widget: ValueWidget | None = None
+    widget: ValueWidget[Any] | None = None
 
 
 def make_editor(name: str, info: FieldInfo) -> Editor:
@@ -73,7 +73,7 @@ def make_editor(name: str, info: FieldInfo) -> Editor:
         If no editor fits the annotation; a new kind of field needs a new editor.
     """
     kind, optional = _unwrapped(info.annotation)
-    look = {"name": name, "label": info.title or name, "tooltip": _tooltip(info)}
+    look: dict[str, Any] = {"name": name, "label": info.title or name, "tooltip": _tooltip(info)}
     low, high = _limits(info)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         editor = _choice(name, kind, look)
@@ -164,13 +164,13 @@ def _tooltip(info: FieldInfo) -> str:
     return f"<p>{info.description}</p>" if info.description else ""
 
 
-def _editor(name: str, widget: ValueWidget, read: Callable[[], Any], write: Callable[[Any], None]) -> Editor:
+def _editor(name: str, widget: ValueWidget[Any], read: Callable[[], Any], write: Callable[[Any], None]) -> Editor:
     # magicgui gives the tooltip of some widgets to a part of them only.
     widget.native.setToolTip(widget.tooltip)
     return Editor(name, widget.label, widget.native, widget.changed, read, write, widget)
 
 
-def _plain(name: str, widget: ValueWidget) -> Editor:
+def _plain(name: str, widget: ValueWidget[Any]) -> Editor:
     return _editor(name, widget, lambda: widget.value, lambda value: setattr(widget, "value", value))
 
 
@@ -189,7 +189,7 @@ def _exact(editor: Editor) -> Editor:
     return replace(editor, read=read, write=write)
 
 
-def _bounded(look: dict[str, Any], low: float, high: float) -> ValueWidget:
+def _bounded(look: dict[str, Any], low: float, high: float) -> ValueWidget[Any]:
     if high - low <= 2:
         return FloatSlider(min=low, max=high, step=0.01, **look)
     return FloatSpinBox(min=low, max=high, step=0.1, **look)
@@ -223,7 +223,7 @@ def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None,
     )
 
 
-def _whole_number(name: str, widget: ValueWidget) -> Editor:
+def _whole_number(name: str, widget: ValueWidget[Any]) -> Editor:
     """Edit as text what is too long for a spin box."""
 
     def read() -> int:
@@ -235,7 +235,7 @@ def _whole_number(name: str, widget: ValueWidget) -> Editor:
     return _editor(name, widget, read, lambda value: setattr(widget, "value", str(value)))
 
 
-def _number(name: str, widget: ValueWidget, optional: bool) -> Editor:
+def _number(name: str, widget: ValueWidget[Any], optional: bool) -> Editor:
     """Edit as text, because a spin box would round 1e-6 away."""
     widget.native.setPlaceholderText(EMPTY if optional else "")
 
@@ -264,7 +264,7 @@ def _path(name: str, widget: FileEdit) -> Editor:
     )
 
 
-def _weights(name: str, widget: ValueWidget) -> Editor:
+def _weights(name: str, widget: ValueWidget[Any]) -> Editor:
     widget.native.setPlaceholderText(EMPTY)
     written: list[Any] = [None, ""]
 

@@ -11,71 +11,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
-from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QIcon, QImage, QPixmap
-from qtpy.QtWidgets import (
-    QCheckBox,
-    QComboBox,
-    QDoubleSpinBox,
-    QFrame,
-    QHBoxLayout,
-    QLabel,
-    QScrollArea,
-    QSizePolicy,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QSize, Signal
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_styletransfer.config import Mode, Start
 from napari_styletransfer.layers.write import METADATA_KEY
 from napari_styletransfer.widget.looks import CalmWheel, FormRows
+from napari_styletransfer.widget.style_list import ICON_SIZE, StyleList, StyleRow, thumbnail_icon
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from qtpy.QtGui import QResizeEvent
-
-_ICON = 22
-_ROWS_SHOWN = 5
-
-
-class StyleRow(QWidget):
-    """One image layer that can be a style: a check box with its thumbnail, and a weight."""
-
-    changed = Signal()
-
-    def __init__(self, layer: Image, calm: CalmWheel, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.layer = layer
-        self.check = QCheckBox()
-        self.check.setIconSize(QSize(_ICON, _ICON))
-        self.check.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.check.toggled.connect(self.changed)
-        self.weight = QDoubleSpinBox()
-        self.weight.setRange(0, 100)
-        self.weight.setSingleStep(0.1)
-        self.weight.setValue(1)
-        self.weight.setFixedWidth(72)
-        self.weight.setToolTip("<p>How much this style counts against the others.</p>")
-        self.weight.setVisible(False)
-        self.weight.valueChanged.connect(self.changed)
-        calm.guard(self.weight)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(4, 0, 2, 0)
-        layout.addWidget(self.check, 1)
-        layout.addWidget(self.weight)
-        self.describe()
-
-    def resizeEvent(self, event: QResizeEvent | None) -> None:
-        """Shorten the name to the room there is."""
-        super().resizeEvent(event)
-        self.describe()
-
-    def describe(self) -> None:
-        """Show the layer's name and thumbnail as they are now."""
-        room = self.check.width() - _ICON - 30
-        self.check.setText(self.fontMetrics().elidedText(self.layer.name, Qt.TextElideMode.ElideRight, max(room, 30)))
-        self.check.setToolTip(f"<p>Use '{self.layer.name}' as a style.</p>")
-        self.check.setIcon(thumbnail_icon(self.layer))
 
 
 class PicturePanel(QWidget):
@@ -93,7 +38,7 @@ class PicturePanel(QWidget):
         self._calm = CalmWheel(self)
         self.content = self._layer_combo("<p>The picture to be painted anew, as it is shown now.</p>")
         self.init = self._layer_combo("<p>The picture the run starts from.</p>")
-        self.styles = _StyleList()
+        self.styles = StyleList()
         self._form = FormRows()
         self._form.add("Content", self.content)
         self._form.add("Style", self.styles)
@@ -185,7 +130,7 @@ class PicturePanel(QWidget):
     def _layer_combo(self, tooltip: str) -> QComboBox:
         combo = QComboBox()
         combo.setToolTip(tooltip)
-        combo.setIconSize(QSize(_ICON, _ICON))
+        combo.setIconSize(QSize(ICON_SIZE, ICON_SIZE))
         combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         combo.setMinimumContentsLength(8)
         combo.currentIndexChanged.connect(self._tell)
@@ -275,58 +220,9 @@ class PicturePanel(QWidget):
             row.describe()
 
 
-class _StyleList(QScrollArea):
-    """The style rows; as high as they are many, up to a few, then it scrolls."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setToolTip("<p>The pictures whose manner is taken over; tick several to blend them.</p>")
-        self._inside = QWidget()
-        self._layout = QVBoxLayout(self._inside)
-        self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(2)
-        self._empty = QLabel("no other image")
-        self._empty.setEnabled(False)
-        self._layout.addWidget(self._empty)
-        self._layout.addStretch(1)
-        self.setWidget(self._inside)
-
-    def show_rows(self, rows: list[StyleRow], gone: list[StyleRow]) -> None:
-        """Show these rows in this order, and delete those that are gone."""
-        for row in gone:
-            self._layout.removeWidget(row)
-            row.hide()
-            row.deleteLater()
-        for index, row in enumerate(rows):
-            self._layout.insertWidget(index, row)
-        self._empty.setVisible(not rows)
-        height = max((row.sizeHint().height() for row in rows), default=self._empty.sizeHint().height())
-        shown = min(max(len(rows), 1), _ROWS_SHOWN)
-        self.setFixedHeight(shown * (height + self._layout.spacing()) + 4)
-        self.show_chosen(rows)
-
-    def show_chosen(self, rows: list[StyleRow]) -> None:
-        """Scroll to the first chosen row."""
-        chosen = next((row for row in rows if row.check.isChecked()), None)
-        if chosen is not None:
-            self._layout.activate()
-            self.ensureWidgetVisible(chosen, 0, 0)
-
-
 def _index_of(combo: QComboBox, layer: Image | None) -> int:
     # Compared by value: napari gives plugins proxies of its layers, a new one each time.
     return next((index for index in range(combo.count()) if combo.itemData(index) == layer), -1)
-
-
-def thumbnail_icon(layer: Image) -> QIcon:
-    """Return a layer's thumbnail as an icon."""
-    pixels = layer.thumbnail
-    height, width = pixels.shape[:2]
-    image = QImage(pixels.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888)
-    return QIcon(QPixmap.fromImage(image.copy()))
 
 
 def _pictures(images: Sequence[Image]) -> list[Image]:

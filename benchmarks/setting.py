@@ -1,0 +1,173 @@
+"""One case to measure, and the parts of the engine that it takes. Called by `jobs` and by the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from napari_styletransfer import samples
+from napari_styletransfer.config import Network, StyleConfig
+from napari_styletransfer.engine import weights
+from napari_styletransfer.engine.backbones import backbone
+from napari_styletransfer.engine.blocks import layout
+from napari_styletransfer.engine.features import FrozenNetwork
+from napari_styletransfer.engine.inputs import Pictures
+from napari_styletransfer.engine.objective import Gatherer, Objective, StyleTarget
+from napari_styletransfer.engine.planning import Prepared, prepare
+from napari_styletransfer.engine.pyramid import resized
+
+FIXED = {"size": None, "scales": 1, "tolerance": 0.0, "tv_weight": 0.0}
+"""One scale and no early end, so that evaluations count; no term that the textbook loop does not have."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is stylised and how; plain values, so that it can be handed to another process.
+
+    Attributes
+    ----------
+    network
+        Name of the network.
+    height, width
+        Size of the picture in pixels.
+    content, style
+        Picture files that `save_pictures` wrote.
+    weights
+        Weights file, or None for the network's own.
+    fields
+        Settings on top of `FIXED`.
+    """
+
+    network: str
+    height: int
+    width: int
+    content: str
+    style: str
+    weights: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def changed(self, **fields: Any) -> Case:
+        """Return the case with other settings."""
+        values = {**self.__dict__, "fields": {**self.fields, **fields}}
+        return Case(**values)
+
+
+class Setting:
+    """A case with its pictures loaded."""
+
+    def __init__(self, case: Case) -> None:
+        fields = {**FIXED, "network": case.network, "weights": case.weights, **case.fields}
+        self.config = StyleConfig.make(**fields)
+        self.size = (case.height, case.width)
+        self.content = _enlarged(np.load(case.content), *self.size)
+        self.style = np.load(case.style)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        """The pictures as a run sees them."""
+        return Pictures.checked(self.content, [self.style], self.config, None)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """What a run decides before it begins."""
+        return prepare(self.pictures, self.config)
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """The weights that the layers need, float32 on the host."""
+        fetching = weights.fetch(
+            self.prepared.plan.config.network, self.prepared.backbone.expected(), self.config.weights
+        )
+        while True:
+            try:
+                next(fetching)
+            except StopIteration as end:
+                return end.value
+
+    @property
+    def device(self) -> str:
+        """Torch's name of the device."""
+        return self.prepared.plan.device
+
+    def content_tensor(self) -> Tensor:
+        """Return the content at the working size, on the device."""
+        content = self.pictures.content_at(*self.size)
+        if content is None:
+            raise AssertionError("a case has a content")
+        return content.to(self.device)
+
+    def style_tensor(self) -> Tensor:
+        """Return the style fitted to the content, on the device."""
+        (style,) = self.pictures.styles_at(*self.size, self.config, self.prepared.smallest)
+        return style.to(self.device)
+
+    def start(self) -> Tensor:
+        """Return the image to start from, on the device."""
+        return self.pictures.start_at(*self.size, self.config).to(self.device)
+
+    def network(self) -> FrozenNetwork:
+        """Build the network as a run does."""
+        prepared = self.prepared
+        return FrozenNetwork(
+            prepared.backbone,
+            self.tensors,
+            prepared.layers,
+            pooling=self.config.pooling,
+            padding=self.config.padding,
+            device=prepared.plan.device,
+            dtype=prepared.dtype,
+        )
+
+    def objective(self, network: FrozenNetwork) -> Objective:
+        """Measure the targets as a run does."""
+        prepared, core = self.prepared, self.prepared.plan.block
+        style = self.style_tensor()
+        shape = (style.shape[2], style.shape[3])
+        gatherer = Gatherer(network, prepared.reaches, shape, layout(*shape, core, prepared.halo))
+        target = StyleTarget(gatherer.gram_means(style, prepared.terms.style_layers), 1.0)
+        del style
+        blocks = layout(*self.size, core, prepared.halo)
+        return Objective(
+            network,
+            prepared.reaches,
+            prepared.terms,
+            self.size,
+            blocks,
+            styles=[target],
+            content=self.content_tensor(),
+        )
+
+
+def save_pictures(folder: Path, contents: set[str], styles: set[str]) -> None:
+    """Write sample pictures as (H, W, 3) float32 in [0, 1], under `content-NAME.npy` and `style-NAME.npy`."""
+    for name in contents:
+        picture = samples.content(name).astype(np.float32)
+        picture = (picture - picture.min()) / (picture.max() - picture.min())
+        np.save(folder / f"content-{name}.npy", picture if picture.ndim == 3 else np.stack([picture] * 3, axis=-1))
+    for name in styles:
+        np.save(folder / f"style-{name}.npy", samples.style(name).astype(np.float32) / 255)
+
+
+def save_orthogonal(path: Path, network: Network, seed: int = 0) -> None:
+    """Write seeded orthogonal weights: features as lively as trained ones, for speed and for counting evaluations."""
+    torch.manual_seed(seed)
+    whole = backbone(network)
+    tensors = {}
+    for key, shape in whole.truncated({*whole.style_layers, *whole.content_layers}).expected().items():
+        tensors[key] = torch.zeros(shape)
+        if key.endswith(".weight"):
+            nn.init.orthogonal_(tensors[key], gain=2**0.5)
+    save_file(tensors, path)
+
+
+def _enlarged(picture: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
+    return np.ascontiguousarray(resized(image, height, width).clamp(0, 1)[0].permute(1, 2, 0).numpy())

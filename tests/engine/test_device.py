@@ -1,0 +1,149 @@
+"""Devices are found, named, and told apart by what they are good at."""
+
+from __future__ import annotations
+
+import psutil
+import pytest
+import torch
+
+from napari_styletransfer.config import Precision
+from napari_styletransfer.engine.device import choose, choose_dtype, devices, is_out_of_memory, release
+from napari_styletransfer.errors import DeviceError
+
+
+@pytest.fixture
+def no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch, no_accelerator: None) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (10 + index, 20 + index))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"Card {index}")
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_a_machine_without_accelerator_has_its_processor() -> None:
+    (device,) = devices()
+
+    assert device.name == "cpu"
+    assert "threads" in device.label
+    assert 0 < device.free_bytes <= device.total_bytes == psutil.virtual_memory().total
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_graphics_cards_come_before_the_processor() -> None:
+    found = devices()
+
+    assert [device.name for device in found] == ["cuda:0", "cuda:1", "cpu"]
+    assert (found[1].label, found[1].free_bytes, found[1].total_bytes) == ("Card 1", 11, 21)
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("name", "chosen"), [("auto", "cuda:0"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1"), ("cpu", "cpu")]
+)
+def test_a_device_is_chosen_by_its_name(name: str, chosen: str) -> None:
+    assert choose(name).name == chosen
+
+
+@pytest.mark.usefixtures("no_accelerator")
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps", "xpu"])
+def test_a_device_that_is_not_there_is_an_error_that_lists_those_that_are(name: str) -> None:
+    with pytest.raises(DeviceError, match=rf"no device '{name}' here\. Devices: cpu, or 'auto'"):
+        choose(name)
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_a_torch_without_gpu_support_is_said_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+
+    with pytest.raises(DeviceError, match="without GPU support"):
+        choose("cuda")
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [(Precision.FLOAT32, torch.float32), (Precision.BFLOAT16, torch.bfloat16)]
+)
+def test_a_precision_asked_for_is_taken(precision: Precision, dtype: torch.dtype) -> None:
+    assert choose_dtype("cpu", precision) is dtype
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "dtype"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx2": True, "avx512_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_the_processor_gets_bfloat16_where_it_has_instructions_for_it(
+    capabilities: dict[str, bool], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+
+    assert choose_dtype("cpu", Precision.AUTO) is dtype
+
+
+def test_an_older_torch_that_tells_no_capabilities_gets_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+
+    assert choose_dtype("cpu", Precision.AUTO) is torch.float32
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_a_graphics_card_gets_bfloat16_from_the_generation_that_has_it(
+    capability: tuple[int, int], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", None)
+
+    assert choose_dtype("cuda:0", Precision.AUTO) is dtype
+
+
+def test_apple_graphics_stay_with_float32() -> None:
+    assert choose_dtype("mps", Precision.AUTO) is torch.float32
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried"),
+    ],
+)
+def test_every_way_of_running_out_of_memory_is_known(error: BaseException) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("out of memory"), KeyError("a")])
+def test_other_errors_are_not_taken_for_it(error: BaseException) -> None:
+    assert not is_out_of_memory(error)
+
+
+def test_a_real_refusal_of_the_allocator_is_known() -> None:
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        torch.empty(1 << 58, dtype=torch.uint8)
+
+    assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "mps"])
+def test_cached_memory_is_given_back_to_the_device_it_belongs_to(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("cuda"))
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
+
+    release(device)
+    release("cpu")
+
+    assert emptied == [device.partition(":")[0]]

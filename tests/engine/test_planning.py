@@ -1,0 +1,209 @@
+"""A plan says truly what a run will do and need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_styletransfer.config import Network, Precision, Start, StyleConfig
+from napari_styletransfer.engine import planning, weights
+from napari_styletransfer.engine.backbones import backbone
+from napari_styletransfer.engine.device import DeviceInfo
+from napari_styletransfer.engine.events import Plan
+from napari_styletransfer.engine.planning import smallest_side
+from napari_styletransfer.engine.transfer import plan
+from napari_styletransfer.errors import ConfigError, DeviceError, ImageError, OutOfMemoryError
+
+GIB = 2**30
+
+
+def planned(height: int = 48, width: int = 64, **fields: Any) -> Plan:
+    config = StyleConfig.make(**{"network": "compact", "device": "cpu", "precision": "float32", **fields})
+    return plan(np.zeros((height, width, 3), np.uint8), [np.zeros((20, 20, 3), np.uint8)], config)
+
+
+def test_every_auto_is_decided_in_the_plan() -> None:
+    config = plan(np.zeros((48, 64), np.uint8), [np.zeros((20, 20), np.uint8)]).config
+
+    assert config.network is not Network.AUTO
+    assert config.precision is not Precision.AUTO
+    assert config.start is not Start.AUTO
+    assert config.device != "auto"
+    assert config.content_layers
+    assert config.style_layers
+
+
+def test_a_plan_made_from_a_plan_is_the_same() -> None:
+    first = planned(memory_limit=2.0)
+
+    again = plan(np.zeros((48, 64), np.uint8), [np.zeros((20, 20), np.uint8)], first.config)
+
+    assert again == first
+
+
+@pytest.mark.parametrize(
+    ("gpu", "cached", "network"),
+    [
+        (True, True, Network.VGG19),
+        (True, False, Network.COMPACT),
+        (False, True, Network.COMPACT),
+        (False, False, Network.COMPACT),
+    ],
+)
+def test_the_large_network_is_chosen_where_there_are_a_gpu_and_its_weights(
+    gpu: bool, cached: bool, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = DeviceInfo("mps" if gpu else "cpu", "a device", 8 * GIB, 8 * GIB)
+    known = weights.status(Network.VGG19)
+    monkeypatch.setattr(planning, "choose", lambda name: device)
+    monkeypatch.setattr(
+        weights, "status", lambda name: weights.WeightsStatus(name, known.source, None, known.path, cached, 1)
+    )
+
+    assert planned(network="auto").config.network is network
+
+
+def test_the_scales_go_from_coarse_to_the_working_size() -> None:
+    found = planned(600, 800, size=400, iterations=30)
+
+    assert found.sizes == ((150, 200), (300, 400))
+    assert found.total_iterations == 60
+
+
+def test_layers_without_weight_are_not_planned() -> None:
+    found = planned(style_layers={"relu1_1": 1.0, "relu5_1": 0.0}, content_layers={"relu2_1": 2.0, "relu4_2": 0.0})
+
+    assert found.config.style_layers == {"relu1_1": 1.0}
+    assert found.config.content_layers == {"relu2_1": 2.0}
+
+
+def test_shallower_layers_need_less_memory_and_allow_smaller_pictures() -> None:
+    shallow = planned(15, 40, style_layers={"relu1_1": 1.0}, content_layers={"relu2_1": 1.0})
+
+    assert shallow.memory_bytes < planned(16, 40).memory_bytes
+    with pytest.raises(ImageError, match="at least 16"):
+        planned(15, 40)
+
+
+@pytest.mark.parametrize("network", [Network.COMPACT, Network.SQUEEZENET, Network.VGG16_BN])
+def test_the_smallest_side_leaves_one_position_at_the_deepest_layer(network: Network) -> None:
+    whole = backbone(network)
+    for name in whole.layers:
+        cut = whole.truncated({name})
+        side = smallest_side(cut)
+        sizes = [side]
+        for stage in cut.stages:
+            sizes.append(stage.out_size(sizes[-1]))
+        assert min(sizes) >= 1
+        assert smallest_side(whole.truncated({whole.layers[0]})) <= side
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "side"),
+    [
+        (Network.COMPACT, "relu1_2", 1),
+        (Network.COMPACT, "relu2_1", 2),
+        (Network.COMPACT, "relu5_1", 16),
+        (Network.VGG19, "relu5_1", 16),
+        (Network.SQUEEZENET, "relu1", 3),
+        (Network.SQUEEZENET, "fire2", 7),
+    ],
+)
+def test_the_smallest_side_is_that_of_the_network(network: Network, layer: str, side: int) -> None:
+    assert smallest_side(backbone(network).truncated({layer})) == side
+
+
+def test_more_memory_is_needed_for_more_pixels_and_a_longer_history() -> None:
+    usual = planned(200, 200).memory_bytes
+
+    assert planned(200, 400).memory_bytes == pytest.approx(2 * usual, rel=0.02)
+    assert planned(200, 200, history=11).memory_bytes == usual + 2 * 200 * 200 * 12
+    assert planned(200, 200, optimizer="adam").memory_bytes < usual
+    assert planned(200, 200, precision="bfloat16").memory_bytes < usual
+
+
+def test_a_picture_that_fits_is_worked_on_whole() -> None:
+    found = planned()
+
+    assert found.block is None
+    assert found.blocks == 1
+
+
+def test_a_picture_that_does_not_fit_is_cut_into_blocks_that_do() -> None:
+    whole = planned(1500, 1500, size=None, memory_limit=100)
+    # Enough for the optimiser's vectors, not for the network over the whole picture.
+    limit = 0.85 * whole.memory_bytes / GIB
+
+    found = planned(1500, 1500, size=None, memory_limit=limit)
+
+    assert found.block is not None
+    assert found.blocks > 1
+    assert found.memory_bytes <= found.memory_available == int(limit * GIB) < whole.memory_bytes
+
+
+def test_a_memory_limit_that_nothing_fits_in_is_told_before_the_run() -> None:
+    with pytest.raises(OutOfMemoryError, match=r"even in small blocks.*smaller size"):
+        planned(512, 512, memory_limit=0.01)
+
+
+def test_the_block_size_asked_for_is_taken() -> None:
+    found = planned(200, 300, block_size=64)
+
+    assert found.block == 64
+    assert found.blocks > 10
+
+
+def test_blocks_as_large_as_the_picture_are_no_blocks() -> None:
+    assert planned(200, 300, block_size=300).block is None
+
+
+def test_without_limit_the_free_memory_of_the_device_is_planned_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "choose", lambda name: DeviceInfo("cpu", "a device", 10 * GIB, 20 * GIB))
+
+    found = planned()
+
+    assert found.memory_bytes < found.memory_available < 10 * GIB
+    assert found.device_name == "a device"
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "message"),
+    [
+        ({"style_layers": {"relu9_1": 1.0}}, ConfigError, "no style layer 'relu9_1'"),
+        ({"content_layers": {"rgb": 1.0}}, ConfigError, "no content layer 'rgb'"),
+        ({"device": "cuda:77"}, DeviceError, "no device 'cuda:77'"),
+        ({"memory_limit": 1e-6}, OutOfMemoryError, "GiB"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(fields: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        planned(**fields)
+
+
+def test_a_style_reconstruction_plans_no_content_layers() -> None:
+    config = StyleConfig.make(network="compact", mode="style-reconstruction", device="cpu")
+
+    found = plan(None, [np.zeros((40, 50), np.uint8)], config)
+
+    assert found.config.content_layers is None
+    assert found.sizes == ((40, 50),)
+
+
+def test_a_content_reconstruction_needs_no_style() -> None:
+    config = StyleConfig.make(network="compact", mode="content-reconstruction", device="cpu")
+
+    found = plan(np.zeros((40, 50), np.uint8), [], config)
+
+    assert found.config.style_layers is None
+
+
+def test_a_run_that_starts_from_an_image_can_be_planned_without_it() -> None:
+    assert planned(start="image").config.start is Start.IMAGE
+
+
+def test_a_texture_that_starts_from_an_image_can_be_planned_without_it() -> None:
+    config = StyleConfig.make(network="compact", mode="style-reconstruction", start="image", device="cpu")
+
+    assert plan(None, [np.zeros((40, 50), np.uint8)], config).sizes == ((40, 50),)

@@ -1,0 +1,280 @@
+"""A run in napari's thread: what arrives, where, and how it ends."""
+
+from __future__ import annotations
+
+import builtins
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.qt.threading import create_worker
+from superqt.utils import WorkerBase
+
+from napari_styletransfer import worker
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
+from napari_styletransfer.errors import DeviceError, OutOfMemoryError, StyleTransferError, WeightsError
+from napari_styletransfer.worker import Report, RunHandle, ShouldStop, engine_run, start_run, translated
+
+PLAN = Plan(StyleConfig(), "cpu", "fake", "float32", (Scale(8, 6, 5),), None, 1, 1, 2)
+PATIENCE = 20
+
+
+def step(number: int) -> Step:
+    return Step(number, 5, number, 0, {"total": 1 / number}, {}, number / 10)
+
+
+def preview(value: float) -> Preview:
+    return Preview(np.full((4, 3, 3), value, np.float32), 1, 0)
+
+
+def finished(reason: Reason = Reason.ITERATIONS) -> Finished:
+    return Finished(np.ones((8, 6, 3), np.float32), StyleConfig(), reason, 2, 2, 0.1, {"total": 1}, (1.0,))
+
+
+class Listener:
+    """Collects what a run tells, and on which thread."""
+
+    def __init__(self) -> None:
+        self.reports: list[Report] = []
+        self.errors: list[StyleTransferError] = []
+        self.done = 0
+        self.threads: set[int] = set()
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for report in self.reports for event in report.events]
+
+    def start(self, run: Callable[[ShouldStop], Iterator[Event]], **options: Any) -> RunHandle:
+        return start_run(run, on_report=self._report, on_error=self._error, on_done=self._done, **options)
+
+    def _report(self, report: Report) -> None:
+        self.threads.add(threading.get_ident())
+        self.reports.append(report)
+
+    def _error(self, error: StyleTransferError) -> None:
+        self.threads.add(threading.get_ident())
+        self.errors.append(error)
+
+    def _done(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.done += 1
+
+
+@pytest.fixture
+def listener(qapp: Any) -> Listener:
+    return Listener()
+
+
+def test_events_arrive_in_order_on_the_main_thread(listener, qtbot):
+    def run(should_stop):
+        threads.add(threading.get_ident())
+        yield from (Started(PLAN), preview(0.5), step(1), step(2), finished())
+
+    threads: set[int] = set()
+    listener.start(run)
+    qtbot.waitUntil(lambda: listener.done == 1)
+    assert [type(event).__name__ for event in listener.events] == ["Started", "Preview", "Step", "Step", "Finished"]
+    assert listener.threads == {threading.get_ident()}
+    assert threads.isdisjoint(listener.threads)
+    assert listener.errors == []
+
+
+def test_every_step_arrives_but_of_previews_only_the_newest(listener, qtbot):
+    def run(should_stop):
+        yield Started(PLAN)
+        for number in range(1, 501):
+            yield preview(number)
+            yield step(number)
+        yield finished()
+
+    listener.start(run)
+    qtbot.waitUntil(lambda: listener.done == 1)
+    steps = [event.iteration for event in listener.events if isinstance(event, Step)]
+    shown = [event.image[0, 0, 0] for event in listener.events if isinstance(event, Preview)]
+    assert steps == list(range(1, 501))
+    assert shown[-1] == 500
+    assert shown == sorted(shown)
+    assert all(sum(isinstance(event, Preview) for event in report.events) <= 1 for report in listener.reports)
+
+
+def test_what_was_told_is_seen_while_the_engine_is_busy(listener, qtbot):
+    """A slow evaluation must not keep back the preview before it."""
+    go = threading.Event()
+
+    def run(should_stop):
+        yield from (Started(PLAN), step(1), preview(0.25))
+        go.wait(PATIENCE)
+        yield finished()
+
+    listener.start(run)
+    qtbot.waitUntil(lambda: any(isinstance(event, Preview) for event in listener.events))
+    assert not go.is_set()
+    go.set()
+    qtbot.waitUntil(lambda: listener.done == 1)
+
+
+def test_previews_are_prepared_in_the_thread_with_the_plan(listener, qtbot):
+    prepared = []
+
+    def prepare(image, plan):
+        prepared.append((threading.get_ident(), plan))
+        return image * 2
+
+    listener.start(lambda should_stop: iter_of(Started(PLAN), preview(0.25), finished()), prepare=prepare)
+    qtbot.waitUntil(lambda: listener.done == 1)
+    (thread, plan) = prepared[0]
+    assert thread != threading.get_ident()
+    assert plan is PLAN
+    assert [event.image.max() for event in listener.events if isinstance(event, Preview)] == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (RuntimeError("boom"), StyleTransferError, "RuntimeError: boom"),
+        (RuntimeError("MPS backend out of memory"), OutOfMemoryError, "Choose a smaller size"),
+        (MemoryError(), OutOfMemoryError, "Choose a smaller size"),
+        (StopIteration(), StyleTransferError, "StopIteration"),
+        (ZeroDivisionError("float division by zero"), StyleTransferError, "ZeroDivisionError"),
+        (WeightsError("Half a file. Delete it."), WeightsError, "Half a file. Delete it."),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_any_error_in_the_thread_arrives_as_one_of_ours(listener, qtbot, error, kind, words):
+    def run(should_stop):
+        yield Started(PLAN)
+        raise error
+
+    listener.start(run)
+    qtbot.waitUntil(lambda: listener.done == 1)
+    (told,) = listener.errors
+    assert type(told) is kind
+    assert words in str(told)
+    assert not isinstance(told, RuntimeError)
+    assert [type(event) for event in listener.events] == [Started]
+
+
+def test_an_error_before_the_first_event_arrives_too(listener, qtbot):
+    def run(should_stop):
+        raise RuntimeError("no generator at all")
+
+    listener.start(run)
+    qtbot.waitUntil(lambda: listener.done == 1)
+    assert "no generator at all" in str(listener.errors[0])
+
+
+def test_a_translated_error_keeps_its_cause():
+    cause = RuntimeError("deep inside")
+    assert translated(cause).__cause__ is cause
+
+
+def test_stop_is_seen_by_the_engine_and_its_result_arrives(listener, qtbot):
+    handle = listener.start(until_told)
+    qtbot.waitUntil(lambda: len(listener.events) > 0)
+    handle.stop()
+    qtbot.waitUntil(lambda: listener.done == 1)
+    assert listener.events[-1].reason is Reason.STOPPED
+
+
+def test_an_abandoned_run_ends_and_calls_nobody(listener, qtbot):
+    ended = threading.Event()
+    handle = listener.start(lambda should_stop: telling(until_told(should_stop), ended))
+    qtbot.waitUntil(lambda: len(listener.events) > 0)
+    before = len(listener.reports)
+    handle.abandon()
+    qtbot.waitUntil(ended.is_set)
+    WorkerBase.await_workers(PATIENCE * 1000)
+    qtbot.wait(1)
+    assert (len(listener.reports), listener.done) == (before, 0)
+
+
+def test_napari_quitting_ends_the_run_and_closes_its_generator(listener, qtbot):
+    ended = threading.Event()
+    listener.start(lambda should_stop: telling(until_told(should_stop), ended))
+    qtbot.waitUntil(lambda: len(listener.events) > 0)
+    before = len(listener.reports)
+    WorkerBase.await_workers(PATIENCE * 1000)
+    assert ended.is_set()
+    qtbot.waitUntil(lambda: listener.done == 1)
+    assert len(listener.reports) == before
+
+
+def test_pictures_are_read_and_torch_is_loaded_in_the_thread_only(listener, qtbot, monkeypatch):
+    def fake_engine(content, styles, config, *, should_stop, init, resume):
+        calls.append((content, styles, config, init, resume))
+        return iter_of(finished())
+
+    class Picture:
+        def __init__(self, name):
+            self.name = name
+
+        def read(self):
+            threads.add(threading.get_ident())
+            return self.name
+
+    calls, threads = [], set()
+    monkeypatch.setattr(worker, "_load_engine", lambda: fake_engine)
+    config = StyleConfig()
+    run = engine_run(Picture("content"), [Picture("style")], config, init=Picture("init"), resume="state")
+    assert threads == set()
+    listener.start(run)
+    qtbot.waitUntil(lambda: listener.done == 1)
+    assert calls == [("content", ["style"], config, "init", "state")]
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(ImportError("No module named 'torch'"), "pip install torch"), (OSError("WinError 1114"), "Visual C++")],
+    ids=["missing", "libraries do not load"],
+)
+def test_a_broken_torch_is_explained(monkeypatch, error, words):
+    real_import = builtins.__import__
+
+    def failing(name, *args, **kwargs):
+        if name == "napari_styletransfer.engine.transfer":
+            raise error
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", failing)
+    with pytest.raises(DeviceError, match=words):
+        worker._load_engine()
+
+
+def test_napari_really_swallows_a_runtime_error(qtbot):
+    """The reason for all this; when napari changes, the translation may become simpler."""
+    heard = []
+
+    def run():
+        yield
+        raise RuntimeError("swallowed")
+
+    signals = {name: heard.append for name in ("errored", "returned")}
+    with pytest.warns(RuntimeWarning, match="swallowed"):
+        create_worker(run, _start_thread=False, _ignore_errors=True, _connect=signals).run()
+    assert heard == []
+
+
+def iter_of(*events: Event) -> Iterator[Event]:
+    yield from events
+
+
+def until_told(should_stop: ShouldStop) -> Iterator[Event]:
+    yield Started(PLAN)
+    patience = threading.Event()
+    for _ in range(PATIENCE * 200):
+        if should_stop():
+            break
+        patience.wait(0.005)
+    yield preview(0.5)
+    yield finished(Reason.STOPPED)
+
+
+def telling(events: Iterator[Event], ended: threading.Event) -> Iterator[Event]:
+    try:
+        yield from events
+    finally:
+        ended.set()
