@@ -27,9 +27,10 @@ from napari_styletransfer.config import Network, Precision
 from napari_styletransfer.engine.blocks import layout
 from napari_styletransfer.engine.device import choose, choose_dtype
 from napari_styletransfer.engine.events import Event, Preview, Step
+from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.precondition import SpectralMetric
-from napari_styletransfer.engine.transfer import iter_stylize
+from napari_styletransfer.engine.transfer import Shared, iter_stylize
 
 Result = dict[str, Any]
 
@@ -79,8 +80,9 @@ def speed(case: dict[str, Any], warmup: int, rounds: int) -> Result:
     """
     setting = Setting(Case(**case))
     device = setting.device
-    run = _steps(setting)
-    objective, image = setting.objective(setting.network()), setting.start()
+    network = setting.network()
+    run = _steps(setting, network)
+    objective, image = setting.objective(network), setting.start()
     textbook = _textbook(setting).descend(setting.content_tensor())
     convolutions = Convolutions(setting.prepared.backbone, *setting.size, device=device, dtype=setting.prepared.dtype)
     for _ in range(warmup):
@@ -110,13 +112,10 @@ def memory(case: dict[str, Any], steps: int) -> Result:
     """Take the peak memory of a run that is long enough to fill its history, and the time of its steps."""
     _warm_up(case)
     setting = Setting(Case(**case))
+    network = setting.network()
     peak = Peak(setting.device)
-    run = _steps(setting, begun=peak.restart)
-    seconds = []
-    for _, evaluations, spent in islice(run, steps):
-        seconds.append(spent / evaluations)
-    found = peak.bytes()
-    return {"peak": None if found is None else found - _weight_bytes(setting), "step": statistics.median(seconds)}
+    seconds = [spent / evaluations for _, evaluations, spent in islice(_steps(setting, network), steps)]
+    return {"peak": peak.bytes(), "step": statistics.median(seconds)}
 
 
 def reach(case: dict[str, Any], targets: list[float], evaluations: int) -> Result:
@@ -132,7 +131,7 @@ def reach(case: dict[str, Any], targets: list[float], evaluations: int) -> Resul
     left = sorted(targets, reverse=True)
     hits: list[tuple[int, float] | None] = []
     clock, step = 0.0, None
-    for event, spent in _events(setting, preview_interval=0):
+    for event, spent in _events(setting, setting.network(), preview_interval=0):
         if isinstance(event, Step):
             clock, step = clock + spent, event
         elif isinstance(event, Preview) and step is not None:
@@ -151,7 +150,7 @@ def textbook(case: dict[str, Any], evaluations: int) -> Result:
     """Run the textbook loop and return its loss and time after every evaluation, and its peak memory."""
     _warm_up(case, textbook=True)
     setting = Setting(Case(**case))
-    model = Textbook(setting.prepared.plan.config, setting.tensors, setting.device)
+    model = Textbook(setting.prepared.plan.config, setting.tensors(), setting.device)
     peak = Peak(setting.device)
     losses, seconds = [], []
     began = time.perf_counter()
@@ -166,7 +165,7 @@ def autograd(case: dict[str, Any], targets: list[float], evaluations: int, steps
     """Run the engine's optimiser on the textbook's loss and gradient: what the engine's own backward pass replaces."""
     _warm_up(case, textbook=True)
     setting = Setting(Case(**case))
-    model = Textbook(setting.prepared.plan.config, setting.tensors, setting.device)
+    model = Textbook(setting.prepared.plan.config, setting.tensors(), setting.device)
     peak = Peak(setting.device)
     model.aim(setting.content_tensor(), setting.style_tensor())
     config = setting.config
@@ -222,10 +221,12 @@ JOBS: dict[str, Callable[..., Result]] = {
 }
 
 
-def _events(setting: Setting, preview_interval: float) -> Iterator[tuple[Event, float]]:
+def _events(setting: Setting, network: FrozenNetwork, preview_interval: float) -> Iterator[tuple[Event, float]]:
     """Yield the events of a run with the seconds that each took to come."""
     config = setting.config.changed(iterations=_ENDLESS)
-    run = iter_stylize(setting.content, [setting.style], config, preview_interval=preview_interval)
+    run = iter_stylize(
+        setting.content, [setting.style], config, shared=Shared(network), preview_interval=preview_interval
+    )
     while True:
         began = time.perf_counter()
         event = next(run, None)
@@ -235,19 +236,17 @@ def _events(setting: Setting, preview_interval: float) -> Iterator[tuple[Event, 
         yield event, time.perf_counter() - began
 
 
-def _steps(setting: Setting, begun: Callable[[], None] = lambda: None) -> Iterator[tuple[Step, int, float]]:
-    """Yield the steps of a run with their evaluations and seconds; `begun` is called once the network is loaded."""
+def _steps(setting: Setting, network: FrozenNetwork) -> Iterator[tuple[Step, int, float]]:
+    """Yield the steps of a run with the evaluations and the seconds that each took."""
     before = 0
-    for event, spent in _events(setting, preview_interval=float("inf")):
-        if isinstance(event, Preview):
-            begun()
+    for event, spent in _events(setting, network, preview_interval=float("inf")):
         if isinstance(event, Step):
             yield event, event.evaluation - before, spent
             before = event.evaluation
 
 
 def _textbook(setting: Setting) -> Textbook:
-    model = Textbook(setting.prepared.plan.config, setting.tensors, setting.device)
+    model = Textbook(setting.prepared.plan.config, setting.tensors(), setting.device)
     return model.aim(setting.content_tensor(), setting.style_tensor())
 
 
@@ -261,14 +260,7 @@ def _warm_up(case: dict[str, Any], *, textbook: bool = False) -> None:
     if textbook:
         next(_textbook(small).descend(small.content_tensor()))
     else:
-        next(_steps(small))
-
-
-def _weight_bytes(setting: Setting) -> int:
-    """Bytes of weights that a run holds on its device; on the host also those it was given, in float32."""
-    values = sum(tensor.numel() for tensor in setting.tensors.values())
-    own = torch.finfo(setting.prepared.dtype).bits // 8
-    return values * (own if setting.device.startswith("cuda") else own + 4)
+        next(_steps(small, small.network()))
 
 
 def _timed(function: Callable[[], object], device: str) -> float:

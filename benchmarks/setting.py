@@ -80,9 +80,8 @@ class Setting:
         """What a run decides before it begins."""
         return prepare(self.pictures, self.config)
 
-    @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """The weights that the layers need, float32 on the host."""
+        """Read the weights that the layers need, float32 on the host."""
         fetching = weights.fetch(
             self.prepared.plan.config.network, self.prepared.backbone.expected(), self.config.weights
         )
@@ -114,11 +113,11 @@ class Setting:
         return self.pictures.start_at(*self.size, self.config).to(self.device)
 
     def network(self) -> FrozenNetwork:
-        """Build the network as a run does."""
+        """Build the network as a run does; hand it to a run in `Shared`."""
         prepared = self.prepared
         return FrozenNetwork(
             prepared.backbone,
-            self.tensors,
+            self.tensors(),
             prepared.layers,
             pooling=self.config.pooling,
             padding=self.config.padding,

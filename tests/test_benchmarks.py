@@ -58,7 +58,7 @@ def case_of(folder: Path, network: str, height: int = SIDE, width: int = SIDE, *
 )
 def test_textbook_loss_and_gradient_are_the_engines(folder: Path, network: str, fields: dict[str, Any]) -> None:
     setting = Setting(case_of(folder, network, SIDE, SIDE + 5, **fields))
-    textbook = Textbook(setting.prepared.plan.config, setting.tensors)
+    textbook = Textbook(setting.prepared.plan.config, setting.tensors())
     textbook.aim(setting.content_tensor(), setting.style_tensor())
     image = setting.start().lerp(setting.content_tensor(), 0.5).requires_grad_()
     loss = textbook(image)

@@ -142,6 +142,17 @@ def test_a_second_press_starts_no_second_run(form, engine, viewer, qtbot):
     assert len(viewer.layers) == 3
 
 
+def test_a_refused_request_does_not_end_the_run(form, engine, viewer, qtbot, tmp_path):
+    started(form, engine, qtbot)
+    told = len(notification_manager.records)
+    form.load_settings(str(tmp_path / "missing.json"))
+    assert "cannot be read" in notification_manager.records[told].message
+    assert form.session.status.state is State.RUNNING
+    engine.go.set()
+    ended(form, qtbot)
+    assert form.session.status.state is State.DONE
+
+
 def test_a_deleted_output_layer_comes_back_with_the_result_only(form, engine, viewer, qtbot):
     started(form, engine, qtbot)
     viewer.layers.remove(NAME)

@@ -221,7 +221,8 @@ class _History:
     def __init__(self, like: Tensor, pairs: int, storage: torch.dtype) -> None:
         self._pairs = pairs
         self._dtype = like.dtype
-        self._matrix = torch.empty(0, like.numel(), dtype=storage, device=like.device)
+        # Zeros, not garbage: rows without a pair enter the products too, with coefficient 0.
+        self._matrix = torch.zeros(2 * pairs, like.numel(), dtype=storage, device=like.device)
         self._products = torch.zeros(2 * pairs, 2 * pairs, dtype=torch.float64)
         self._order: list[int] = []
 
@@ -241,24 +242,17 @@ class _History:
         if not sy > _SMALLEST_COSINE * math.sqrt(ss * yy):
             return
         slot = self._order.pop(0) if self.count == self._pairs else self._free_slot()
-        self._matrix[2 * slot] = s
-        self._matrix[2 * slot + 1] = y
-        self._order.append(slot)
-        # Products of what is stored, not of what came in: with narrow storage only these are consistent.
-        both = torch.stack([self._times(self._matrix[row].to(self._dtype)) for row in (2 * slot, 2 * slot + 1)]).cpu()
-        for offset in (0, 1):
-            row = 2 * slot + offset
-            self._products[row, : both.shape[1]] = both[offset]
-            self._products[: both.shape[1], row] = both[offset]
+        for row, vector in ((2 * slot, s), (2 * slot + 1, y)):
+            self._matrix[row] = vector
+            # Products of what is stored, not of what came in: with narrow storage only these are consistent.
+            product = self._times(self._matrix[row].to(self._dtype)).double().cpu()
+            self._products[row] = product
+            self._products[:, row] = product
+        if self._products[2 * slot, 2 * slot + 1] > 0:
+            self._order.append(slot)
 
     def _free_slot(self) -> int:
-        slot = next(i for i in range(self._pairs) if i not in self._order)
-        if 2 * slot >= self._matrix.shape[0]:
-            rows = min(2 * self._pairs, max(2, 2 * self._matrix.shape[0]))
-            larger = self._matrix.new_empty(rows, self._matrix.shape[1])
-            larger[: self._matrix.shape[0]] = self._matrix
-            self._matrix = larger
-        return slot
+        return next(slot for slot in range(self._pairs) if slot not in self._order)
 
     def direction(self, gradient: Tensor, out: Tensor) -> float:
         """Write the quasi-Newton direction −H g into `out` and return its slope gᵀd.

@@ -76,7 +76,7 @@ class StyleTransferWidget(QWidget):
         try:
             job = self.job()
         except StyleTransferError as error:
-            self.session.fail(error)
+            self.session.refuse(error)
             return
         self.session.start(job)
 
@@ -89,7 +89,7 @@ class StyleTransferWidget(QWidget):
         try:
             config = self.config()
         except ConfigError as error:
-            self.session.fail(error)
+            self.session.refuse(error)
             return
         self.session.resume(config)
 
@@ -113,7 +113,7 @@ class StyleTransferWidget(QWidget):
         config = self.config()
 
         def snapshot(layer: Image, scale: float = 1.0) -> Snapshot:
-            # Of a pyramid, whose levels halve, the coarsest level that still has at least twice the run's size.
+            # Of a pyramid the finest level of at most four times the run's size: where levels halve, at least twice.
             most = None if config.size is None else int(16 * (config.size * max(scale, 1)) ** 2)
             return resolve_in(self._viewer, layer, max_pixels=most)
 
@@ -134,16 +134,18 @@ class StyleTransferWidget(QWidget):
         try:
             self.config().save(path)
         except ConfigError as error:
-            self.session.fail(error)
+            self.session.refuse(error)
         except OSError as error:
-            self.session.fail(ConfigError(f"The settings cannot be written to {path}: {error}. Choose another place."))
+            self.session.refuse(
+                ConfigError(f"The settings cannot be written to {path}: {error}. Choose another place.")
+            )
 
     def load_settings_from_layer(self) -> None:
         """Show the settings that made the selected layer."""
         layer = self._viewer.layers.selection.active
         recipe = None if layer is None else read_recipe(layer)
         if recipe is None:
-            self.session.fail(ConfigError("Select a layer that was made by style transfer; it carries its settings."))
+            self.session.refuse(ConfigError("Select a layer that was made by style transfer; it carries its settings."))
         else:
             self._show_loaded(lambda: StyleConfig.from_recipe(recipe))
 
@@ -257,7 +259,7 @@ class StyleTransferWidget(QWidget):
         try:
             self.show_config(load())
         except ConfigError as error:
-            self.session.fail(error)
+            self.session.refuse(error)
         else:
             show_info("Settings loaded.")
 

@@ -191,7 +191,7 @@ class Session:
         self._handle = start_run(
             self._make_run(self._reading, job.styles, job.config, init=job.init, resume=resume),
             on_report=self._on_report,
-            on_error=self.fail,
+            on_error=self._fail,
             on_done=self._on_done,
             prepare=lambda image, plan: fitted(image, _final_shape(plan), job.dtype),
         )
@@ -249,8 +249,14 @@ class Session:
         if self._bar is not None:
             self._bar.update(max(round(100 * self._meter.fraction) - self._bar.n, 0))
 
-    def fail(self, error: StyleTransferError) -> None:
-        """Tell the user what went wrong, in the form and as a notification."""
+    def refuse(self, error: StyleTransferError) -> None:
+        """Tell the user why something they asked for was not done; a run under way goes on."""
+        if self.status.active:
+            show_error(str(error))
+        else:
+            self._fail(error)
+
+    def _fail(self, error: StyleTransferError) -> None:
         self.status.message = str(error)
         self.status.fraction = 0.0
         self.status.state = State.FAILED

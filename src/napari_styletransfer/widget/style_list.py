@@ -65,7 +65,7 @@ class StyleRow(QWidget):
 
     def describe(self) -> None:
         """Show the layer's name and thumbnail as they are now."""
-        room = self.check.width() - ICON_SIZE - 30
+        room = self.check.width() - ICON_SIZE - 38
         self.check.setText(self.fontMetrics().elidedText(self.layer.name, Qt.TextElideMode.ElideRight, max(room, 30)))
         self.check.setToolTip(f"<p>Use '{self.layer.name}' as a style.</p>")
         self.check.setIcon(thumbnail_icon(self.layer))
