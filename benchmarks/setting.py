@@ -19,8 +19,9 @@ from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.backbones import backbone
 from napari_styletransfer.engine.blocks import layout
 from napari_styletransfer.engine.features import FrozenNetwork
+from napari_styletransfer.engine.gather import Gatherer
 from napari_styletransfer.engine.inputs import Pictures
-from napari_styletransfer.engine.objective import Gatherer, Objective, StyleTarget
+from napari_styletransfer.engine.objective import Objective, StyleTarget
 from napari_styletransfer.engine.planning import Prepared, prepare
 from napari_styletransfer.engine.pyramid import resized
 

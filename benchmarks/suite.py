@@ -17,7 +17,7 @@ SQUEEZENET = ROOT.parent / "shared" / "models" / "squeezenet1_1_imagenet_feature
 """Pretrained weights that may lie beside the checkout; measured by `--full` where they do."""
 
 LOOSE, TIGHT = 1.5, 1.1
-"""Losses to reach, in units of the textbook loop's last one."""
+"""Losses to reach, in units of the lowest one of the textbook loop."""
 
 HISTORY_FULL = 12
 """Steps after which the engine's history holds all its pairs."""
@@ -269,7 +269,7 @@ class Measurement:
 
 
 def _targets(textbook: dict[str, Any]) -> list[float]:
-    return [factor * textbook["losses"][-1] for factor in (LOOSE, TIGHT)]
+    return [factor * min(textbook["losses"]) for factor in (LOOSE, TIGHT)]
 
 
 def _first(textbook: dict[str, Any], target: float) -> tuple[int, float]:

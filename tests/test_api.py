@@ -119,6 +119,49 @@ def test_a_start_image_is_used(content_image, style_image):
     assert np.abs(others[0] - others[1]).mean() > 0.05
 
 
+def two_labels():
+    labels = np.zeros((48, 64), np.uint8)
+    labels[8:40, 6:28], labels[8:40, 36:58] = 1, 2
+    return labels
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64, np.float32, np.float64])
+@pytest.mark.parametrize("feather", [0, 4])
+def test_outside_the_labels_the_contents_own_values_stay(content_image, style_image, dtype, feather):
+    content, labels = as_dtype(content_image, dtype), two_labels()
+    if np.dtype(dtype).kind == "f":
+        content[0, 0], content[0, 1] = np.nan, np.inf
+    result = stylize(content, style_image, TINY, size=None, labels=labels, feather=feather)
+    assert result.dtype == dtype
+    np.testing.assert_array_equal(result[labels == 0], content[labels == 0])
+    assert (result[labels > 0] != content[labels > 0]).mean() > 0.7
+
+
+def test_outside_the_labels_grey_stays_grey_and_alpha_alpha(content_image, style_image):
+    grey, labels = as_dtype(content_image, np.uint16)[..., 0], two_labels()
+    result = stylize(grey, style_image, TINY, size=None, labels=labels > 0)
+    for channel in range(3):
+        np.testing.assert_array_equal(result[labels == 0][:, channel], grey[labels == 0])
+    clear = np.dstack([as_dtype(content_image, np.uint8), np.arange(64, dtype=np.uint8) * np.ones((48, 1), np.uint8)])
+    result = stylize(clear, style_image, TINY, size=None, labels=labels, regions={2: 0})
+    np.testing.assert_array_equal(result[labels != 2], clear[labels != 2])
+    np.testing.assert_array_equal(result[..., 3], clear[..., 3])
+
+
+def test_labels_guide_a_run_at_a_reduced_size_too(content_image, style_image):
+    result = stylize(content_image, style_image, TINY, labels=two_labels())
+    assert result.shape == (24, 32, 3)
+
+
+def test_labels_that_cannot_work_are_told(content_image, style_image):
+    with pytest.raises(ImageError, match="whole numbers"):
+        stylize(content_image, style_image, TINY, labels=two_labels() / 2)
+    with pytest.raises(ImageError, match="10 x 10"):
+        stylize(content_image, style_image, TINY, labels=np.ones((10, 10), int))
+    with pytest.raises(ConfigError, match="style 3"):
+        stylize(content_image, style_image, TINY, labels=two_labels(), regions={1: 3})
+
+
 @pytest.mark.parametrize(
     ("content", "styles", "fields", "told"),
     [

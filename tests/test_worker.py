@@ -203,8 +203,8 @@ def test_napari_quitting_ends_the_run_and_closes_its_generator(listener, qtbot):
 
 
 def test_pictures_are_read_and_torch_is_loaded_in_the_thread_only(listener, qtbot, monkeypatch):
-    def fake_engine(content, styles, config, *, should_stop, init, resume):
-        calls.append((content, styles, config, init, resume))
+    def fake_engine(content, styles, config, *, should_stop, init, resume, labels):
+        calls.append((content, styles, config, init, resume, labels))
         return iter_of(finished())
 
     class Picture:
@@ -218,11 +218,11 @@ def test_pictures_are_read_and_torch_is_loaded_in_the_thread_only(listener, qtbo
     calls, threads = [], set()
     monkeypatch.setattr(worker, "_load_engine", lambda: fake_engine)
     config = StyleConfig()
-    run = engine_run(Picture("content"), [Picture("style")], config, init=Picture("init"), resume="state")
+    run = engine_run(Picture("content"), [Picture("style")], config, init=Picture("init"), resume="state", labels=Picture("labels"))
     assert threads == set()
     listener.start(run)
     qtbot.waitUntil(lambda: listener.done == 1)
-    assert calls == [("content", ["style"], config, "init", "state")]
+    assert calls == [("content", ["style"], config, "init", "state", "labels")]
     assert threading.get_ident() not in threads
 
 

@@ -11,12 +11,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.config import Mode, StyleConfig
 from napari_styletransfer.engine.events import Event, Finished
 from napari_styletransfer.errors import ConfigError, StyleTransferError
-from napari_styletransfer.pixels import decode, encode
+from napari_styletransfer.pixels import Encoding, decode, encode
 
 
 def stylize(
@@ -27,6 +28,7 @@ def stylize(
     on_event: Callable[[Event], object] | None = None,
     should_stop: Callable[[], bool] = bool,
     init: npt.ArrayLike | None = None,
+    labels: npt.ArrayLike | None = None,
     **fields: Any,
 ) -> npt.NDArray[Any]:
     """Return the content in the manner of the styles.
@@ -48,6 +50,9 @@ def stylize(
         is returned.
     init
         The image to start from, as `content`, with ``start="image"``.
+    labels
+        (H, W) whole numbers in the content's pixels, or a boolean mask: only where they are not 0 is anything
+        stylised. `StyleConfig.regions` gives each label a style of its own, or none.
     **fields
         Fields of `StyleConfig` that replace those of `config`, such as ``size=256``.
 
@@ -55,15 +60,16 @@ def stylize(
     -------
     array
         (H, W, 3) in the dtype and value range of the content, or (H, W, 4) if the content has an alpha channel.
-        The longest side has at most `StyleConfig.size` pixels. Without content: in the dtype and value range of
-        the first style, without alpha.
+        The longest side has at most `StyleConfig.size` pixels. Outside the labels, at the content's own size, it
+        holds the content's own values, bit for bit. Without content: in the dtype and value range of the first
+        style, without alpha.
 
     Raises
     ------
     ConfigError
         If a setting is wrong, or does not go with the pictures.
     ImageError
-        If an array is not a picture.
+        If an array is not a picture, or the labels are not whole numbers in the content's pixels.
     StyleTransferError
         If the run fails: weights missing, device out of memory, loss not finite.
 
@@ -91,10 +97,46 @@ def stylize(
     # Only now, because it loads torch.
     from napari_styletransfer.engine.transfer import iter_stylize
 
-    with closing(iter_stylize(rgb, pictures, settings, should_stop=should_stop, init=init)) as events:
+    with closing(iter_stylize(rgb, pictures, settings, should_stop=should_stop, init=init, labels=labels)) as events:
         for event in events:
             if on_event is not None:
                 on_event(event)
             if isinstance(event, Finished):
-                return encode(event.image, encoding)
+                return encoded(event, encoding, content, labels, len(pictures))
     raise StyleTransferError("The run ended without an image. Please report this with the settings used.")
+
+
+def encoded(
+    finished: Finished,
+    encoding: Encoding,
+    content: npt.ArrayLike | None,
+    labels: npt.ArrayLike | None,
+    styles: int,
+) -> npt.NDArray[Any]:
+    """Return a result in the content's dtype, with the content's own values where regions leave it alone.
+
+    Parameters
+    ----------
+    finished
+        The end of a run.
+    encoding
+        From `pixels.decode` of the content.
+    content, labels
+        As the run was given them.
+    styles
+        Number of style pictures.
+    """
+    array = encode(finished.image, encoding)
+    if content is None or labels is None:
+        return array
+    own = np.asarray(content)
+    if array.shape[:2] != own.shape[:2]:
+        return array
+    from napari_styletransfer.engine.regions import Guide
+
+    guide = Guide.checked(labels, own.shape[:2], styles, finished.config)
+    if guide is not None:
+        # What was decoded and encoded may be a rounding away from what it was.
+        outside = guide.covered(*own.shape[:2])[0, 0].numpy() == 0
+        array[outside] = own[outside][:, None] if own.ndim == 2 else own[outside]
+    return array

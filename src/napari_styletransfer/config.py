@@ -28,6 +28,7 @@ class Mode(StrEnum):
     TRANSFER = "transfer"
     CONTENT = "content-reconstruction"
     STYLE = "style-reconstruction"
+    COLORS = "colors"
 
 
 class Network(StrEnum):
@@ -99,6 +100,14 @@ class Movie(StrEnum):
     APART = "apart"
 
 
+class ColorMatch(StrEnum):
+    """Which affine map gives one picture the mean and covariance of another's colours."""
+
+    TRANSPORT = "transport"
+    PCA = "pca"
+    CHOLESKY = "cholesky"
+
+
 class Optimizer(StrEnum):
     """The algorithm that moves the pixels."""
 
@@ -146,7 +155,8 @@ class StyleConfig(BaseModel):
         Mode.TRANSFER,
         "Mode",
         "transfer: content in the manner of the style. content-reconstruction: only the content's features. "
-        "style-reconstruction: only the style's statistics, which makes a texture.",
+        "style-reconstruction: only the style's statistics, which makes a texture. "
+        "colors: only the style's colours, at once and without a network.",
         "What",
     )
     network: Network = _field(
@@ -251,6 +261,13 @@ class StyleConfig(BaseModel):
         "match: the style is recoloured to the content first.",
         "What",
         advanced=False,
+    )
+    color_match: ColorMatch = _field(
+        ColorMatch.TRANSPORT,
+        "Colour map",
+        "How colours are matched wherever they are: transport moves them least, pca goes along the main axes, "
+        "cholesky channel by channel.",
+        "Style",
     )
     size: int | None = _field(
         512,
@@ -397,6 +414,7 @@ class StyleConfig(BaseModel):
             Mode.TRANSFER: Start.RECOLORED,
             Mode.CONTENT: Start.MEDIAN_NOISE,
             Mode.STYLE: Start.STYLE_STATISTICS,
+            Mode.COLORS: Start.RECOLORED,
         }[self.mode]
 
     def recipe(self) -> dict[str, Any]:

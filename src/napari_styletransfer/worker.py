@@ -62,6 +62,7 @@ def engine_run(
     *,
     init: Readable | None = None,
     resume: Any = None,
+    labels: Readable | None = None,
 ) -> Run:
     """Return the real run of these pictures, to be started by `start_run`.
 
@@ -77,6 +78,7 @@ def engine_run(
             should_stop=should_stop,
             init=None if init is None else init.read(),
             resume=resume,
+            labels=None if labels is None else labels.read(),
         )
 
     return run

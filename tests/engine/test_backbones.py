@@ -11,8 +11,17 @@ from torch import Tensor, nn
 from torchvision.models.squeezenet import Fire
 
 from napari_styletransfer.config import Network
-from napari_styletransfer.engine.backbones import COMPACT_PLAN, RGB, Backbone, Conv, Pool, backbone, folded
-from napari_styletransfer.engine.features import Reach, reaches
+from napari_styletransfer.engine.backbones import (
+    COMPACT_PLAN,
+    RGB,
+    Backbone,
+    Conv,
+    Pool,
+    Reach,
+    backbone,
+    folded,
+    reaches,
+)
 from napari_styletransfer.errors import ConfigError
 
 ALL = [network for network in Network if network is not Network.AUTO]

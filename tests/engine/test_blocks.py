@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from napari_styletransfer.config import Network, Normalization, Padding, Pooling
-from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, backbone
+from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Reach, backbone, reaches
 from napari_styletransfer.engine.blocks import Block, Halo, Span, layout
-from napari_styletransfer.engine.features import FrozenNetwork, Reach, reaches
-from napari_styletransfer.engine.objective import Evaluation, Gatherer, Objective, StyleTarget, Terms
+from napari_styletransfer.engine.features import FrozenNetwork
+from napari_styletransfer.engine.gather import Gatherer
+from napari_styletransfer.engine.objective import Evaluation, Objective, StyleTarget, Terms
 
 Tensors = dict[str, Tensor]
 ImageOf = Callable[..., Tensor]

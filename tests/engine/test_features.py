@@ -16,7 +16,8 @@ from torchvision.models.squeezenet import Fire
 
 from napari_styletransfer.config import Network, Padding, Pooling
 from napari_styletransfer.engine.backbones import COMPACT_PLAN, MEAN, STD, Backbone, backbone
-from napari_styletransfer.engine.features import SWAP_GAIN, FrozenNetwork, _mask_by_signs, _packed_signs
+from napari_styletransfer.engine.features import SWAP_GAIN, FrozenNetwork
+from napari_styletransfer.engine.signs import mask_by_signs, packed_signs
 
 ALL = [network for network in Network if network is not Network.AUTO]
 SMALL = (Network.COMPACT, Network.SQUEEZENET)
@@ -370,8 +371,8 @@ def test_signs_survive_being_packed_into_bits(channels: int, height: int, width:
     gradient = torch.randn(1, height, width, channels, generator=generator).permute(0, 3, 1, 2)
     expected = gradient * (feature_map > 0)
 
-    bits = _packed_signs(feature_map)
-    _mask_by_signs(gradient, bits)
+    bits = packed_signs(feature_map)
+    mask_by_signs(gradient, bits)
 
     assert bits.dtype is torch.uint8
     assert bits.numel() == -(-feature_map.numel() // 8)

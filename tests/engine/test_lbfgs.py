@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import LineSearch, Normalization
-from napari_styletransfer.engine.backbones import RGB, Backbone
+from napari_styletransfer.engine.backbones import RGB, Backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
-from napari_styletransfer.engine.features import FrozenNetwork, reaches
+from napari_styletransfer.engine.features import FrozenNetwork
+from napari_styletransfer.engine.gather import Gatherer
 from napari_styletransfer.engine.lbfgs import LBFGS
-from napari_styletransfer.engine.objective import Gatherer, Objective, StyleTarget, Terms
+from napari_styletransfer.engine.objective import Objective, StyleTarget, Terms
 from napari_styletransfer.errors import DivergedError
 
 Array = npt.NDArray[np.float64]

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Normalization
-from napari_styletransfer.engine.backbones import RGB, Backbone
+from napari_styletransfer.engine.backbones import RGB, Backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
-from napari_styletransfer.engine.features import FrozenNetwork, reaches
-from napari_styletransfer.engine.objective import RANGE_WEIGHT, Gatherer, Objective, Stopped, StyleTarget, Terms
+from napari_styletransfer.engine.features import FrozenNetwork
+from napari_styletransfer.engine.gather import Gatherer, Stopped
+from napari_styletransfer.engine.objective import RANGE_WEIGHT, Objective, StyleTarget, Terms
 
 Tensors = dict[str, Tensor]
 ImageOf = Callable[..., Tensor]

@@ -136,6 +136,32 @@ class Backbone:
         return shapes
 
 
+@dataclass(frozen=True)
+class Reach:
+    """How far a layer's features look: `stride` pixels a position, and `before`/`after` pixels around it.
+
+    Position i sees the pixels from `i·stride − before` to `i·stride + after`, both included.
+    """
+
+    stride: int
+    before: int
+    after: int
+
+
+def reaches(backbone: Backbone) -> dict[str, Reach]:
+    """Return the reach of every named layer, computed from the stages."""
+    found = {}
+    stride, before, after = 1, 0, 0
+    for stage in backbone.stages:
+        pad = stage.pad if isinstance(stage, Conv) else 0
+        before += pad * stride
+        after += (stage.kernel - 1 - pad) * stride
+        stride *= stage.stride
+        if isinstance(stage, Conv) and stage.name:
+            found[stage.name] = Reach(stride, before, after)
+    return found
+
+
 def folded(branch: Branch, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Return a branch's weight and bias with its batch norm (evaluation mode, eps 1e-5) folded in."""
     weight, bias = tensors[f"{branch.key}.weight"], tensors[f"{branch.key}.bias"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from napari_styletransfer.engine.features import Reach
+from napari_styletransfer.engine.backbones import Reach
 
 
 @dataclass(frozen=True)

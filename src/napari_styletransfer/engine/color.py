@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from napari_styletransfer.config import ColorMatch
+
 _FLOOR = 1e-5
 """Variance added to each colour axis, so that flat and grey pictures can be matched."""
 
@@ -21,19 +23,22 @@ _TO_LAB = ((0.2104542553, 0.7936177850, -0.0040720468), (1.9779984951, -2.428592
            (0.0259040371, 0.7827717662, -0.8086757660))  # fmt: skip
 
 
-def match_colors(image: Tensor, targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def match_colors(
+    image: Tensor,
+    targets: Sequence[Tensor],
+    weights: Sequence[float],
+    method: ColorMatch = ColorMatch.TRANSPORT,
+) -> Tensor:
     """Return `image` with the mean and covariance of the pixels of `targets`, clamped to [0, 1].
 
     Several targets count by their weights, as if each gave that share of the pixels.
 
-    The map is the optimal-transport one between two normal distributions: of all that match the covariance
-    it moves the pixels least, so that colours keep their order.
+    Of the affine maps that do this, `transport` is the optimal one between two normal distributions: it moves
+    the pixels least, so that colours keep their order. `pca` and `cholesky` are those of arXiv 1611.07865.
     """
     mean, covariance = _moments(image)
     target_mean, target_covariance = _blended(targets, weights)
-    root = _power(covariance, 0.5)
-    inverse = _power(covariance, -0.5)
-    between = inverse @ _power(root @ target_covariance @ root, 0.5) @ inverse
+    between = _map_between(covariance, target_covariance, method)
     pixels = image.double().reshape(3, -1) - mean
     matched = between @ pixels + target_mean
     return matched.reshape(image.shape).to(image.dtype).clamp(0, 1)
@@ -66,6 +71,15 @@ def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
     centred = pixels - mean
     floor = _FLOOR * torch.eye(3, dtype=pixels.dtype, device=pixels.device)
     return mean, centred @ centred.T / pixels.shape[1] + floor
+
+
+def _map_between(source: Tensor, target: Tensor, method: ColorMatch) -> Tensor:
+    if method is ColorMatch.CHOLESKY:
+        return torch.linalg.cholesky(target.cpu()) @ torch.linalg.inv(torch.linalg.cholesky(source.cpu()))
+    if method is ColorMatch.PCA:
+        return _power(target, 0.5) @ _power(source, -0.5)
+    root, inverse = _power(source, 0.5), _power(source, -0.5)
+    return inverse @ _power(root @ target @ root, 0.5) @ inverse
 
 
 def _blended(targets: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from napari_styletransfer.config import Padding, Pooling
 from napari_styletransfer.engine.backbones import MEAN, STD, Backbone, Conv, Pool, folded
+from napari_styletransfer.engine.signs import mask_by_signs, packed_signs
 
 Visit = Callable[[str, Tensor], None]
 Seed = Callable[[str, Tensor, Tensor], None]
@@ -134,7 +135,7 @@ class FrozenNetwork:
             if named and stage.name is not None:
                 tape.maps[stage.name] = x
             else:
-                tape.positive[index] = _packed_signs(x)
+                tape.positive[index] = packed_signs(x)
         return tape
 
     def backward(self, tape: Tape, seed: Seed) -> Tensor:
@@ -165,7 +166,7 @@ class FrozenNetwork:
                     seed(stage.name, feature_map, g)
                 torch.ops.aten.threshold_backward.grad_input(g, feature_map, 0, grad_input=g)
             else:
-                _mask_by_signs(g, tape.positive.pop(index))
+                mask_by_signs(g, tape.positive.pop(index))
             g = self._convolved_backward(index, stage, g, tape)
         if g is None:
             return torch.zeros_like(tape.image)
@@ -267,32 +268,6 @@ class FrozenNetwork:
         return out
 
 
-@dataclass(frozen=True)
-class Reach:
-    """How far a layer's features look: `stride` pixels a position, and `before`/`after` pixels around it.
-
-    Position i sees the pixels from `i·stride − before` to `i·stride + after`, both included.
-    """
-
-    stride: int
-    before: int
-    after: int
-
-
-def reaches(backbone: Backbone) -> dict[str, Reach]:
-    """Return the reach of every named layer, computed from the stages."""
-    found = {}
-    stride, before, after = 1, 0, 0
-    for stage in backbone.stages:
-        pad = stage.pad if isinstance(stage, Conv) else 0
-        before += pad * stride
-        after += (stage.kernel - 1 - pad) * stride
-        stride *= stage.stride
-        if isinstance(stage, Conv) and stage.name:
-            found[stage.name] = Reach(stride, before, after)
-    return found
-
-
 def _pool_of(stage: Pool, pooling: Pooling) -> tuple[str, float]:
     """Return the kind of pooling to do and the factor that makes up for a swap."""
     kind = stage.kind if pooling is Pooling.NATIVE else pooling.value
@@ -317,27 +292,6 @@ def _fold_border(padded: Tensor, padding: Padding) -> None:
     padded[..., -1 - left] += padded[..., -1]
     padded[:, :, top] += padded[:, :, 0]
     padded[:, :, -1 - top] += padded[:, :, -1]
-
-
-def _packed_signs(feature_map: Tensor) -> Tensor:
-    """Return one bit a value, set where the value is positive; bit k is of the k-th eighth in memory."""
-    flat = feature_map.permute(0, 2, 3, 1).reshape(-1)
-    if flat.numel() % 8:
-        flat = F.pad(flat, (0, 8 - flat.numel() % 8))
-    eighths = flat.view(8, -1)
-    bits = (eighths[0] > 0).to(torch.uint8)
-    for k in range(1, 8):
-        bits |= (eighths[k] > 0).to(torch.uint8) << k
-    return bits
-
-
-def _mask_by_signs(gradient: Tensor, bits: Tensor) -> None:
-    """Zero `gradient` in place where the bit of `_packed_signs` is not set."""
-    flat = gradient.permute(0, 2, 3, 1).view(-1)
-    step = bits.numel()
-    for k in range(8):
-        eighth = flat[k * step : (k + 1) * step]
-        eighth *= ((bits >> k) & 1)[: eighth.numel()]
 
 
 def _as_offsets(where: Tensor, width: int, stage: Pool) -> Tensor:

@@ -91,7 +91,9 @@ class Pictures:
         if self.content is None or config.color is Color.STYLE or not self.styles:
             return self
         if config.color is Color.MATCH:
-            styles = tuple(color.match_colors(style, [self.content], [1.0]) for style in self.styles)
+            styles = tuple(
+                color.match_colors(style, [self.content], [1.0], config.color_match) for style in self.styles
+            )
             return replace(self, styles=styles)
         grey = color.lightness(self.content)
         styles = tuple(color.matched_lightness(color.lightness(style), grey) for style in self.styles)
@@ -106,16 +108,33 @@ class Pictures:
         """Return the styles fitted to content of a size."""
         return [fitted(style, height, width, config.style_fit, config.style_scale, smallest) for style in self.styles]
 
-    def _recolored(self, content: Tensor) -> Tensor:
+    def _recolored(self, content: Tensor, config: StyleConfig) -> Tensor:
         """Return the content in the colours of the styles, each region in those of its own."""
         if self.guide is None:
-            return color.match_colors(content, self.styles, self.weights)
+            return color.match_colors(content, self.styles, self.weights, config.color_match)
         result = content.clone()
         for style, labels in self.guide.groups().items():
             chosen, weights = self.chosen(style)
             mask = torch.from_numpy(self.guide.mask(labels, *content.shape[2:]))
-            result = torch.where(mask > 0, color.match_colors(content, chosen, weights), result)
+            matched = color.match_colors(content, chosen, weights, config.color_match)
+            result = torch.where(mask > 0, matched, result)
         return result
+
+    def shown(self, image: Tensor, config: StyleConfig) -> npt.NDArray[np.float32]:
+        """Return what people see of an image: (H, W, 3) in [0, 1].
+
+        With the content's colours where they are asked for, and the content itself where regions leave it.
+        """
+        seen = image.detach().clamp(0, 1).cpu()
+        size = (seen.shape[2], seen.shape[3])
+        needed = config.color is Color.CONTENT or self.guide is not None
+        content = self.content_at(*size) if needed else None
+        if content is not None and config.color is Color.CONTENT:
+            seen = color.with_lightness(content, seen)
+        if content is not None and self.guide is not None:
+            share = self.guide.covered(*size)
+            seen = torch.where(share > 0, torch.lerp(content, seen, share), content)
+        return np.ascontiguousarray(seen[0].permute(1, 2, 0).numpy())
 
     def chosen(self, style: int | None) -> tuple[tuple[Tensor, ...], tuple[float, ...]]:
         """Return the style of that number, or all of them for None, with their weights."""
@@ -130,7 +149,7 @@ class Pictures:
             content = resized(self.content, height, width).clamp(0, 1)
             if start is Start.CONTENT or config.color is Color.CONTENT or not self.styles:
                 return content
-            return self._recolored(content)
+            return self._recolored(content, config)
         noise = np.random.default_rng(config.seed).random((height, width, 3), dtype=np.float32)
         if start is Start.MEDIAN_NOISE:
             noise = scipy.ndimage.median_filter(noise, (8, 8, 1)) / 2

@@ -12,11 +12,10 @@ import torch
 
 from napari_styletransfer.config import LayerWeights, Mode, Network, Optimizer, StyleConfig
 from napari_styletransfer.engine import weights
-from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Pool, backbone
+from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Pool, Reach, backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.device import DeviceInfo, choose, choose_dtype
 from napari_styletransfer.engine.events import Plan, Scale
-from napari_styletransfer.engine.features import Reach, reaches
 from napari_styletransfer.engine.inputs import Pictures, check_size
 from napari_styletransfer.engine.objective import Terms
 from napari_styletransfer.engine.pyramid import schedule

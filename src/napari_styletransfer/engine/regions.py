@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.backbones import RGB
-from napari_styletransfer.engine.features import Reach
+from napari_styletransfer.engine.backbones import RGB, Reach
 from napari_styletransfer.engine.objective import Region
 from napari_styletransfer.errors import ConfigError, ImageError
 
@@ -49,9 +48,7 @@ class Guide:
         """
         if labels is None:
             if config.regions is not None:
-                raise ConfigError(
-                    "The settings give styles to regions; hand in the labels that say where those are."
-                )
+                raise ConfigError("The settings give styles to regions; hand in the labels that say where those are.")
             return None
         array = np.asarray(labels)
         if array.dtype.kind not in "bui":

@@ -10,24 +10,25 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_styletransfer.config import Color, Optimizer, StyleConfig
-from napari_styletransfer.engine import color, weights
+from napari_styletransfer.config import Color, Mode, Optimizer, StyleConfig
+from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.adam import Adam
 from napari_styletransfer.engine.blocks import layout
 from napari_styletransfer.engine.device import is_out_of_memory, release
 from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
 from napari_styletransfer.engine.features import FrozenNetwork
+from napari_styletransfer.engine.gather import Gatherer, Stopped
 from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.lbfgs import LBFGS
-from napari_styletransfer.engine.objective import Evaluation, Gatherer, Objective, Stopped, StyleTarget
+from napari_styletransfer.engine.objective import Evaluation, Objective, StyleTarget
 from napari_styletransfer.engine.planning import Prepared, prepare
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.pyramid import resized
+from napari_styletransfer.engine.recolor import colors_plan, recolor
 from napari_styletransfer.engine.regions import region_of
 from napari_styletransfer.errors import ConfigError, OutOfMemoryError
 
@@ -65,7 +66,9 @@ def plan(content: npt.ArrayLike | None, styles: Sequence[npt.ArrayLike], config:
         As `iter_stylize` would.
     """
     config = config or StyleConfig()
-    return prepare(Pictures.checked(content, styles, config, init=content), config).plan
+    start = content if content is not None else next(iter(styles), None)
+    pictures = Pictures.checked(content, styles, config, init=start)
+    return colors_plan(pictures, config) if config.mode is Mode.COLORS else prepare(pictures, config).plan
 
 
 def iter_stylize(
@@ -125,6 +128,9 @@ def iter_stylize(
     """
     config = config or StyleConfig()
     pictures = Pictures.checked(content, styles, config, init, labels)
+    if config.mode is Mode.COLORS:
+        yield from recolor(pictures, config)
+        return
     prepared = prepare(pictures, config)
     if resume is not None and resume.sizes != prepared.plan.sizes:
         raise ConfigError("The run cannot be resumed at another size; start from its image instead.")
@@ -343,14 +349,16 @@ class _Run:
         return self._last
 
     def _preview(self, image: Tensor, index: int) -> Preview:
-        preview = Preview(self._shown(image), self._last.iteration if self._last else self._before, index)
+        preview = Preview(
+            self._pictures.shown(image, self._config), self._last.iteration if self._last else self._before, index
+        )
         self._previewed = self._seconds()
         return preview
 
     def _finished(self, image: Tensor, reason: Reason, state: RunState) -> Finished:
         last = self._plan.scales[-1]
         return Finished(
-            image=self._shown(resized(image, last.height, last.width)),
+            image=self._pictures.shown(resized(image, last.height, last.width), self._config),
             config=self._config,
             reason=reason,
             iterations=state.iterations,
@@ -360,18 +368,6 @@ class _Run:
             history=tuple(self._history),
             state=state,
         )
-
-    def _shown(self, image: Tensor) -> npt.NDArray[np.float32]:
-        """Return what people see: within [0, 1], with the content's colours if asked for, (H, W, 3)."""
-        shown = image.detach().clamp(0, 1).cpu()
-        size = (shown.shape[2], shown.shape[3])
-        content, guide = self._pictures.content_at(*size), self._pictures.guide
-        if content is not None and self._config.color is Color.CONTENT:
-            shown = color.with_lightness(content, shown)
-        if content is not None and guide is not None:
-            share = guide.covered(*size)
-            shown = torch.where(share > 0, torch.lerp(content, shown, share), content)
-        return np.ascontiguousarray(shown[0].permute(1, 2, 0).numpy())
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._began

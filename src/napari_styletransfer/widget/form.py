@@ -23,6 +23,7 @@ from napari_styletransfer.widget.devices import DeviceList
 from napari_styletransfer.widget.looks import color, form_style, rule, theme_of
 from napari_styletransfer.widget.pictures import PicturePanel
 from napari_styletransfer.widget.preferences import preferred_config
+from napari_styletransfer.widget.regions import RegionPanel
 from napari_styletransfer.widget.session import Job, Session, State
 from napari_styletransfer.widget.settings import SettingsForm
 from napari_styletransfer.worker import Run, engine_run
@@ -60,6 +61,7 @@ class StyleTransferWidget(QWidget):
         self.pictures = PicturePanel(napari_viewer)
         self.settings = SettingsForm(preferred_config())
         self.settings.offer_networks()
+        self.regions = RegionPanel(napari_viewer, self.settings.editors["feather"])
         self.controls = RunControls(self.session, theme_of(napari_viewer))
         self.hint = QLabel()
         self.menu = self._recipe_button()
@@ -94,13 +96,16 @@ class StyleTransferWidget(QWidget):
         self.session.resume(config)
 
     def config(self) -> StyleConfig:
-        """Return the settings of the form, blend weights included."""
-        return self.settings.config().changed(style_weights=self.pictures.style_weights)
+        """Return the settings of the form, blend weights and regions included."""
+        return self.settings.config().changed(
+            style_weights=self.pictures.style_weights, regions=self.regions.regions()
+        )
 
     def show_config(self, config: StyleConfig) -> None:
         """Show the settings of a preset, a recipe or a layer."""
         self.settings.show_config(config)
         self.pictures.set_style_weights(config.style_weights)
+        self.regions.show_regions(config.regions)
 
     def job(self) -> Job:
         """Return what Run would run now.
@@ -112,18 +117,24 @@ class StyleTransferWidget(QWidget):
         """
         config = self.config()
 
-        def snapshot(layer: Image, scale: float = 1.0) -> Snapshot:
-            # Of a pyramid the finest level of at most four times the run's size: where levels halve, at least twice.
-            most = None if config.size is None else int(16 * (config.size * max(scale, 1)) ** 2)
-            return resolve_in(self._viewer, layer, max_pixels=most)
-
-        content, init = self.pictures.content_layer, self.pictures.init_layer
+        content, init = self._content(config), self.pictures.init_layer
         return Job(
-            content=None if content is None else snapshot(content),
-            styles=tuple(snapshot(layer, config.style_scale) for layer in self.pictures.style_layers),
+            content=content,
+            styles=tuple(self._snapshot(layer, config, config.style_scale) for layer in self.pictures.style_layers),
             config=config,
-            init=None if init is None else snapshot(init),
+            init=None if init is None else self._snapshot(init, config),
+            region=None if content is None else self.regions.resolve(content),
         )
+
+    def _content(self, config: StyleConfig) -> Snapshot | None:
+        """Decide what is read of the content."""
+        layer = self.pictures.content_layer
+        return None if layer is None else self._snapshot(layer, config)
+
+    def _snapshot(self, layer: Image, config: StyleConfig, scale: float = 1.0) -> Snapshot:
+        # Of a pyramid the finest level of at most four times the run's size: where levels halve, at least twice.
+        most = None if config.size is None else int(16 * (config.size * max(scale, 1)) ** 2)
+        return resolve_in(self._viewer, layer, max_pixels=most)
 
     def load_settings(self, path: str) -> None:
         """Show the settings of a recipe file."""
@@ -176,6 +187,7 @@ class StyleTransferWidget(QWidget):
         self.hint.setWordWrap(True)
         body.addWidget(self.hint)
         body.addWidget(self.pictures)
+        body.addWidget(self.regions)
         body.addWidget(rule())
         body.addWidget(self.settings)
         body.addStretch(1)
@@ -201,6 +213,8 @@ class StyleTransferWidget(QWidget):
         self.controls.go_on.clicked.connect(self.go_on)
         self.hint.linkActivated.connect(self._open_sample)
         self.pictures.changed.connect(self._check)
+        self.regions.changed.connect(self._check)
+        self._viewer.dims.events.point.connect(self._follow_slider)
         self.settings.edited.connect(self._check)
         self.session.status.events.state.connect(self._on_state)
         self._viewer.events.theme.connect(self._on_theme)
@@ -208,6 +222,8 @@ class StyleTransferWidget(QWidget):
             self.session,
             (
                 self.pictures.release,
+                self.regions.release,
+                partial(self._viewer.dims.events.point.disconnect, self._follow_slider),
                 self.controls.release,
                 partial(self.session.status.events.state.disconnect, self._on_state),
                 partial(self._viewer.events.theme.disconnect, self._on_theme),
@@ -225,9 +241,33 @@ class StyleTransferWidget(QWidget):
             hindrance = str(error)
         else:
             self.pictures.follow_settings(config.mode, config.start)
-            hindrance = self.pictures.missing()
+            self._follow_content(config)
+            hindrance = self.pictures.missing() or self._contradiction()
         self.hint.setVisible(len(self.pictures.image_layers) < 2)
         self.controls.hinder(hindrance)
+
+    def _follow_content(self, config: StyleConfig) -> None:
+        """Tell the parts that depend on the content which plane it is."""
+        try:
+            content = self._content(config)
+        except StyleTransferError:
+            # Told when Run is pressed: the user may be on the way to another plane.
+            content = None
+        self.regions.follow([] if content is None else [content], self.pictures.style_layers)
+
+    def _contradiction(self) -> str:
+        try:
+            self.config()
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    def _follow_slider(self) -> None:
+        try:
+            config = self.settings.config()
+        except ConfigError:
+            return
+        self._follow_content(config)
 
     def _on_state(self, state: State) -> None:
         if state is State.DONE or state is State.STOPPED:

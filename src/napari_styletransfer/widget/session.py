@@ -21,7 +21,7 @@ from psygnal import Signal, SignalGroupDescriptor
 from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Reason, Started, Step
 from napari_styletransfer.preview import OutputLayer, fitted
 from napari_styletransfer.widget.progress import WorkMeter, clock
-from napari_styletransfer.worker import Report, Run, RunHandle, engine_run, start_run
+from napari_styletransfer.worker import Readable, Report, Run, RunHandle, engine_run, start_run
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -76,6 +76,7 @@ class Job:
     styles: tuple[Snapshot, ...]
     config: StyleConfig
     init: Snapshot | None = None
+    region: Readable | None = None
 
     @property
     def place(self) -> Snapshot:
@@ -189,7 +190,7 @@ class Session:
         self.status.state = State.RUNNING
         self._bar = progress(total=100, desc="Style transfer", file=io.StringIO())
         self._handle = start_run(
-            self._make_run(self._reading, job.styles, job.config, init=job.init, resume=resume),
+            self._make_run(self._reading, job.styles, job.config, init=job.init, resume=resume, labels=job.region),
             on_report=self._on_report,
             on_error=self._fail,
             on_done=self._on_done,

@@ -21,8 +21,11 @@ from napari_styletransfer.widget.fields import Editor, make_editor, open_choice
 from napari_styletransfer.widget.looks import CalmWheel, FormRows, beside, heading, quiet_fold
 
 CUSTOM = "custom"
-ELSEWHERE = frozenset({"style_weights"})
-"""Fields that another part of the form edits: blend weights stand beside the style layers."""
+ELSEWHERE = frozenset({"style_weights", "regions"})
+"""Fields that another part of the form edits: blend weights stand beside the styles, regions in their table."""
+
+PLACED_ELSEWHERE = frozenset({"feather"})
+"""Fields whose editor another part of the form shows, when it applies."""
 
 
 class SettingsForm(QWidget):
@@ -111,6 +114,8 @@ class SettingsForm(QWidget):
         fold = quiet_fold("Advanced settings")
         groups: dict[str, FormRows] = {}
         for editor in self.editors.values():
+            if editor.name in PLACED_ELSEWHERE:
+                continue
             group, advanced = _place(editor.name)
             rows = self.rows
             if advanced:

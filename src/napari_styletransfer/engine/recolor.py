@@ -1,0 +1,54 @@
+"""A run that changes colours alone: no network, no steps, done at once.
+
+The content gets the mean and covariance of the style's colours, as in stain normalisation. It serves as a
+quick look at what a style's palette does to a picture. Called by `transfer` for mode `colors`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.device import choose
+from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started
+from napari_styletransfer.engine.inputs import Pictures
+
+
+def colors_plan(pictures: Pictures, config: StyleConfig) -> Plan:
+    """Return the plan of such a run: one pass over the picture on the host."""
+    host = choose("cpu")
+    height, width = pictures.size
+    decided = config.changed(start=config.resolved_start, device=host.name)
+    # Pixels and their matched copy in float64 on the way, and float32 before and after.
+    needed = height * width * 3 * (2 * 8 + 2 * 4)
+    return Plan(
+        config=decided,
+        device=host.name,
+        device_name=host.label,
+        precision="float32",
+        scales=(Scale(height, width, 0),),
+        block=None,
+        blocks=1,
+        memory_bytes=needed,
+        memory_available=host.free_bytes,
+    )
+
+
+def recolor(pictures: Pictures, config: StyleConfig) -> Generator[Event, None, None]:
+    """Run: the same events as a transfer, without a step."""
+    began = time.perf_counter()
+    plan = colors_plan(pictures, config)
+    yield Started(plan)
+    image = pictures.shown(pictures.start_at(*pictures.size, plan.config), plan.config)
+    yield Preview(image, iteration=0, scale=0)
+    yield Finished(
+        image=image,
+        config=plan.config,
+        reason=Reason.ITERATIONS,
+        iterations=0,
+        evaluations=0,
+        seconds=time.perf_counter() - began,
+        losses={},
+        history=(),
+    )

@@ -1,0 +1,31 @@
+"""Where a feature map is positive, as one bit a value: all that the backward pass of a ReLU needs.
+
+Called by `features`; feature maps are channels-last, and bits follow their order in memory.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def packed_signs(feature_map: Tensor) -> Tensor:
+    """Return one bit a value, set where the value is positive; bit k is of the k-th eighth in memory."""
+    flat = feature_map.permute(0, 2, 3, 1).reshape(-1)
+    if flat.numel() % 8:
+        flat = F.pad(flat, (0, 8 - flat.numel() % 8))
+    eighths = flat.view(8, -1)
+    bits = (eighths[0] > 0).to(torch.uint8)
+    for k in range(1, 8):
+        bits |= (eighths[k] > 0).to(torch.uint8) << k
+    return bits
+
+
+def mask_by_signs(gradient: Tensor, bits: Tensor) -> None:
+    """Zero `gradient` in place where the bit of `packed_signs` is not set."""
+    flat = gradient.permute(0, 2, 3, 1).view(-1)
+    step = bits.numel()
+    for k in range(8):
+        eighth = flat[k * step : (k + 1) * step]
+        eighth *= ((bits >> k) & 1)[: eighth.numel()]

@@ -1,0 +1,154 @@
+"""Regions: which labels there are, the style of each, and what the engine is told of it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.errors import ConfigError
+from napari_styletransfer.widget.form import StyleTransferWidget
+from napari_styletransfer.widget.regions import ALL, NONE, REST
+from napari_styletransfer.widget.session import State
+
+
+@pytest.fixture
+def cells(form, viewer):
+    """Return labels 1 and 2 on a background, on the pixels of the content."""
+    data = np.zeros((48, 64), np.int32)
+    data[4:20, 4:30], data[24:40, 30:60] = 1, 2
+    labels = viewer.add_labels(data, name="nuclei", scale=(0.5, 2), translate=(3, 4))
+    form.regions.choose(labels)
+    return labels
+
+
+def known(form, qtbot, count=3):
+    qtbot.waitUntil(lambda: len(form.regions.rows) == count)
+
+
+def give(form, label, choice):
+    combo = form.regions.rows[label]
+    combo.setCurrentIndex(next(index for index in range(combo.count()) if combo.itemData(index) == choice))
+
+
+def test_regions_show_only_where_there_is_a_layer_for_them(form, viewer):
+    assert form.regions.isHidden()
+    viewer.add_shapes([np.array([[2, 2], [2, 9], [9, 9], [9, 2]])], shape_type="polygon")
+    assert not form.regions.isHidden()
+    assert form.regions.layer is None
+    assert form.job().region is None
+    form.settings.editors["mode"].write("style-reconstruction")
+    form._check()
+    assert form.regions.isHidden()
+
+
+def test_labels_take_the_style_and_the_background_stays(form, cells, qtbot):
+    known(form, qtbot)
+    assert list(form.regions.rows) == [1, 2, 0]
+    assert {label: combo.currentData() for label, combo in form.regions.rows.items()} == {1: ALL, 2: ALL, 0: NONE}
+    assert form.config().regions is None
+    np.testing.assert_array_equal(form.job().region.read(), cells.data)
+
+
+def test_a_label_given_none_is_left_alone(form, cells, qtbot):
+    known(form, qtbot)
+    give(form, 2, NONE)
+    assert form.config().regions == {0: None, 1: 0, 2: None}
+
+
+def test_labels_get_styles_of_their_own(form, cells, viewer, qtbot):
+    dots = viewer.add_image(np.zeros((8, 8)), name="dots")
+    form.pictures.choose(styles=[viewer.layers["waves"], dots])
+    known(form, qtbot)
+    first, second = form.pictures.style_layers
+    give(form, 1, second)
+    give(form, 2, first)
+    assert form.config().regions == {0: None, 1: 1, 2: 0}
+    form.pictures.choose(styles=[second])
+    assert form.regions.rows[1].currentData() == ALL
+    assert form.config().regions is None
+
+
+def test_all_styles_here_and_none_there_goes_without_numbers(form, cells, viewer, qtbot):
+    dots = viewer.add_image(np.zeros((8, 8)), name="dots")
+    form.pictures.choose(styles=[viewer.layers["waves"], dots])
+    known(form, qtbot)
+    give(form, 1, NONE)
+    give(form, 0, ALL)
+    assert form.config().regions is None
+    read = form.job().region.read()
+    assert set(np.unique(read[cells.data == 1])) == {0}
+    assert set(np.unique(read[cells.data != 1])) == {2, 3}
+
+
+def test_all_styles_beside_a_single_one_is_refused_with_words(form, cells, viewer, qtbot):
+    dots = viewer.add_image(np.zeros((8, 8)), name="dots")
+    form.pictures.choose(styles=[viewer.layers["waves"], dots])
+    known(form, qtbot)
+    give(form, 1, dots)
+    assert not form.controls.run.isEnabled()
+    assert "Give every region one style" in form.controls.message.text()
+    with pytest.raises(ConfigError):
+        form.job()
+    give(form, 2, NONE)
+    assert form.controls.run.isEnabled()
+
+
+def test_what_is_painted_later_is_found(form, cells, viewer, qtbot):
+    known(form, qtbot)
+    cells.data_setitem((np.array([0, 1]), np.array([0, 1])), 7)
+    known(form, qtbot, 4)
+    assert 7 in form.regions.rows
+
+
+def test_many_labels_share_a_row(form, viewer, qtbot):
+    data = np.arange(48 * 64, dtype=np.int32).reshape(48, 64) // 64
+    form.regions.choose(viewer.add_labels(data, scale=(0.5, 2), translate=(3, 4)))
+    known(form, qtbot, 25)
+    give(form, REST, NONE)
+    regions = form.config().regions
+    assert regions[1] == 0
+    assert regions[47] is None
+    assert len(regions) == 48
+
+
+def test_a_recipe_gives_the_labels_their_styles_back(form, cells, viewer, qtbot):
+    dots = viewer.add_image(np.zeros((8, 8)), name="dots")
+    form.pictures.choose(styles=[viewer.layers["waves"], dots])
+    known(form, qtbot)
+    wanted = StyleConfig(regions={0: None, 1: 1, 2: 0})
+    form.show_config(wanted)
+    assert form.config() == wanted
+
+
+def test_shapes_are_a_mask(form, viewer):
+    corners = np.array([[4, 5], [4, 61], [16, 61], [16, 5]])
+    form.regions.choose(viewer.add_shapes([corners], shape_type="polygon"))
+    mask = form.job().region.read()
+    assert mask.shape == (48, 64)
+    assert 0 < mask.mean() < 1
+    assert form.regions.table.isHidden()
+    assert not form.settings.editors["feather"].native.isHidden()
+
+
+def test_a_deleted_region_layer_means_the_whole_picture(form, cells, viewer, qtbot):
+    known(form, qtbot)
+    viewer.layers.remove(cells)
+    assert form.regions.layer is None
+    assert form.regions.isHidden()
+
+
+def test_a_real_run_leaves_everything_outside_as_it_was(viewer, qtbot):
+    form = StyleTransferWidget(viewer)
+    viewer.window.add_dock_widget(form)
+    data = np.zeros((48, 64), np.int32)
+    data[8:40, 8:40] = 3
+    form.regions.choose(viewer.add_labels(data, scale=(0.5, 2), translate=(3, 4)))
+    form.show_config(StyleConfig(network="compact", size=64, iterations=2, scales=1, device="cpu"))
+    form.run()
+    qtbot.waitUntil(lambda: not form.session.status.active, timeout=120_000)
+    assert form.session.status.state is State.DONE, form.session.status.message
+    before, after = viewer.layers["cells"].data, form.session.output.layer.data
+    np.testing.assert_array_equal(after[data == 0], before[data == 0])
+    assert (after[data == 3] != before[data == 3]).any()
+    form.release()
