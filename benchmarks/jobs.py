@@ -146,6 +146,11 @@ def reach(case: dict[str, Any], targets: list[float], evaluations: int) -> Resul
     return {"hits": [*hits, *[None] * len(left)]}
 
 
+def variant(case: dict[str, Any], targets: list[float], evaluations: int, steps: int) -> Result:
+    """Do `memory` and then `reach` in one process; in this order the peak is that of the first alone."""
+    return {**memory(case, steps), **reach(case, targets, evaluations)}
+
+
 def textbook(case: dict[str, Any], evaluations: int) -> Result:
     """Run the textbook loop and return its loss and time after every evaluation, and its peak memory."""
     _warm_up(case, textbook=True)
@@ -217,7 +222,7 @@ def blocks(case: dict[str, Any], rounds: int) -> Result:
 
 
 JOBS: dict[str, Callable[..., Result]] = {
-    job.__name__: job for job in (prepare, machine, speed, memory, reach, textbook, autograd, blocks)
+    job.__name__: job for job in (prepare, machine, speed, memory, reach, variant, textbook, autograd, blocks)
 }
 
 

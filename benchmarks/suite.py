@@ -203,21 +203,14 @@ class Measurement:
             targets = _targets(theirs)
             ideas = {**IDEAS, "blocks": {"block_size": max(64, side // 2)}}
             common = {"network": network, "side": side}
+            limits = {"targets": targets, "evaluations": self.suite.evaluations, "steps": self.suite.steps}
             for name, fields in ideas.items():
                 self.tell(f"ablation: {network}, {side} px, {name}")
-                changed = asdict(case.changed(**fields))
-                hits = self.run("reach", case=changed, targets=targets, evaluations=self.suite.evaluations)["hits"]
                 rows.append(
-                    {**common, "idea": name, "hits": hits, **self.run("memory", case=changed, steps=self.suite.steps)}
+                    {**common, "idea": name, **self.run("variant", case=asdict(case.changed(**fields)), **limits)}
                 )
             self.tell(f"ablation: {network}, {side} px, plain autograd")
-            plain = self.run(
-                "autograd",
-                case=asdict(case),
-                targets=targets,
-                evaluations=self.suite.evaluations,
-                steps=self.suite.steps,
-            )
+            plain = self.run("autograd", case=asdict(case), **limits)
             rows.append({**common, "idea": "float32, plain autograd", **plain})
             rows.append(
                 {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
+import importlib
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -216,9 +217,10 @@ def test_pictures_are_read_and_torch_is_loaded_in_the_thread_only(listener, qtbo
             return self.name
 
     calls, threads = [], set()
-    monkeypatch.setattr(worker, "_load_engine", lambda: fake_engine)
+    monkeypatch.setattr(worker, "_load_engine", lambda module: SimpleNamespace(iter_stylize=fake_engine))
     config = StyleConfig()
-    run = engine_run(Picture("content"), [Picture("style")], config, init=Picture("init"), resume="state", labels=Picture("labels"))
+    more = {"init": Picture("init"), "resume": "state", "labels": [Picture("labels")]}
+    run = engine_run(Picture("content"), [Picture("style")], config, **more)
     assert threads == set()
     listener.start(run)
     qtbot.waitUntil(lambda: listener.done == 1)
@@ -232,16 +234,12 @@ def test_pictures_are_read_and_torch_is_loaded_in_the_thread_only(listener, qtbo
     ids=["missing", "libraries do not load"],
 )
 def test_a_broken_torch_is_explained(monkeypatch, error, words):
-    real_import = builtins.__import__
+    def failing(name):
+        raise error
 
-    def failing(name, *args, **kwargs):
-        if name == "napari_styletransfer.engine.transfer":
-            raise error
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", failing)
+    monkeypatch.setattr(importlib, "import_module", failing)
     with pytest.raises(DeviceError, match=words):
-        worker._load_engine()
+        worker._load_engine("transfer")
 
 
 def test_napari_really_swallows_a_runtime_error(qtbot):

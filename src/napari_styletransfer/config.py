@@ -408,7 +408,7 @@ class StyleConfig(BaseModel):
     @property
     def resolved_start(self) -> Start:
         """The start with `auto` decided by the mode."""
-        if self.start is not Start.AUTO:
+        if self.start is not Start.AUTO and self.mode is not Mode.COLORS:
             return self.start
         return {
             Mode.TRANSFER: Start.RECOLORED,

@@ -6,6 +6,8 @@ would wait for ever. They live at the top so that `config` and `layers` can rais
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class StyleTransferError(Exception):
     """Base of every error this package raises on purpose; the message says what to do."""
@@ -28,7 +30,15 @@ class DeviceError(StyleTransferError):
 
 
 class OutOfMemoryError(DeviceError):
-    """The run does not fit, even in the smallest blocks."""
+    """The run does not fit, even in the smallest blocks.
+
+    Attributes
+    ----------
+    image
+        Best image so far, float32 (H, W, 3) in [0, 1], if memory ran out under way; else None.
+    """
+
+    image: Any = None
 
 
 class DivergedError(StyleTransferError):

@@ -1,6 +1,6 @@
 """The output layer of a run: made with the first preview, refreshed in place, finished with its recipe.
 
-A session owns one `OutputLayer` for each run and calls it on the main thread only; `fitted` does the costly
+A session owns one `OutputLayer` for each run and calls it on the main thread only; `prepared` does the costly
 part of a preview in the worker's thread. What the user does to the layer meanwhile is respected: a renamed or
 hidden layer stays so, and a deleted one is not put back before the result is there.
 """
@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.layers.geometry import lift
-from napari_styletransfer.layers.write import image_kwargs, result_name, run_metadata
+from napari_styletransfer.layers.read import Snapshot
+from napari_styletransfer.layers.write import channel as as_channel
+from napari_styletransfer.layers.write import channel_kwargs, image_kwargs, result_name, run_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from napari_styletransfer.layers.read import Snapshot
+    from napari_styletransfer.layers.compose import Composite
 
 
 class OutputLayer:
@@ -37,16 +39,19 @@ class OutputLayer:
         Names for the layer's name and metadata; content is None where there is none.
     dtype
         uint8 or float32, of the layer's data.
+    channel
+        Whether the result stays one channel, in the dtype and the looks of its content.
     """
 
     def __init__(
         self,
         viewer: ViewerModel,
-        place: Snapshot,
+        place: Snapshot | Composite,
         *,
         content: str | None,
         styles: Sequence[str],
         dtype: np.dtype[Any],
+        channel: bool = False,
     ) -> None:
         self.layer: Image | None = None
         self.alpha: npt.NDArray[Any] | None = None
@@ -55,14 +60,22 @@ class OutputLayer:
         self._content = content
         self._styles = tuple(styles)
         self._dtype = dtype
+        self._channel = channel
 
     @property
     def present(self) -> bool:
         """Whether the layer is in the viewer and still holds what was put into it."""
         return self.layer is not None and self.layer in self._viewer.layers
 
+    def prepared(self, image: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[Any]:
+        """Turn an image of any scale into what the layer holds, for any thread."""
+        if self._channel:
+            assert isinstance(self._place, Snapshot)
+            return as_channel(fitted(image, shape, np.dtype(np.float32)), self._place)
+        return fitted(image, shape, self._dtype)
+
     def show(self, image: npt.NDArray[Any]) -> None:
-        """Show a preview of the final size; see `fitted`."""
+        """Show a preview of the final size; see `prepared`."""
         if self.layer is None:
             self._add(image, {})
         elif self.present:
@@ -79,7 +92,7 @@ class OutputLayer:
         **made
             As `layers.write.run_metadata` takes them.
         """
-        image = as_dtype(image, self._dtype)
+        image = self.prepared(image, (image.shape[0], image.shape[1]))
         if self.layer is None or not self.present:
             self._add(image, made)
             return
@@ -91,22 +104,28 @@ class OutputLayer:
         self.layer.refresh(extent=False)
 
     def _add(self, image: npt.NDArray[Any], made: dict[str, Any]) -> None:
-        kwargs = image_kwargs(
-            # A copy: the layer's data is written to with every preview, and the run's own image must stay.
-            np.array(image),
-            self._place,
-            name=result_name(self._content, self._styles),
-            alpha=self.alpha,
-            styles=self._styles,
-        )
+        kwargs = self._arguments(image)
         kwargs["metadata"] = run_metadata(content=self._content, styles=self._styles, **made)
         self.layer = self._viewer.add_image(**kwargs)
+
+    def _arguments(self, image: npt.NDArray[Any]) -> dict[str, Any]:
+        # A copy: the layer's data is written to with every preview, and the run's own image must stay.
+        image = np.array(image)
+        name = result_name(self._content, self._styles)
+        if not self._channel:
+            return image_kwargs(image, self._place, name=name, alpha=self.alpha, styles=self._styles)
+        assert isinstance(self._place, Snapshot)
+        looks = channel_kwargs(np.zeros((*image.shape, 3), np.uint8), self._place, name=name, styles=self._styles)
+        return {**looks, "data": lift(image, self._place.grid.resized(image.shape))}
 
     def _write(self, image: npt.NDArray[Any]) -> None:
         assert self.layer is not None
         pixels = lift(image, self._place.grid.resized(image.shape[:2]))
         data = self.layer.data
-        if isinstance(data, np.ndarray) and data.shape[:-1] == pixels.shape[:-1] and data.dtype == pixels.dtype:
+        ours = isinstance(data, np.ndarray) and data.ndim == pixels.ndim and data.dtype == pixels.dtype
+        if ours and self._channel and data.shape == pixels.shape:
+            data[...] = pixels
+        elif ours and not self._channel and data.shape[:-1] == pixels.shape[:-1]:
             data[..., :3] = pixels
         else:
             # The user has put other data into the layer: it is theirs now, and the result gets its own.

@@ -8,10 +8,12 @@ a `StyleTransferError`, because napari's worker swallows a `RuntimeError` and wo
 
 from __future__ import annotations
 
+import importlib
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,7 +21,7 @@ import numpy.typing as npt
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QElapsedTimer, QTimer
 
-from napari_styletransfer.engine.events import Event, Fetching, Plan, Preview, Started
+from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Started
 from napari_styletransfer.errors import DeviceError, OutOfMemoryError, StyleTransferError
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ REPORT_INTERVAL = 125
 """Milliseconds between reports: eight a second look like motion and leave the window free."""
 
 ShouldStop = Callable[[], bool]
-Run = Callable[[ShouldStop], Generator[Event, None, None]]
 Prepare = Callable[[npt.NDArray[np.float32], Plan], npt.NDArray[Any]]
 
 
@@ -42,10 +43,22 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True)
+class PlaneBegun:
+    """The events that follow are those of plane number `plane` of `planes`, counted from 0."""
+
+    plane: int
+    planes: int
+
+
+News = Event | PlaneBegun
+Run = Callable[[ShouldStop], Generator[News, None, None]]
+
+
+@dataclass(frozen=True)
 class Report:
     """What happened since the last report: of `Fetching` and `Preview` only the newest, every `Step`."""
 
-    events: tuple[Event, ...]
+    events: tuple[News, ...]
 
 
 @dataclass(frozen=True)
@@ -62,15 +75,46 @@ def engine_run(
     *,
     init: Readable | None = None,
     resume: Any = None,
-    labels: Readable | None = None,
+    labels: Sequence[Readable] | None = None,
+    planes: Sequence[Readable] | None = None,
+    finished: Mapping[int, npt.NDArray[Any]] | None = None,
 ) -> Run:
     """Return the real run of these pictures, to be started by `start_run`.
 
     Pictures are read, and torch is imported, only when the run begins, which is in the thread.
+
+    Parameters
+    ----------
+    content, styles, config, init, resume
+        As `engine.transfer.iter_stylize` takes them.
+    labels
+        Of the content, or of each of the planes.
+    planes
+        To be run one after another in place of `content`.
+    finished
+        Results of planes that are not to be run again.
     """
 
-    def run(should_stop: ShouldStop) -> Generator[Event, None, None]:
-        iter_stylize = _load_engine()
+    def run_planes(should_stop: ShouldStop) -> Generator[News, None, None]:
+        assert planes is not None
+        iter_stylize_stack = _load_engine("stack").iter_stylize_stack
+        number: int | None = None
+        for told in iter_stylize_stack(
+            [partial(_read, planes, index) for index in range(len(planes))],
+            [style.read() for style in styles],
+            config,
+            finished=finished,
+            labels=None if labels is None else [partial(_read, labels, index) for index in range(len(labels))],
+            should_stop=should_stop,
+        ):
+            if told.plane != number:
+                number = told.plane
+                yield PlaneBegun(told.plane, told.planes)
+            # A plane's optimiser is of no use once the plane is done, and far larger than the plane.
+            yield replace(told.event, state=None) if isinstance(told.event, Finished) else told.event
+
+    def run(should_stop: ShouldStop) -> Generator[News, None, None]:
+        iter_stylize = _load_engine("transfer").iter_stylize
         yield from iter_stylize(
             None if content is None else content.read(),
             [style.read() for style in styles],
@@ -78,10 +122,14 @@ def engine_run(
             should_stop=should_stop,
             init=None if init is None else init.read(),
             resume=resume,
-            labels=None if labels is None else labels.read(),
+            labels=None if labels is None else labels[0].read(),
         )
 
-    return run
+    return run if planes is None else run_planes
+
+
+def _read(pictures: Sequence[Readable], index: int) -> npt.NDArray[Any]:
+    return pictures[index].read()
 
 
 def start_run(
@@ -223,10 +271,10 @@ def translated(error: BaseException) -> StyleTransferError:
     return ours
 
 
-def _load_engine() -> Callable[..., Iterator[Event]]:
-    """Import the engine, and torch with it, telling apart what can be wrong with the installation."""
+def _load_engine(module: str) -> Any:
+    """Import a module of the engine, and torch with it, telling apart what can be wrong with the installation."""
     try:
-        from napari_styletransfer.engine.transfer import iter_stylize
+        return importlib.import_module(f"napari_styletransfer.engine.{module}")
     except ImportError as error:
         raise DeviceError(
             f"PyTorch, which does the computing, cannot be imported: {error}. Install it into napari's "
@@ -238,7 +286,6 @@ def _load_engine() -> Callable[..., Iterator[Event]]:
             "loaded first and brought other runtime libraries; update the Microsoft Visual C++ Redistributable, "
             'or start napari with: python -c "import torch, napari; napari.Viewer(); napari.run()"'
         ) from error
-    return iter_stylize
 
 
 class _Mailbox:
@@ -246,9 +293,9 @@ class _Mailbox:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[Event | _Failure] = []
+        self._waiting: list[News | _Failure] = []
 
-    def put(self, message: Event | _Failure) -> bool:
+    def put(self, message: News | _Failure) -> bool:
         """Add a message, drop the one it makes out of date, and say whether the box was empty."""
         with self._lock:
             was_empty = not self._waiting
@@ -257,7 +304,7 @@ class _Mailbox:
             self._waiting.append(message)
             return was_empty
 
-    def empty(self) -> list[Event | _Failure]:
+    def empty(self) -> list[News | _Failure]:
         """Take everything out."""
         with self._lock:
             messages, self._waiting = self._waiting, []

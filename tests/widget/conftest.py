@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import pytest
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Reason, Scale, Started, Step
 from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.worker import Run, ShouldStop
+from napari_styletransfer.worker import News, PlaneBegun, Run, ShouldStop
 
 DEADLINE = 20.0
 """Seconds after which a fake that nobody lets go gives up, so that no test hangs."""
@@ -49,6 +49,10 @@ class FakeEngine:
         Lets the run go on to its end.
     halfway, ended
         Set by the run when it waits, and when it is over.
+    pause_after
+        Plane of a stack after which the run waits again.
+    seen
+        Numbers and pixels of planes that a run was told are finished.
     calls
         Arguments of each run made.
     """
@@ -58,6 +62,8 @@ class FakeEngine:
     go: threading.Event = field(default_factory=threading.Event)
     halfway: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
+    pause_after: int | None = None
+    seen: list[Any] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def __call__(self, content: Any, styles: Any, config: StyleConfig, **options: Any) -> Run:
@@ -65,11 +71,33 @@ class FakeEngine:
 
         def run(should_stop: ShouldStop) -> Generator[Event, None, None]:
             try:
-                yield from self._events(content, config, should_stop, options.get("resume"))
+                if options.get("planes") is None:
+                    yield from self._events(content, config, should_stop, options.get("resume"))
+                else:
+                    yield from self._planes(config, should_stop, **options)
             finally:
                 self.ended.set()
 
         return run
+
+    def _planes(
+        self, config: StyleConfig, should_stop: ShouldStop, *, planes: Any, finished: Any, **options: Any
+    ) -> Generator[News, None, None]:
+        """Run each plane to a grey that tells its number; what was done before is read, as the engine does."""
+        for number in range(len(planes)):
+            if number in finished:
+                self.seen.append((number, finished[number].copy()))
+                continue
+            yield PlaneBegun(number, len(planes))
+            for event in self._events(planes[number], config, should_stop, None):
+                if isinstance(event, Finished):
+                    event = replace(event, image=np.full_like(event.image, (number + 1) / 10), state=None)
+                yield event
+                if isinstance(event, Finished) and event.reason is Reason.STOPPED:
+                    return
+            if number == self.pause_after:
+                self.go.clear()
+                self.halfway.clear()
 
     def _events(
         self, content: Any, config: StyleConfig, should_stop: ShouldStop, resume: Any

@@ -36,7 +36,7 @@ def test_regions_show_only_where_there_is_a_layer_for_them(form, viewer):
     viewer.add_shapes([np.array([[2, 2], [2, 9], [9, 9], [9, 2]])], shape_type="polygon")
     assert not form.regions.isHidden()
     assert form.regions.layer is None
-    assert form.job().region is None
+    assert form.job().regions is None
     form.settings.editors["mode"].write("style-reconstruction")
     form._check()
     assert form.regions.isHidden()
@@ -47,7 +47,7 @@ def test_labels_take_the_style_and_the_background_stays(form, cells, qtbot):
     assert list(form.regions.rows) == [1, 2, 0]
     assert {label: combo.currentData() for label, combo in form.regions.rows.items()} == {1: ALL, 2: ALL, 0: NONE}
     assert form.config().regions is None
-    np.testing.assert_array_equal(form.job().region.read(), cells.data)
+    np.testing.assert_array_equal(form.job().regions[0].read(), cells.data)
 
 
 def test_a_label_given_none_is_left_alone(form, cells, qtbot):
@@ -76,7 +76,7 @@ def test_all_styles_here_and_none_there_goes_without_numbers(form, cells, viewer
     give(form, 1, NONE)
     give(form, 0, ALL)
     assert form.config().regions is None
-    read = form.job().region.read()
+    read = form.job().regions[0].read()
     assert set(np.unique(read[cells.data == 1])) == {0}
     assert set(np.unique(read[cells.data != 1])) == {2, 3}
 
@@ -124,7 +124,7 @@ def test_a_recipe_gives_the_labels_their_styles_back(form, cells, viewer, qtbot)
 def test_shapes_are_a_mask(form, viewer):
     corners = np.array([[4, 5], [4, 61], [16, 61], [16, 5]])
     form.regions.choose(viewer.add_shapes([corners], shape_type="polygon"))
-    mask = form.job().region.read()
+    mask = form.job().regions[0].read()
     assert mask.shape == (48, 64)
     assert 0 < mask.mean() < 1
     assert form.regions.table.isHidden()

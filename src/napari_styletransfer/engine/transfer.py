@@ -6,9 +6,11 @@ form, the command line, batches and tests all consume the same stream.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy.typing as npt
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor
 from napari_styletransfer.config import Color, Mode, Optimizer, StyleConfig
 from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.adam import Adam
-from napari_styletransfer.engine.blocks import layout
+from napari_styletransfer.engine.blocks import Block, layout
 from napari_styletransfer.engine.device import is_out_of_memory, release
 from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
 from napari_styletransfer.engine.features import FrozenNetwork
@@ -31,6 +33,8 @@ from napari_styletransfer.engine.pyramid import resized
 from napari_styletransfer.engine.recolor import colors_plan, recolor
 from napari_styletransfer.engine.regions import region_of
 from napari_styletransfer.errors import ConfigError, OutOfMemoryError
+
+Result = TypeVar("Result")
 
 _FREE_TO_CHANGE = ("iterations", "max_seconds", "tolerance", "window", "memory_limit", "block_size")
 """Settings that may differ when a run is resumed with its optimiser's memory."""
@@ -191,7 +195,8 @@ class _Run:
             self._total = self._before + sum(scale.iterations for scale in self._plan.scales[first:])
             metric = resume.metric
             if _same_objective(resume.config, self._config):
-                optimizer = resume.optimizer
+                # A copy: the state can be taken up more than once, and outlives a run that is broken off.
+                optimizer = copy.deepcopy(resume.optimizer)
             image = metric.to_image(resume.optimizer.best)
         else:
             scale = self._plan.scales[0]
@@ -201,11 +206,18 @@ class _Run:
             scale = self._plan.scales[index]
             image = resized(image, scale.height, scale.width)
             yield self._preview(image, index)
-            if optimizer is None or metric is None:
-                metric = SpectralMetric(scale.height, scale.width, self._config.spectral_exponent, self._plan.device)
-                optimizer = self._optimizer(metric.to_latent(image))
-            begun = optimizer.iterations
-            reason = yield from self._descend(index, scale, optimizer, metric)
+            try:
+                if optimizer is None or metric is None:
+                    metric = self._metric(scale)
+                    optimizer = self._optimizer(metric.to_latent(image))
+                begun = optimizer.iterations
+                reason = yield from self._descend(index, scale, optimizer, metric)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if optimizer is not None and metric is not None:
+                    image = metric.to_image(optimizer.best)
+                raise self._out_of_memory(image) from error
             done = self._before + optimizer.iterations - begun
             state = RunState(self._config, self._plan.sizes, index, optimizer, metric, done, tuple(self._history))
             self._before = state.iterations
@@ -222,7 +234,7 @@ class _Run:
         begun = optimizer.iterations
         mark = len(self._history)
         try:
-            objective = self._objective(scale)
+            objective = self._recovering(lambda: self._objective(scale), scale)
             cover = self._cover(scale)
             while True:
                 evaluation = self._evaluated(objective, metric.to_image(optimizer.point), scale, cover)
@@ -257,7 +269,7 @@ class _Run:
             prepared.reaches,
             prepared.terms,
             size,
-            layout(*size, self._core, prepared.halo),
+            self._layout(scale),
             styles=self._style_targets(grams, size),
             content=None if content is None else content.to(device),
             should_stop=self._should_stop,
@@ -300,28 +312,48 @@ class _Run:
     def _evaluated(
         self, objective: Objective, image: Tensor, scale: Scale, cover: tuple[Tensor, Tensor] | None
     ) -> Evaluation:
-        """Evaluate what is seen; when the device runs out of memory, go on in blocks half as large."""
+        """Evaluate what is seen."""
         if cover is not None:
             below, share = cover
             image = torch.lerp(below, image, share)
+
+        def evaluate() -> Evaluation:
+            objective.set_blocks(self._layout(scale))
+            return objective(image)
+
+        evaluation = self._recovering(evaluate, scale)
+        if cover is not None:
+            evaluation.gradient.mul_(cover[1])
+        return evaluation
+
+    def _recovering(self, action: Callable[[], Result], scale: Scale) -> Result:
+        """Do something on the device; when its memory runs out, do it again in blocks half as large."""
         while True:
             try:
-                evaluation = objective(image)
-                if cover is not None:
-                    evaluation.gradient.mul_(cover[1])
-                return evaluation
+                return action()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 core = (self._core or max(scale.height, scale.width)) // 2
                 if core < self._prepared.halo.before + self._prepared.halo.after:
-                    raise OutOfMemoryError(
-                        "The device ran out of memory even with the smallest blocks. Choose a smaller size, a shorter "
-                        "history, or another device."
-                    ) from error
+                    raise
             self._core = core
             release(self._plan.device)
-            objective.set_blocks(layout(scale.height, scale.width, core, self._prepared.halo))
+
+    def _layout(self, scale: Scale) -> tuple[Block, ...]:
+        return layout(scale.height, scale.width, self._core, self._prepared.halo)
+
+    def _out_of_memory(self, image: Tensor) -> OutOfMemoryError:
+        release(self._plan.device)
+        error = OutOfMemoryError(
+            "The device ran out of memory, even with the smallest blocks. Choose a smaller size, a shorter history, or "
+            "another device."
+        )
+        error.image = self._pictures.shown(image, self._config)
+        return error
+
+    def _metric(self, scale: Scale) -> SpectralMetric:
+        return SpectralMetric(scale.height, scale.width, self._config.spectral_exponent, self._plan.device)
 
     def _optimizer(self, start: Tensor) -> LBFGS | Adam:
         if self._config.optimizer is Optimizer.ADAM:

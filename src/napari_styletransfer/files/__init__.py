@@ -1,4 +1,4 @@
-"""Picture files: PNG, JPEG and TIFF in and out, with the dtype kept.
+"""Picture files: PNG, JPEG and TIFF in and out, with the dtype kept, and TIFF stacks plane by plane.
 
 The command line reads and writes through this room; so may everything else that has a path instead of a
 layer. `read_image` gives arrays that `pixels.decode` takes, `write_image` writes what `pixels.encode` gives,
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,26 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.files import png, raster, tiff
+from napari_styletransfer.files import png, raster, stack, tiff
+from napari_styletransfer.files.stack import Stack
 
 _JPEG = (".jpg", ".jpeg")
 _TIFF = (".tif", ".tiff")
 SUFFIXES = (".png", *_JPEG, *_TIFF)
 """What can be written."""
 
-__all__ = ["SUFFIXES", "check_folder", "check_writable", "pixel_density", "read_image", "write_image"]
+__all__ = [
+    "SUFFIXES",
+    "Stack",
+    "check_folder",
+    "check_writable",
+    "pixel_density",
+    "read_image",
+    "read_labels",
+    "read_stack",
+    "write_image",
+    "writing_stack",
+]
 
 
 def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
@@ -48,6 +61,54 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
         If the file is missing or damaged, or holds a stack or channels that are not one picture.
     """
     path = Path(path)
+    start = _start(path)
+    if tiff.is_tiff(start):
+        return tiff.read(path)
+    if png.is_deep_color(start):
+        return png.read(path)
+    return raster.read(path)
+
+
+def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+    """Read a label picture: the numbers themselves, not the colours they may be shown in.
+
+    Parameters
+    ----------
+    path
+        A TIFF or PNG file with one whole number a pixel; in a picture with a palette, its indices.
+
+    Returns
+    -------
+    array
+        (H, W), of an integer dtype or bool.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing or damaged, or holds colours, fractions or a stack.
+    """
+    path = Path(path)
+    labels = tiff.read_plain(path) if tiff.is_tiff(_start(path)) else raster.read_plain(path)
+    if labels.ndim != 2 or labels.dtype.kind not in "bui":
+        found = "colours" if labels.ndim == 3 else f"{labels.dtype.name} pixels"
+        raise ImageError(f"{path} has {found}; labels are one whole number a pixel. Save the label picture itself.")
+    return labels
+
+
+def read_stack(path: str | os.PathLike[str]) -> Stack | None:
+    """Return the stack a TIFF file holds, or None for any other file; planes are read when asked for.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing or damaged.
+    """
+    path = Path(path)
+    return stack.stack_of(path) if tiff.is_tiff(_start(path)) else None
+
+
+def _start(path: Path) -> bytes:
+    """Return the first bytes of a file."""
     if path.is_dir():
         raise ImageError(f"{path} is a folder. Give one picture file.")
     try:
@@ -59,11 +120,7 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
         raise ImageError(f"{path} cannot be opened: {error.strerror or error}.") from error
     if not start:
         raise ImageError(f"{path} is empty. Save or copy the picture again.")
-    if tiff.is_tiff(start):
-        return tiff.read(path)
-    if png.is_deep_color(start):
-        return png.read(path)
-    return raster.read(path)
+    return start
 
 
 def pixel_density(path: str | os.PathLike[str]) -> tuple[float, float] | None:
@@ -168,6 +225,50 @@ def write_image(
             png.write(part, array)
         else:
             raster.write(part, array)
+        part.replace(path)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_stack(
+    path: str | os.PathLike[str],
+    counts: Sequence[int],
+    axes: str,
+    shape: Sequence[int],
+    dtype: npt.DTypeLike,
+    density: tuple[float, float] | None = None,
+) -> Iterator[npt.NDArray[Any]]:
+    """Give an array that becomes a TIFF stack when the block is left without an error.
+
+    Parameters
+    ----------
+    path
+        A .tif or .tiff file.
+    counts, axes
+        Number of planes along each axis, and a letter for each: T or Z.
+    shape
+        Of a plane, (H, W, 3) or (H, W, 4).
+    density
+        Pixels per centimetre along x and y.
+
+    Yields
+    ------
+    array
+        (*counts, *shape), zero at first, kept on disk.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    part = _beside(path)
+    try:
+        with stack.writing(part, counts, axes, shape, dtype, density) as array:
+            yield array
         part.replace(path)
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error

@@ -36,6 +36,12 @@ def read(path: Path) -> npt.NDArray[Any]:
     return upright(array, orientation)
 
 
+def read_plain(path: Path) -> npt.NDArray[Any]:
+    """Read the numbers of a picture as they are stored, palette or not; see `files.read_labels`."""
+    with opened(path) as picture:
+        return upright(np.asarray(picture), picture.getexif().get(ExifTags.Base.Orientation, 1))
+
+
 def write(path: Path, array: npt.NDArray[np.uint8]) -> None:
     """Write RGB or RGBA of 8 bits; JPEG with full colour resolution, for strokes have sharp coloured edges."""
     options: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix in (".jpg", ".jpeg") else {}

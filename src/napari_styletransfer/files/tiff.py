@@ -50,6 +50,20 @@ def read(path: Path) -> npt.NDArray[Any]:
         raise ImageError(f"{path} is damaged or cut off: {error}. Save or copy it again.") from error
 
 
+def read_plain(path: Path) -> npt.NDArray[Any]:
+    """Read the numbers of one picture as they are stored; see `files.read_labels`."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = _only_series(path, file)
+            array: npt.NDArray[Any] = series.asarray().reshape(series.get_shape(squeeze=True))
+            return raster.upright(array, series.keyframe.tags.valueof(274, 1))
+    except ImageError:
+        raise
+    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error) as error:
+        hint = "pip install imagecodecs" if "imagecodecs" in str(error) else "Save or copy it again"
+        raise ImageError(f"{path} cannot be read: {error}. {hint}.") from error
+
+
 def density(path: Path) -> tuple[float, float] | None:
     """Pixels per centimetre along x and y of the upright picture, if the file says so."""
     with tifffile.TiffFile(path) as file:

@@ -75,7 +75,10 @@ class RunControls(QWidget):
         )
         self.stop.setEnabled(status.state is State.RUNNING)
         self.go_on.setEnabled(self._session.can_continue)
-        self.go_on.setToolTip("<p>Go on with the last result, in its layer, for as many iterations more.</p>")
+        self.go_on.setToolTip(
+            "<p>Go on with the last result, in its layer: for as many iterations more, or with the planes that are "
+            "not done.</p>"
+        )
         if status.active and status.fraction is None:
             self.bar.setRange(0, 0)
         else:

@@ -17,14 +17,17 @@ from qtpy.QtWidgets import QFileDialog, QFrame, QLabel, QMenu, QScrollArea, QToo
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, StyleTransferError
 from napari_styletransfer.layers.read import resolve_in
+from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import read_recipe
 from napari_styletransfer.widget.controls import RunControls
 from napari_styletransfer.widget.devices import DeviceList
+from napari_styletransfer.widget.job import Job
 from napari_styletransfer.widget.looks import color, form_style, rule, theme_of
 from napari_styletransfer.widget.pictures import PicturePanel
 from napari_styletransfer.widget.preferences import preferred_config
 from napari_styletransfer.widget.regions import RegionPanel
-from napari_styletransfer.widget.session import Job, Session, State
+from napari_styletransfer.widget.result import ResultPanel
+from napari_styletransfer.widget.session import Session, State
 from napari_styletransfer.widget.settings import SettingsForm
 from napari_styletransfer.worker import Run, engine_run
 
@@ -62,6 +65,7 @@ class StyleTransferWidget(QWidget):
         self.settings = SettingsForm(preferred_config())
         self.settings.offer_networks()
         self.regions = RegionPanel(napari_viewer, self.settings.editors["feather"])
+        self.result = ResultPanel(napari_viewer, self.settings.editors["movie"])
         self.controls = RunControls(self.session, theme_of(napari_viewer))
         self.hint = QLabel()
         self.menu = self._recipe_button()
@@ -118,23 +122,28 @@ class StyleTransferWidget(QWidget):
         config = self.config()
 
         content, init = self._content(config), self.pictures.init_layer
+        stack = self.result.stack(content, config.size)
+        planes = [content] if stack is None else stack
+        regions = [] if content is None else [self.regions.resolve(plane) for plane in planes]
         return Job(
             content=content,
             styles=tuple(self._snapshot(layer, config, config.style_scale) for layer in self.pictures.style_layers),
             config=config,
             init=None if init is None else self._snapshot(init, config),
-            region=None if content is None else self.regions.resolve(content),
+            regions=None if None in regions or not regions else regions,
+            stack=stack,
+            channel=self.result.channel,
         )
 
     def _content(self, config: StyleConfig) -> Snapshot | None:
         """Decide what is read of the content."""
         layer = self.pictures.content_layer
-        return None if layer is None else self._snapshot(layer, config)
+        return None if layer is None else self._snapshot(layer, config, colored=not self.result.channel)
 
-    def _snapshot(self, layer: Image, config: StyleConfig, scale: float = 1.0) -> Snapshot:
+    def _snapshot(self, layer: Image, config: StyleConfig, scale: float = 1.0, *, colored: bool = True) -> Snapshot:
         # Of a pyramid the finest level of at most four times the run's size: where levels halve, at least twice.
         most = None if config.size is None else int(16 * (config.size * max(scale, 1)) ** 2)
-        return resolve_in(self._viewer, layer, max_pixels=most)
+        return resolve_in(self._viewer, layer, max_pixels=most, colored=colored)
 
     def load_settings(self, path: str) -> None:
         """Show the settings of a recipe file."""
@@ -188,6 +197,7 @@ class StyleTransferWidget(QWidget):
         body.addWidget(self.hint)
         body.addWidget(self.pictures)
         body.addWidget(self.regions)
+        body.addWidget(self.result)
         body.addWidget(rule())
         body.addWidget(self.settings)
         body.addStretch(1)
@@ -214,6 +224,7 @@ class StyleTransferWidget(QWidget):
         self.hint.linkActivated.connect(self._open_sample)
         self.pictures.changed.connect(self._check)
         self.regions.changed.connect(self._check)
+        self.result.changed.connect(self._check)
         self._viewer.dims.events.point.connect(self._follow_slider)
         self.settings.edited.connect(self._check)
         self.session.status.events.state.connect(self._on_state)
@@ -248,12 +259,17 @@ class StyleTransferWidget(QWidget):
 
     def _follow_content(self, config: StyleConfig) -> None:
         """Tell the parts that depend on the content which plane it is."""
+        planes: Sequence[Snapshot] = []
         try:
             content = self._content(config)
+            self.result.follow(content)
+            if content is not None:
+                several = self.result.axes and self.regions.layer is not None
+                planes = stack_of(content, self.result.axes) if several else [content]
         except StyleTransferError:
             # Told when Run is pressed: the user may be on the way to another plane.
-            content = None
-        self.regions.follow([] if content is None else [content], self.pictures.style_layers)
+            planes = []
+        self.regions.follow(planes, self.pictures.style_layers)
 
     def _contradiction(self) -> str:
         try:

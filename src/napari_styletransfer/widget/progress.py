@@ -40,6 +40,32 @@ class WorkMeter:
             self.seconds_left = max(total - done, 0) * seconds / work
 
 
+class PlaneMeter:
+    """Follows the planes of a stack, whose own progress a `WorkMeter` tells."""
+
+    def __init__(self) -> None:
+        self.plane = 0
+        self.planes = 1
+        self._seconds: list[float] = []
+
+    def begin(self, plane: int, planes: int) -> None:
+        """Take note that a plane begins."""
+        self.plane, self.planes = plane, planes
+
+    def end(self, seconds: float) -> None:
+        """Take note of how long the plane took."""
+        self._seconds.append(seconds)
+
+    def overall(self, meter: WorkMeter) -> tuple[float | None, float]:
+        """Return the seconds left for all planes and the share of the work done, `meter` being the plane's."""
+        fraction = (self.plane + meter.fraction) / self.planes
+        if meter.seconds_left is None:
+            return None, fraction
+        # Later planes start from results and take less than the first, so the last one tells most.
+        each = self._seconds[-1] if self._seconds else meter.seconds_left
+        return meter.seconds_left + each * (self.planes - self.plane - 1), fraction
+
+
 def clock(seconds: float) -> str:
     """Return a duration as ``0:07`` or ``1:02:03``."""
     minutes, rest = divmod(round(seconds), 60)

@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-import numpy.typing as npt
 from napari.utils import progress
 from napari.utils.notifications import show_error
 from psygnal import Signal, SignalGroupDescriptor
 
-from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Reason, Started, Step
-from napari_styletransfer.preview import OutputLayer, fitted
-from napari_styletransfer.widget.progress import WorkMeter, clock
-from napari_styletransfer.worker import Readable, Report, Run, RunHandle, engine_run, start_run
+from napari_styletransfer.engine.events import Fetching, Finished, Plan, Preview, Reason, Started, Step
+from napari_styletransfer.preview import OutputLayer
+from napari_styletransfer.widget.job import Job, ReadOnce
+from napari_styletransfer.widget.progress import PlaneMeter, WorkMeter, clock
+from napari_styletransfer.widget.stack_output import StackOutput
+from napari_styletransfer.worker import News, PlaneBegun, Report, Run, RunHandle, engine_run, start_run
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_styletransfer.config import StyleConfig
     from napari_styletransfer.errors import StyleTransferError
-    from napari_styletransfer.layers.read import Snapshot
 
 
 class State(StrEnum):
@@ -68,42 +67,6 @@ class RunStatus:
         return self.state in (State.RUNNING, State.STOPPING)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What to run: pictures as they were when Run was pressed, and the settings."""
-
-    content: Snapshot | None
-    styles: tuple[Snapshot, ...]
-    config: StyleConfig
-    init: Snapshot | None = None
-    region: Readable | None = None
-
-    @property
-    def place(self) -> Snapshot:
-        """The picture that the result lies on."""
-        return self.styles[0] if self.content is None else self.content
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """What the output layer holds: bytes for bytes, else floats."""
-        return np.dtype(np.uint8 if self.place.dtype == np.uint8 else np.float32)
-
-
-@dataclass
-class _ReadOnce:
-    """A picture that keeps its transparency for the output layer when the thread reads it."""
-
-    snapshot: Snapshot
-    alpha: npt.NDArray[np.float32] | None = field(default=None, init=False)
-
-    def read(self) -> npt.NDArray[np.float32]:
-        if self.snapshot.kind != "rgba":
-            return self.snapshot.read()
-        picture = self.snapshot.picture()
-        self.alpha = picture.alpha
-        return picture.rgb
-
-
 class Session:
     """One form's runs, at most one at a time.
 
@@ -122,14 +85,15 @@ class Session:
         self.status = RunStatus()
         self.steps: list[Step] = []
         self.finished: Finished | None = None
-        self.output: OutputLayer | None = None
+        self.output: OutputLayer | StackOutput | None = None
         self._viewer = viewer
         self._make_run = make_run
         self._job: Job | None = None
         self._handle: RunHandle | None = None
         self._meter: WorkMeter | None = None
+        self._planes: PlaneMeter | None = None
         self._bar: progress | None = None
-        self._reading: _ReadOnce | None = None
+        self._reading: ReadOnce | None = None
         self._result_came = False
 
     @property
@@ -140,7 +104,11 @@ class Session:
     @property
     def can_continue(self) -> bool:
         """Whether the last run can go on where it ended."""
-        return not self.status.active and self.finished is not None and self.finished.state is not None
+        if self.status.active:
+            return False
+        if isinstance(self.output, StackOutput):
+            return not self.output.complete
+        return self.finished is not None and self.finished.state is not None
 
     def start(self, job: Job) -> None:
         """Begin a run; does nothing while one is under way."""
@@ -148,23 +116,36 @@ class Session:
             return
         self._job = job
         self.steps.clear()
-        self.finished = None
-        self.output = OutputLayer(
-            self._viewer,
-            job.place,
-            content=None if job.content is None else job.content.name,
-            styles=[style.name for style in job.styles],
-            dtype=job.dtype,
-        )
+        self.finished, self._planes = None, None
+        styles = [style.name for style in job.styles]
+        if job.stack is not None:
+            self.output = StackOutput(self._viewer, job.stack, styles=styles, channel=job.channel)
+        else:
+            self.output = OutputLayer(
+                self._viewer,
+                job.place,
+                content=None if job.content is None else job.content.name,
+                styles=styles,
+                dtype=job.dtype,
+                channel=job.channel,
+            )
         self._begin(None)
 
     def resume(self, config: StyleConfig) -> None:
-        """Go on with the last run, in its own layer, for `config.iterations` steps more."""
-        if not self.can_continue or self._job is None or self.finished is None:
+        """Go on with the last run, in its own layer.
+
+        One picture is given `config.iterations` steps more; a stack goes on with its first unfinished plane, and
+        with the settings it began with, as its planes belong together.
+        """
+        if not self.can_continue or self._job is None:
             return
-        # The pictures stay those of the first run, and so do their weights.
-        self._job = replace(self._job, config=config.changed(style_weights=self._job.config.style_weights))
-        self._begin(self.finished.state)
+        if self._job.stack is not None:
+            self._begin(None)
+        elif self.finished is not None:
+            # The pictures stay those of the first run, and so do what belongs to them.
+            config = config.changed(style_weights=self._job.config.style_weights, regions=self._job.config.regions)
+            self._job = replace(self._job, config=config)
+            self._begin(self.finished.state)
 
     def stop(self) -> None:
         """Ask the run to end with its best image."""
@@ -181,20 +162,26 @@ class Session:
         self._close_bar()
 
     def _begin(self, resume: Any) -> None:
-        assert self._job is not None
-        job, self._meter, self._result_came = self._job, None, False
-        self._reading = None if job.content is None else _ReadOnce(job.content)
+        job, output = self._job, self.output
+        assert job is not None
+        assert output is not None
+        self._meter, self._result_came = None, False
+        self._reading = None if job.content is None else ReadOnce(job.content)
+        options: dict[str, Any] = {"init": job.init, "resume": resume, "labels": job.regions}
+        if isinstance(output, StackOutput):
+            options |= {"planes": job.stack, "finished": output.results}
+            self._planes = PlaneMeter()
         self.stepped.emit()
         self.status.fraction = None
         self.status.message = "Preparing …"
         self.status.state = State.RUNNING
         self._bar = progress(total=100, desc="Style transfer", file=io.StringIO())
         self._handle = start_run(
-            self._make_run(self._reading, job.styles, job.config, init=job.init, resume=resume, labels=job.region),
+            self._make_run(self._reading, job.styles, job.config, **options),
             on_report=self._on_report,
             on_error=self._fail,
             on_done=self._on_done,
-            prepare=lambda image, plan: fitted(image, _final_shape(plan), job.dtype),
+            prepare=lambda image, plan: output.prepared(image, _final_shape(plan)),
         )
 
     def _on_report(self, report: Report) -> None:
@@ -202,32 +189,45 @@ class Session:
             self._take(event)
         steps = [event for event in report.events if isinstance(event, Step)]
         if steps:
-            self.steps.extend(steps)
             self._tell_step(steps[-1])
             self.stepped.emit()
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: News) -> None:
         assert self.output is not None
         if isinstance(event, Fetching):
             self._tell_fetching(event)
+        elif isinstance(event, PlaneBegun):
+            assert isinstance(self.output, StackOutput)
+            assert self._planes is not None
+            self.output.begin(event.plane)
+            self._planes.begin(event.plane, event.planes)
+            self.steps.clear()
         elif isinstance(event, Started):
             self._meter = WorkMeter(event.plan)
             self.output.alpha = None if self._reading is None else self._reading.alpha
-            if self.status.state is State.RUNNING:
+            if self.status.state is State.RUNNING and self._planes is None:
                 self.status.message = f"Running on {event.plan.device_name} …"
         elif isinstance(event, Preview):
             self.output.show(event.image)
-        elif isinstance(event, Step) and self._meter is not None:
-            self._meter.update(event)
+        elif isinstance(event, Step):
+            self.steps.append(event)
+            if self._meter is not None:
+                self._meter.update(event)
         elif isinstance(event, Finished):
             self._take_result(event)
 
     def _take_result(self, result: Finished) -> None:
         assert self.output is not None
+        assert self._job is not None
         self.finished, self._result_came = result, True
+        config = result.config
+        if self._planes is not None:
+            self._planes.end(result.seconds)
+            # A plane that follows another starts from it; the recipe is that of the whole stack.
+            config = config.changed(start=self._job.config.start, scales=self._job.config.scales)
         self.output.finish(
             result.image,
-            recipe=result.config.recipe(),
+            recipe=config.recipe(),
             history=result.history,
             losses=result.losses,
             reason=str(result.reason),
@@ -242,13 +242,16 @@ class Session:
     def _tell_step(self, step: Step) -> None:
         if self._meter is None or self.status.state is not State.RUNNING:
             return
-        left = self._meter.seconds_left
-        self.status.fraction = self._meter.fraction
-        self.status.message = f"Step {step.iteration} of {step.total} · loss {step.losses['total']:.4g}" + (
+        left, fraction, where = self._meter.seconds_left, self._meter.fraction, ""
+        if self._planes is not None:
+            left, fraction = self._planes.overall(self._meter)
+            where = f"Plane {self._planes.plane + 1} of {self._planes.planes} · "
+        self.status.fraction = fraction
+        self.status.message = f"{where}Step {step.iteration} of {step.total} · loss {step.losses['total']:.4g}" + (
             "" if left is None else f" · {clock(left)} left"
         )
         if self._bar is not None:
-            self._bar.update(max(round(100 * self._meter.fraction) - self._bar.n, 0))
+            self._bar.update(max(round(100 * fraction) - self._bar.n, 0))
 
     def refuse(self, error: StyleTransferError) -> None:
         """Tell the user why something they asked for was not done; a run under way goes on."""
@@ -266,15 +269,25 @@ class Session:
     def _on_done(self) -> None:
         self._handle = None
         self._close_bar()
+        if isinstance(self.output, StackOutput) and self._result_came:
+            self.output.close()
         if not self.status.active:
             return
         if self.finished is None or not self._result_came:
             # napari shut the thread down with the viewer, before the run could hand over its result.
             self.status.fraction, self.status.state = 0.0, State.IDLE
             return
-        self.status.message = _ending(self.finished)
+        self.status.message = self._ending(self.finished)
         self.status.fraction = 1.0
         self.status.state = State.STOPPED if self.finished.reason is Reason.STOPPED else State.DONE
+
+    def _ending(self, result: Finished) -> str:
+        if not isinstance(self.output, StackOutput):
+            return _ending(result)
+        done = len(self.output.finished)
+        if self.output.complete:
+            return f"Done: {done} planes"
+        return f"Stopped after {done} planes; Continue goes on with the next"
 
     def _close_bar(self) -> None:
         if self._bar is not None:

@@ -24,7 +24,7 @@ CUSTOM = "custom"
 ELSEWHERE = frozenset({"style_weights", "regions"})
 """Fields that another part of the form edits: blend weights stand beside the styles, regions in their table."""
 
-PLACED_ELSEWHERE = frozenset({"feather"})
+PLACED_ELSEWHERE = frozenset({"feather", "movie"})
 """Fields whose editor another part of the form shows, when it applies."""
 
 

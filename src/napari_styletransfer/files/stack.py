@@ -1,0 +1,157 @@
+"""Stacks and movies in TIFF files: their planes read one at a time, and written one at a time.
+
+The command line stylises a stack plane by plane; neither what goes in nor what comes out is ever wholly in
+memory. Results are OME-TIFF, which says which axis is time and which is depth. Called by `files` alone.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tifffile
+
+from napari_styletransfer.errors import ImageError
+
+_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+_UNNAMED = "IQ"
+_PLAIN = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The planes of a TIFF file.
+
+    Attributes
+    ----------
+    path
+        The file.
+    axes
+        A letter for each axis that is run through, T or Z, the last varying fastest.
+    counts
+        Number of planes along each of `axes`.
+    shape
+        Of a plane: (H, W), (H, W, 3) or (H, W, 4).
+    dtype
+        Of the pixels, in the machine's byte order.
+    """
+
+    path: Path
+    axes: str
+    counts: tuple[int, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def plane(self, number: int) -> npt.NDArray[Any]:
+        """Read a plane, counted from 0.
+
+        Raises
+        ------
+        ImageError
+            If it is damaged or compressed in a way that cannot be read.
+        """
+        try:
+            with tifffile.TiffFile(self.path) as file:
+                return self._read(_series(file), number)
+        except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error) as error:
+            hint = "pip install imagecodecs" if "imagecodecs" in str(error) else "Save or copy it again"
+            raise ImageError(f"Plane {number} of {self.path} cannot be read: {error}. {hint}.") from error
+
+    def _read(self, series: tifffile.TiffPageSeries, number: int) -> npt.NDArray[Any]:
+        if series.dataoffset is not None:
+            # Files that ImageJ writes have one page and the other planes behind it.
+            stored = series.dtype.newbyteorder(series.keyframe.parent.byteorder)
+            whole = np.memmap(self.path, stored, "r", series.dataoffset, (len(self), *self.shape))
+            plane = np.array(whole[number])
+        elif len(series.pages) == len(self):
+            plane = series.pages[number].asarray()
+        else:
+            plane = series.asarray().reshape(len(self), *self.shape)[number]
+        return plane.reshape(self.shape).astype(self.dtype, copy=False)
+
+
+def stack_of(path: Path) -> Stack | None:
+    """Return the stack a TIFF file holds, or None if it holds one picture, or something else than planes."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = _series(file)
+            axes, shape = series.get_axes(squeeze=True), series.get_shape(squeeze=True)
+            page, dtype = series.keyframe, series.dtype
+    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error) as error:
+        raise ImageError(f"{path} is damaged or cut off: {error}. Save or copy it again.") from error
+    first = axes.find("YX")
+    names, rest = _named(axes[:first]), axes[first:]
+    if first < 1 or names is None or rest not in ("YX", "YXS") or page.photometric not in _PLAIN:
+        return None
+    if rest == "YXS" and shape[-1] not in (3, 4):
+        return None
+    if dtype is None or dtype.name not in _DTYPES:
+        return None
+    return Stack(path, names, shape[:first], shape[first:], dtype.newbyteorder("="))
+
+
+@contextmanager
+def writing(
+    path: Path,
+    counts: Sequence[int],
+    axes: str,
+    shape: Sequence[int],
+    dtype: npt.DTypeLike,
+    density: tuple[float, float] | None,
+) -> Iterator[npt.NDArray[Any]]:
+    """Give an array (*counts, H, W, C) that is a TIFF file: what is put into it is in the file.
+
+    Parameters
+    ----------
+    path
+        A file that does not exist yet.
+    counts, axes
+        Planes along each axis, and the axes' letters.
+    shape
+        (H, W, 3) or (H, W, 4).
+    density
+        Pixels per centimetre along x and y.
+    """
+    metadata: dict[str, Any] = {"axes": f"{axes}YXS"}
+    for name, value in zip("XY", density or (), strict=False):
+        metadata |= {f"PhysicalSize{name}": 1e4 / value, f"PhysicalSize{name}Unit": "µm"}
+    array = tifffile.memmap(
+        path,
+        shape=(*counts, *shape),
+        dtype=dtype,
+        photometric="rgb",
+        extrasamples=["unassalpha"] if shape[2] == 4 else None,
+        ome=True,
+        metadata=metadata,
+    )
+    try:
+        yield array
+        array.flush()
+    finally:
+        # Windows renames no file that is still mapped.
+        array._mmap.close()
+
+
+def _series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
+    """Return the only series that is not a thumbnail, or the first."""
+    pictures = [series for series in file.series if series.size and not series.keyframe.is_reduced]
+    return pictures[0] if len(pictures) == 1 else file.series[0]
+
+
+def _named(axes: str) -> str | None:
+    """Return the letters of time and depth, with axes that the file gives no name taken for one of them."""
+    free = [name for name in "TZ" if name not in axes]
+    if not set(axes) <= set("TZ" + _UNNAMED) or sum(axis in _UNNAMED for axis in axes) > len(free):
+        return None
+    return "".join(free.pop(0) if axis in _UNNAMED else axis for axis in axes)

@@ -1,0 +1,233 @@
+"""Stacks that fill in plane by plane, results that stay a channel, and large or lazy layers, in the form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.widget.form import StyleTransferWidget
+from napari_styletransfer.widget.session import State
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def movie(form, viewer):
+    """Return a content of 2 times and 3 heights, 16 bit, and make it the content of the form."""
+    data = RNG.integers(0, 60_000, (2, 3, 48, 64)).astype(np.uint16)
+    movie = viewer.add_image(data, name="movie", scale=(1, 5, 0.5, 0.5), contrast_limits=(100, 50_000))
+    form.pictures.choose(movie, [viewer.layers["waves"]])
+    return movie
+
+
+def offered(form):
+    return [form.result.planes.itemText(index) for index in range(form.result.planes.count())]
+
+
+def ended(form, qtbot, timeout=20_000):
+    qtbot.waitUntil(lambda: not form.session.status.active, timeout=timeout)
+
+
+def test_planes_are_offered_only_where_there_are_several(form, viewer, movie):
+    assert [words.partition(" (")[2] for words in offered(form)] == ["", "2)", "3)", "6)"]
+    assert not form.result.planes.isHidden()
+    assert form.settings.editors["movie"].native.isHidden()
+    form.pictures.choose(viewer.layers["cells"], [viewer.layers["waves"]])
+    assert form.result.isHidden()
+    assert form.job().stack is None
+
+
+def test_one_plane_is_the_default(form, movie):
+    assert form.result.axes == ()
+    assert form.job().stack is None
+
+
+def test_a_stack_fills_one_layer_in(form, engine, viewer, movie, qtbot):
+    form.result.choose(axes=(0, 1))
+    assert not form.settings.editors["movie"].native.isHidden()
+    engine.pause_after = 1
+    engine.go.set()
+    form.run()
+    qtbot.waitUntil(lambda: form.session.output.layer is not None and len(form.session.output.finished) == 2)
+    qtbot.waitUntil(lambda: form.session.status.message.startswith("Plane 3 of 6"))
+    layer = form.session.output.layer
+    assert layer.data.shape == (2, 3, 48, 64, 3)
+    assert layer.data.dtype == np.uint8
+    np.testing.assert_array_equal(layer.data[0, 0], 26)
+    np.testing.assert_array_equal(layer.data[0, 1], 51)
+    np.testing.assert_array_equal(layer.data[0, 2], 64)
+    assert layer.data[1].max() == 0
+    assert 2 / 6 < form.session.status.fraction < 3 / 6
+    engine.pause_after = None
+    engine.go.set()
+    ended(form, qtbot)
+    assert form.session.status.state is State.DONE
+    assert form.session.status.message == "Done: 6 planes"
+    np.testing.assert_array_equal(layer.data[1, 2], 153)
+    made = layer.metadata["napari-styletransfer"]
+    assert [plane["plane"] for plane in made["planes"]] == list(range(6))
+    assert StyleConfig.from_recipe(made["recipe"]) == form.config()
+    assert not form.session.can_continue
+    np.testing.assert_allclose(layer.data_to_world((1, 2, 3, 4)), movie.data_to_world((1, 2, 3, 4)))
+
+
+def test_the_slider_goes_along_until_the_user_moves_it(form, engine, viewer, movie, qtbot):
+    viewer.dims.set_point(1, 10)
+    form.result.choose(axes=(1,))
+    engine.pause_after = 0
+    form.run()
+    qtbot.waitUntil(lambda: engine.halfway.is_set() and form.session.output.layer is not None)
+    assert viewer.dims.point[1] == 0
+    engine.go.set()
+    qtbot.waitUntil(lambda: viewer.dims.point[1] == 5)
+    viewer.dims.set_point(1, 0)
+    engine.pause_after = None
+    qtbot.waitUntil(engine.halfway.is_set)
+    engine.go.set()
+    ended(form, qtbot)
+    assert viewer.dims.point[1] == 0
+
+
+def test_stop_keeps_the_finished_planes_and_continue_goes_on(form, engine, viewer, movie, qtbot):
+    form.result.choose(axes=(1,))
+    engine.pause_after = 0
+    engine.go.set()
+    form.run()
+    qtbot.waitUntil(lambda: form.session.output.layer is not None and len(form.session.output.finished) == 1)
+    form.stop()
+    ended(form, qtbot)
+    assert form.session.status.state is State.STOPPED
+    assert form.session.status.message.startswith("Stopped after 1 planes")
+    layer = form.session.output.layer
+    np.testing.assert_array_equal(layer.data[0, 0], 26)
+    engine.pause_after = None
+    engine.go.set()
+    form.controls.go_on.click()
+    ended(form, qtbot)
+    ((number, pixels),) = engine.seen
+    assert number == 0
+    np.testing.assert_array_equal(pixels, np.full((48, 64, 3), 26))
+    assert form.session.status.state is State.DONE
+    assert form.session.output.layer == layer
+    np.testing.assert_array_equal(layer.data[0, 2], 76)
+
+
+def test_a_deleted_stack_comes_back_at_the_end(form, engine, viewer, movie, qtbot):
+    form.result.choose(axes=(1,))
+    form.run()
+    qtbot.waitUntil(lambda: engine.halfway.is_set() and form.session.output.layer is not None)
+    viewer.layers.remove(form.session.output.layer)
+    count = len(viewer.layers)
+    engine.go.set()
+    ended(form, qtbot)
+    assert len(viewer.layers) == count + 1
+    np.testing.assert_array_equal(form.session.output.layer.data[0, 1], 51)
+    assert len(form.session.output.layer.metadata["napari-styletransfer"]["planes"]) == 3
+
+
+def test_regions_are_read_for_each_plane(form, engine, viewer, movie, qtbot):
+    data = np.zeros((3, 48, 64), int)
+    data[1, :20], data[2, :30] = 4, 9
+    form.result.choose(axes=(1,))
+    form.regions.choose(viewer.add_labels(data, scale=(5, 0.5, 0.5)))
+    qtbot.waitUntil(lambda: set(form.regions.rows) == {0, 4, 9})
+    read = [region.read() for region in form.job().regions]
+    np.testing.assert_array_equal(read, data)
+
+
+def test_a_channel_is_offered_for_single_channels_only(form, viewer, movie):
+    assert not form.result.kind.isHidden()
+    form.result.choose(channel=True)
+    assert form.job().channel
+    assert not form.job().content.colored
+    form.pictures.choose(viewer.layers["cells"], [viewer.layers["waves"]])
+    assert form.result.kind.isHidden()
+    assert not form.job().channel
+
+
+@pytest.mark.parametrize("axes", [(), (1,)])
+def test_a_result_stays_a_channel(form, engine, viewer, movie, qtbot, axes):
+    movie.colormap = "magenta"
+    form.result.choose(axes=axes, channel=True)
+    engine.go.set()
+    form.run()
+    ended(form, qtbot)
+    assert form.session.status.state is State.DONE, form.session.status.message
+    layer = form.session.output.layer
+    assert not layer.rgb
+    assert layer.data.dtype == np.uint16
+    assert layer.data.shape == ((1, 3, 48, 64) if axes else (1, 1, 48, 64))
+    assert list(layer.contrast_limits) == [100, 50_000]
+    assert layer.colormap.name == "magenta"
+    level = 0.1 if axes else 0.8
+    np.testing.assert_allclose(layer.data[0, 0], 100 + level * 49_900, atol=2)
+
+
+def test_a_stopped_channel_stack_hands_back_what_the_engine_painted(form, engine, viewer, movie, qtbot):
+    form.result.choose(axes=(1,), channel=True)
+    engine.pause_after = 0
+    engine.go.set()
+    form.run()
+    qtbot.waitUntil(lambda: form.session.output.layer is not None and len(form.session.output.finished) == 1)
+    form.stop()
+    ended(form, qtbot)
+    assert form.session.output.results[0].shape == (48, 64, 3)
+    np.testing.assert_allclose(form.session.output.results[0], 0.1, atol=1e-4)
+
+
+def test_lazy_data_are_sliced_in_the_thread(form, engine, viewer, qtbot):
+    da = pytest.importorskip("dask.array")
+    computed = []
+
+    def block(block_id):
+        computed.append(block_id)
+        return np.full((1, 48, 64), block_id[0], np.uint8)
+
+    lazy = da.map_blocks(block, chunks=((1,) * 4, (48,), (64,)), dtype=np.uint8, meta=np.zeros((0, 0, 0), np.uint8))
+    layer = viewer.add_image(lazy, name="lazy", contrast_limits=(0, 255))
+    viewer.dims.set_point(0, 2)
+    form.pictures.choose(layer, [viewer.layers["waves"]])
+    computed.clear()
+    job = form.job()
+    assert computed == []
+    assert job.content.read().max() == pytest.approx(2 / 255)
+    engine.go.set()
+    form.run()
+    ended(form, qtbot)
+    assert form.session.status.state is State.DONE
+    assert {block_id[0] for block_id in computed} == {2}
+
+
+def test_of_a_pyramid_the_level_that_suits_the_size_is_read(form, engine, viewer, qtbot):
+    levels = [np.full((512 // 2**n, 1024 // 2**n), n, np.uint8) for n in range(4)]
+    layer = viewer.add_image(levels, multiscale=True, name="pyramid", contrast_limits=(0, 255))
+    form.pictures.choose(layer, [viewer.layers["waves"]])
+    form.settings.editors["size"].write(64)
+    assert form.job().content.level == 2
+    form.settings.editors["size"].write(None)
+    assert form.job().content.level == 0
+    form.settings.editors["size"].write(64)
+    engine.shape = (32, 64)
+    engine.go.set()
+    form.run()
+    ended(form, qtbot)
+    result = form.session.output.layer
+    np.testing.assert_allclose(result.data_to_world((31.5, 63.5)), layer.data_to_world((511.5, 1023.5)))
+
+
+def test_a_real_movie(viewer, qtbot):
+    form = StyleTransferWidget(viewer)
+    viewer.window.add_dock_widget(form)
+    data = RNG.integers(0, 255, (2, 32, 32)).astype(np.uint8)
+    form.pictures.choose(viewer.add_image(data, name="movie"), [viewer.layers["waves"]])
+    form.show_config(StyleConfig(network="compact", size=32, iterations=2, scales=1, device="cpu"))
+    form.result.choose(axes=(0,))
+    form.run()
+    ended(form, qtbot, 120_000)
+    assert form.session.status.state is State.DONE, form.session.status.message
+    result = form.session.output.layer.data
+    assert result.shape == (2, 32, 32, 3)
+    assert all(plane.std() > 5 for plane in result)
+    assert form.session.finished.state is None
+    form.release()
