@@ -74,8 +74,8 @@ class FakeRun:
     def __init__(self, steps=3, seen=None, fetch=False):
         self.steps, self.seen, self.fetch = steps, seen or (lambda step: None), fetch
 
-    def __call__(self, content, styles, config, *, on_event, should_stop, init=None):
-        self.content, self.styles, self.config, self.init = content, styles, config, init
+    def __call__(self, content, styles, config, *, on_event, should_stop, init=None, labels=None):
+        self.content, self.styles, self.config, self.init, self.labels = content, styles, config, init, labels
         picture = np.asarray(styles[0] if content is None else content)
         scales = (Scale(8, 10, self.steps),)
         plan = Plan(config, "cpu", "a processor", "float32", scales, None, 1, 1, 2)
@@ -168,6 +168,9 @@ VALUES = {
     "style_weights": ("1, 0.5", (1.0, 0.5)),
     "style_scale": ("0.5", 0.5),
     "style_fit": ("whole", "whole"),
+    "regions": ("1=0, 2=1,3=none", {1: 0, 2: 1, 3: None}),
+    "feather": ("2.5", 2.5),
+    "movie": ("apart", "apart"),
     "color": ("content", "content"),
     "size": ("none", None),
     "start": ("white-noise", "white-noise"),

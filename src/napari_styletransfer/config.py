@@ -284,8 +284,11 @@ class StyleConfig(BaseModel):
         "Start from",
         "auto: the content recoloured to the style (transfer), noise (reconstructions).",
         "Start",
+        advanced=False,
     )
-    seed: int = _field(0, "Seed", "Seed of every random number in the run.", "Start", ge=0, le=2**63 - 1)
+    seed: int = _field(
+        0, "Seed", "Seed of every random number in the run.", "Start", advanced=False, ge=0, le=2**63 - 1
+    )
     optimizer: Optimizer = _field(Optimizer.LBFGS, "Optimiser", "L-BFGS, or Adam as the alternative.", "Optimiser")
     iterations: int = _field(
         150,

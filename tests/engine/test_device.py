@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_styletransfer.config import Precision
-from napari_styletransfer.engine.device import choose, choose_dtype, devices, is_out_of_memory, release
+from napari_styletransfer.engine.device import choose, choose_dtype, devices, is_out_of_memory, release, sparing_a_core
 from napari_styletransfer.errors import DeviceError
 
 
@@ -147,3 +147,19 @@ def test_cached_memory_is_given_back_to_the_device_it_belongs_to(device: str, mo
     release("cpu")
 
     assert emptied == [device.partition(":")[0]]
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "inside"), [("cpu", 8, 7), ("cpu", 3, 2), ("cpu", 2, 2), ("cpu", 1, 1), ("cuda:0", 8, 8)]
+)
+def test_a_run_leaves_a_core_to_the_window_where_there_are_enough(
+    device: str, cores: int, inside: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = [cores]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+
+    with sparing_a_core(device):
+        assert torch.get_num_threads() == inside
+
+    assert torch.get_num_threads() == cores

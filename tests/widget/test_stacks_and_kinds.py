@@ -30,7 +30,7 @@ def ended(form, qtbot, timeout=20_000):
 
 
 def test_planes_are_offered_only_where_there_are_several(form, viewer, movie):
-    assert [words.partition(" (")[2] for words in offered(form)] == ["", "2)", "3)", "6)"]
+    assert [words.partition(" along")[0] for words in offered(form)] == ["this plane", "all 2", "all 3", "all 6"]
     assert not form.result.planes.isHidden()
     assert form.settings.editors["movie"].native.isHidden()
     form.pictures.choose(viewer.layers["cells"], [viewer.layers["waves"]])

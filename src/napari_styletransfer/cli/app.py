@@ -61,7 +61,7 @@ def stylize(
         Path,
         typer.Argument(
             metavar="CONTENT",
-            help="The picture to stylise: PNG, JPEG or TIFF. --mode style-reconstruction has none: there the first "
+            help="The picture to stylise: PNG, JPEG or TIFF, or a TIFF stack, plane by plane. --mode style-reconstruction has none: there the first "
             "picture is a style too.",
         ),
     ],
@@ -95,6 +95,21 @@ def stylize(
     init: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Start from this picture; implies --start image.")
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Labels of the content's pixels, TIFF or PNG: only where they are not 0 is anything stylised. "
+            "--regions gives each label its own style.",
+        ),
+    ] = None,
+    planes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER|FIRST:END",
+            help="Planes of a TIFF stack, counted from 0: one, such as 4, or some, such as 0:10. All if not given.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     **flags: str,
 ) -> None:
@@ -110,7 +125,14 @@ def stylize(
             flags.setdefault("start", "image")
         settings = resolve(preset, recipe, flags)
         stopped = stylize_files(
-            [content, *(styles or [])], output, settings, init=init, save_recipe=save_recipe, quiet=quiet
+            [content, *(styles or [])],
+            output,
+            settings,
+            init=init,
+            labels=labels,
+            planes=planes,
+            save_recipe=save_recipe,
+            quiet=quiet,
         )
     if stopped:
         raise typer.Exit(130)

@@ -123,7 +123,7 @@ def _metavar(field: FieldInfo) -> str:
         word = "|".join(kind)
         word = word if len(word) <= _ROOM else "NAME"
     elif typing.get_origin(kind) is dict:
-        word = "LAYER=WEIGHT,…"
+        word = "LABEL=STYLE,…" if typing.get_args(kind)[0] is int else "LAYER=WEIGHT,…"
     elif typing.get_origin(kind) is tuple:
         word = "NUMBER,…"
     else:
@@ -159,7 +159,7 @@ def _value(field: FieldInfo, text: str) -> Any:
     if nullable and text.strip().lower() in ("", NONE):
         return None
     if typing.get_origin(kind) is dict:
-        return _weights(text)
+        return _regions(text) if typing.get_args(kind)[0] is int else _weights(text)
     if typing.get_origin(kind) is tuple:
         return [part.strip() for part in text.split(",")]
     return text
@@ -174,3 +174,14 @@ def _weights(text: str) -> dict[str, str]:
             raise ValueError(f"expected layers such as relu1_1=1,relu2_1=0.5, each once, but got '{text}'.")
         layers[layer] = weight or "1"
     return layers
+
+
+def _regions(text: str) -> dict[str, str | None]:
+    """Read "1=0,2=none": label and number of its style."""
+    regions: dict[str, str | None] = {}
+    for part in text.split(","):
+        label, _, style = (word.strip() for word in part.partition("="))
+        if not label or not style or label in regions:
+            raise ValueError(f"expected labels with their styles such as 1=0,2=1,3=none, each once, but got '{text}'.")
+        regions[label] = None if style.lower() == NONE else style
+    return regions

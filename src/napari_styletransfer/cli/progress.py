@@ -24,6 +24,7 @@ class Silent:
 
     def __init__(self) -> None:
         self.finished: Finished | None = None
+        self.plane = ""
 
     def __enter__(self) -> Self:
         return self
@@ -39,12 +40,17 @@ class Silent:
             self.fetching(event)
         elif isinstance(event, Started):
             self.work = Work(event.plan)
-            self.started(event.plan)
+            if self.finished is None:
+                self.started(event.plan)
         elif isinstance(event, Step):
             self.work.add(event)
             self.step(event)
         elif isinstance(event, Finished):
             self.finished = event
+
+    def at_plane(self, number: int, count: int) -> None:
+        """Take note that the events to come are of this plane of a stack."""
+        self.plane = f"plane {number + 1}/{count}, "
 
     def fetching(self, event: Fetching) -> None:
         """Show a download."""
@@ -65,7 +71,7 @@ class Lines(Silent):
     def __init__(self) -> None:
         super().__init__()
         self._next = 0.0
-        self._scale = -1
+        self._shown = ("", -1)
 
     def fetching(self, event: Fetching) -> None:
         """Show a download."""
@@ -78,10 +84,10 @@ class Lines(Silent):
 
     def step(self, event: Step) -> None:
         """Show a step."""
-        if event.scale != self._scale or time.monotonic() >= self._next:
-            self._scale = event.scale
+        if (self.plane, event.scale) != self._shown or time.monotonic() >= self._next:
+            self._shown = (self.plane, event.scale)
             self._say(
-                f"step {event.iteration}/{event.total}, {self.work.size}, loss {event.losses['total']:.4g}"
+                f"{self.plane}step {event.iteration}/{event.total}, {self.work.size}, loss {event.losses['total']:.4g}"
                 f"{left(self.work.seconds_left)}"
             )
 
@@ -131,7 +137,7 @@ class Bar(Silent):
     def step(self, event: Step) -> None:
         """Show a step."""
         told = f"{event.iteration}/{event.total}, loss {event.losses['total']:.4g}{left(self.work.seconds_left)}"
-        self._show(self.work.size, self.work.done, self.work.total, told)
+        self._show(self.plane + self.work.size, self.work.done, self.work.total, told)
 
     def stopping(self) -> None:
         """Show that the user asked to stop."""

@@ -13,15 +13,26 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 import typer
 
 from napari_styletransfer import api
+from napari_styletransfer.cli import stack as stacks
 from napari_styletransfer.cli.progress import Silent, clock, reporter
 from napari_styletransfer.config import Mode, Start, StyleConfig
 from napari_styletransfer.engine.events import Event, Fetching, Finished, Reason
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
-from napari_styletransfer.files import check_folder, check_writable, pixel_density, read_image, write_image
+from napari_styletransfer.files import (
+    Stack,
+    check_folder,
+    check_writable,
+    pixel_density,
+    read_image,
+    read_labels,
+    read_stack,
+    write_image,
+)
 from napari_styletransfer.pixels import decode
 
 
@@ -51,6 +62,8 @@ def stylize_files(
     config: StyleConfig,
     *,
     init: Path | None = None,
+    labels: Path | None = None,
+    planes: str | None = None,
     save_recipe: Path | None = None,
     quiet: bool = False,
 ) -> bool:
@@ -69,36 +82,44 @@ def stylize_files(
         If the run fails, or the result cannot be written.
     """
     content, styles = assign(pictures, config)
-    check_settings(config, len(styles), init)
-    inputs = [*pictures, *([init] if init else [])]
-    arrays = {path: _read(path) for path in inputs}
-    first = arrays[content or styles[0]]
-    channels = 4 if content and first.ndim == 3 and first.shape[2] == 4 else 3
-    check_writable(output, first.dtype, channels, keep=inputs)
+    check_settings(config, len(styles), init, labels)
+    inputs = [*pictures, *([init] if init else []), *([labels] if labels else [])]
+    stack = read_stack(content) if content else None
+    numbers = stacks.chosen(planes, len(stack)) if stack else []
+    if planes is not None and stack is None:
+        raise ConfigError("--planes chooses from a TIFF stack, but the content is one picture. Leave it out.")
+    if stack is not None and (len(numbers) > 1 or planes is None):
+        _check_stack(output, init)
+    arrays = {path: _read(path) for path in (*styles, *([init] if init else []))}
+    if content and stack is None:
+        arrays[content] = _read(content)
+    elif content and stack and len(numbers) == 1:
+        arrays[content] = stack.plane(numbers[0])
+    shape, dtype = (stack.shape, stack.dtype) if stack else _kind(arrays[content or styles[0]])
+    channels = 4 if content and len(shape) == 3 and shape[2] == 4 else 3
+    check_writable(output, dtype, channels, keep=inputs)
     if save_recipe is not None:
         check_folder(save_recipe)
         if save_recipe.resolve() in [path.resolve() for path in (*inputs, output)]:
             raise ConfigError(f"The recipe {save_recipe} would replace a picture. Choose another name.")
+    wanted = [arrays[path] for path in styles]
+    if stack is not None and content not in arrays:
+        return _stylize_stack(stack, numbers, wanted, output, config, labels, save_recipe, quiet)
 
     outcome = run(
         arrays[content] if content else None,
-        [arrays[path] for path in styles],
+        wanted,
         config,
         init=arrays[init] if init else None,
+        labels=_labels(labels, shape, numbers) if labels else None,
         quiet=quiet,
     )
     # Not the user's input is at fault from here on, so not an error of that kind.
     try:
-        write_image(output, outcome.image, _density(content, first, outcome.image))
+        write_image(output, outcome.image, _density(content, shape, outcome.image.shape))
     except ImageError as error:
         raise StyleTransferError(f"The result is lost: {error}") from error
-    if save_recipe is not None:
-        try:
-            outcome.finished.config.save(save_recipe)
-        except OSError as error:
-            raise StyleTransferError(
-                f"The picture is in {output}, but the recipe {save_recipe} cannot be written: {error.strerror}."
-            ) from error
+    _save(outcome.finished.config, save_recipe, output)
     if not quiet:
         typer.echo(outcome.told(output))
     return outcome.stopped
@@ -110,25 +131,74 @@ def run(
     config: StyleConfig,
     *,
     init: npt.NDArray[Any] | None = None,
+    labels: npt.NDArray[Any] | None = None,
     quiet: bool = False,
 ) -> Outcome:
     """Run with progress shown, and with Ctrl-C as the way to stop."""
     with Interrupt() as interrupt, reporter(quiet) as progress:
-
-        def should_stop() -> bool:
-            interrupt.tell(progress)
-            return interrupt.asked
-
-        def on_event(event: Event) -> None:
-            if interrupt.asked and isinstance(event, Fetching):
-                # There is no picture yet that would be worth keeping.
-                raise KeyboardInterrupt
-            progress(event)
-
-        image = api.stylize(content, styles, config, on_event=on_event, should_stop=should_stop, init=init)
+        watch = _Watch(interrupt, progress)
+        image = api.stylize(
+            content, styles, config, on_event=watch, should_stop=watch.should_stop, init=init, labels=labels
+        )
     assert progress.finished is not None
     stopped = interrupt.asked and progress.finished.reason is Reason.STOPPED
     return Outcome(image, progress.finished, stopped)
+
+
+def _stylize_stack(
+    stack: Stack,
+    numbers: Sequence[int],
+    styles: Sequence[npt.NDArray[Any]],
+    output: Path,
+    config: StyleConfig,
+    labels: Path | None,
+    save_recipe: Path | None,
+    quiet: bool,
+) -> bool:
+    """Run plane by plane, write, and tell whether the user stopped it."""
+    planes = stacks.Planes.of(stack, numbers)
+    guides = stacks.labels_of(labels, planes)
+    with Interrupt() as interrupt, reporter(quiet) as progress:
+        watch = _Watch(interrupt, progress)
+        done = stacks.run_stack(
+            planes,
+            styles,
+            config,
+            output,
+            labels=guides,
+            density=pixel_density(stack.path),
+            should_stop=watch.should_stop,
+            progress=progress,
+            on_event=watch,
+        )
+    assert progress.finished is not None
+    stopped = interrupt.asked and (progress.finished.reason is Reason.STOPPED or done < len(numbers))
+    _save(progress.finished.config, save_recipe, output)
+    if not quiet:
+        height, width = progress.finished.image.shape[:2]
+        end = "stopped at" if stopped else "all of"
+        of = f"plane {done} of {len(numbers)}" if stopped else f"{len(numbers)} planes"
+        typer.echo(f"{output}: {width}×{height}, {stack.dtype.name}, {end} {of}")
+    return stopped
+
+
+class _Watch:
+    """What a run is given to ask and to tell."""
+
+    def __init__(self, interrupt: Interrupt, progress: Silent) -> None:
+        self._interrupt, self._progress = interrupt, progress
+
+    def should_stop(self) -> bool:
+        """Tell whether the user asked to stop."""
+        self._interrupt.tell(self._progress)
+        return self._interrupt.asked
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if self._interrupt.asked and isinstance(event, Fetching):
+            # There is no picture yet that would be worth keeping.
+            raise KeyboardInterrupt
+        self._progress(event)
 
 
 def assign(pictures: Sequence[Path], config: StyleConfig) -> tuple[Path | None, list[Path]]:
@@ -152,7 +222,7 @@ def assign(pictures: Sequence[Path], config: StyleConfig) -> tuple[Path | None, 
     return pictures[0], list(pictures[1:])
 
 
-def check_settings(config: StyleConfig, styles: int, init: Path | None) -> None:
+def check_settings(config: StyleConfig, styles: int, init: Path | None, labels: Path | None) -> None:
     """Refuse settings that do not go with the pictures.
 
     Raises
@@ -171,6 +241,10 @@ def check_settings(config: StyleConfig, styles: int, init: Path | None) -> None:
         raise ConfigError(f"--init gives a picture to start from, but --start is {config.start}. Leave out one.")
     if init is None and config.start is Start.IMAGE:
         raise ConfigError("--start image needs a picture to start from. Give one with --init FILE.")
+    if config.regions is not None and labels is None:
+        raise ConfigError("--regions gives styles to labels. Say where those are with --labels FILE.")
+    if labels is not None and config.mode is Mode.STYLE:
+        raise ConfigError(f"--labels are regions of a content picture, which mode {config.mode} has none of.")
 
 
 class Interrupt:
@@ -214,9 +288,42 @@ def _read(path: Path) -> npt.NDArray[Any]:
     return array
 
 
-def _density(content: Path | None, before: npt.NDArray[Any], after: npt.NDArray[Any]) -> tuple[float, float] | None:
+def _kind(array: npt.NDArray[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    return array.shape, array.dtype
+
+
+def _check_stack(output: Path, init: Path | None) -> None:
+    if output.suffix.lower() not in stacks.SUFFIXES:
+        raise ImageError(
+            f"The content is a stack, which {output.name} cannot hold. Write {output.with_suffix('.tif').name}, or "
+            "choose one plane with --planes."
+        )
+    if init is not None:
+        raise ConfigError("--init gives one picture to start from, but the content is a stack. Leave it out.")
+
+
+def _labels(path: Path, shape: tuple[int, ...], numbers: Sequence[int]) -> npt.NDArray[Any]:
+    """Read the labels of one picture, or of one plane that was chosen."""
+    stack = read_stack(path) if numbers else None
+    found = read_labels(path) if stack is None else stack.plane(numbers[0])
+    stacks.check_labels(path, found.shape, shape)
+    return found
+
+
+def _save(config: StyleConfig, recipe: Path | None, output: Path) -> None:
+    if recipe is None:
+        return
+    try:
+        config.save(recipe)
+    except OSError as error:
+        raise StyleTransferError(
+            f"The picture is in {output}, but the recipe {recipe} cannot be written: {error.strerror}."
+        ) from error
+
+
+def _density(content: Path | None, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[float, float] | None:
     """Return the result's pixels per centimetre: the content's, changed as its size was."""
     known = pixel_density(content) if content else None
     if known is None:
         return None
-    return known[0] * after.shape[1] / before.shape[1], known[1] * after.shape[0] / before.shape[0]
+    return known[0] * after[1] / before[1], known[1] * after[0] / before[0]

@@ -6,6 +6,8 @@ Called by `transfer` when a run is planned, and by the form and the command line
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
@@ -77,6 +79,24 @@ def _likes_bfloat16(device: str) -> bool:
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
+
+
+@contextmanager
+def sparing_a_core(device: str) -> Iterator[None]:
+    """Compute on all cores but one while inside, on the CPU and where there are more than two.
+
+    A window then stays fluid. Two cores are both used: waiting threads sleep, so the window gets its turn.
+    Every window does this alike, because sums over threads, and so the last bits of a result, depend on it.
+    """
+    threads = torch.get_num_threads()
+    spare = device == "cpu" and threads > 2
+    if spare:
+        torch.set_num_threads(threads - 1)
+    try:
+        yield
+    finally:
+        if spare:
+            torch.set_num_threads(threads)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

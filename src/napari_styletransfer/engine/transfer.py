@@ -20,7 +20,7 @@ from napari_styletransfer.config import Color, Mode, Optimizer, StyleConfig
 from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.adam import Adam
 from napari_styletransfer.engine.blocks import Block, layout
-from napari_styletransfer.engine.device import is_out_of_memory, release
+from napari_styletransfer.engine.device import is_out_of_memory, release, sparing_a_core
 from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer, Stopped
@@ -152,7 +152,8 @@ def iter_stylize(
             dtype=prepared.dtype,
         )
     yield Started(prepared.plan)
-    yield from _Run(pictures, prepared, shared, shared.network, should_stop, preview_interval).events(resume)
+    with sparing_a_core(prepared.plan.device):
+        yield from _Run(pictures, prepared, shared, shared.network, should_stop, preview_interval).events(resume)
 
 
 class _Run:

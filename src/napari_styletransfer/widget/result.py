@@ -44,7 +44,7 @@ class ResultPanel(QWidget):
         self._movie = movie.native
         self._form = FormRows()
         self._form.add("Planes", self.planes)
-        self._form.add(movie.title, self._movie)
+        self._form.add("Each plane", self._movie)
         self._form.add("Result as", self.kind)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -138,5 +138,5 @@ def _choices(content: Snapshot, name: Any) -> list[tuple[str, tuple[int, ...]]]:
         for axis in axes:
             planes *= int(sizes[axis])
         words = ", ".join(name(axis - ndim) for axis in axes)
-        found.append((f"every plane along {words} ({planes})", axes))
+        found.append((f"all {planes} along {words}", axes))
     return found

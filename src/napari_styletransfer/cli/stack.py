@@ -1,0 +1,195 @@
+"""The work of `stylize` when the content is a stack or a movie: plane by plane from one TIFF file to another.
+
+Called by `cli.run`. The planes share one value range, so that equal pixels stay equal, and the result is
+written while the run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_styletransfer import api
+from napari_styletransfer.cli.progress import Silent
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.events import Event, Finished
+from napari_styletransfer.errors import ConfigError, ImageError
+from napari_styletransfer.files import Stack, read_labels, read_stack, writing_stack
+from napari_styletransfer.pixels import Encoding, decode
+
+SUFFIXES = (".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Planes:
+    """The planes of a stack that are wanted, in one value range.
+
+    Attributes
+    ----------
+    stack
+        Where they come from.
+    numbers
+        Which, counted from 0 in the order of the file.
+    low, high
+        Values that become 0 and 1 in every plane.
+    """
+
+    stack: Stack
+    numbers: tuple[int, ...]
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, stack: Stack, numbers: Sequence[int]) -> Planes:
+        """Look at every plane once: at its values, and whether it can be read at all.
+
+        Raises
+        ------
+        ImageError
+            Naming the plane that cannot be used.
+        """
+        ends: list[tuple[float, float]] = []
+        for number in numbers:
+            try:
+                _, encoding = decode(stack.plane(number))
+            except ImageError as error:
+                raise ImageError(f"{stack.path}, plane {number}: {error}") from error
+            ends.append((encoding.low, encoding.high))
+        return cls(stack, tuple(numbers), min(low for low, _ in ends), max(high for _, high in ends))
+
+    @property
+    def axes(self) -> tuple[str, tuple[int, ...]]:
+        """Letters and lengths of the axes of the result; some planes only are one row of them."""
+        if len(self.numbers) == len(self.stack):
+            return self.stack.axes, self.stack.counts
+        return self.stack.axes[-1], (len(self.numbers),)
+
+    def decoded(self, index: int) -> tuple[npt.NDArray[np.float32], Encoding]:
+        """Read a plane as RGB in [0, 1]."""
+        return decode(self.stack.plane(self.numbers[index]), low=self.low, high=self.high)
+
+
+def chosen(text: str | None, count: int) -> list[int]:
+    """Read which planes are wanted: "4" is one, "2:8" those from 2 to 7, "::2" every second, None all.
+
+    Raises
+    ------
+    ConfigError
+        If the text says nothing of the kind, or no such plane is there.
+    """
+    if text is None:
+        return list(range(count))
+    try:
+        parts = [int(part) if part.strip() else None for part in text.split(":")]
+        if len(parts) > 3 or parts == [None] or parts[2:] == [0]:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"--planes: expected a number such as 4, or a range such as 0:10, but got '{text}'."
+        ) from None
+    first = parts[0]
+    numbers = list(range(count))[slice(*parts)] if len(parts) > 1 else [n for n in range(count) if n == first]
+    if not numbers:
+        raise ConfigError(f"--planes: there is no plane {text}; the stack has planes 0 to {count - 1}.")
+    return numbers
+
+
+def labels_of(path: Path | None, planes: Planes) -> list[Callable[[], npt.NDArray[Any]]] | None:
+    """Return a reader of each plane's labels: of one picture for all, or of a stack with as many planes.
+
+    Raises
+    ------
+    ImageError
+        If the labels are not of the planes' size or number.
+    """
+    if path is None:
+        return None
+    stack = read_stack(path)
+    if stack is None:
+        picture = read_labels(path)
+        check_labels(path, picture.shape, planes.stack.shape)
+        return [lambda: picture] * len(planes.numbers)
+    check_labels(path, stack.shape, planes.stack.shape)
+    if len(stack) != len(planes.stack):
+        raise ImageError(
+            f"The labels {path} have {len(stack)} planes, the content has {len(planes.stack)}. Give one label picture "
+            "for all planes, or one for each."
+        )
+    return [lambda number=number: stack.plane(number) for number in planes.numbers]  # type: ignore[misc]
+
+
+def check_labels(path: Path, found: tuple[int, ...], content: tuple[int, ...]) -> None:
+    """Refuse labels that are not of the content's size.
+
+    Raises
+    ------
+    ImageError
+        If the shapes differ.
+    """
+    if found != content[:2]:
+        size = "×".join(map(str, found[1::-1]))
+        raise ImageError(
+            f"The labels {path} are {size} pixels, the content is {content[1]}×{content[0]}. Give labels of its size."
+        )
+
+
+def run_stack(
+    planes: Planes,
+    styles: Sequence[npt.NDArray[Any]],
+    config: StyleConfig,
+    output: Path,
+    *,
+    labels: Sequence[Callable[[], npt.NDArray[Any]]] | None,
+    density: tuple[float, float] | None,
+    should_stop: Callable[[], bool],
+    progress: Silent,
+    on_event: Callable[[Event], object],
+) -> int:
+    """Stylise the planes into a TIFF stack.
+
+    Returns
+    -------
+    planes
+        How many were begun; the rest of the file is zero.
+    """
+    # Only now, because it loads torch.
+    from napari_styletransfer.engine.stack import iter_stylize_stack
+
+    axes, counts = planes.axes
+    flat: npt.NDArray[Any] | None = None
+    done = 0
+    with ExitStack() as files:
+        events = iter_stylize_stack(
+            [lambda index=index: planes.decoded(index)[0] for index in range(len(planes.numbers))],  # type: ignore[misc]
+            styles,
+            config,
+            labels=labels,
+            should_stop=should_stop,
+        )
+        for told in files.enter_context(closing(events)):
+            progress.at_plane(told.plane, told.planes)
+            on_event(told.event)
+            if not isinstance(told.event, Finished):
+                continue
+            _, encoding = planes.decoded(told.plane)
+            content = planes.stack.plane(planes.numbers[told.plane])
+            own = labels[told.plane]() if labels is not None else None
+            image = api.encoded(told.event, encoding, content, own, len(styles))
+            if flat is None:
+                scaled = None
+                if density is not None:
+                    x, y = (
+                        after / before for after, before in zip(image.shape[1::-1], content.shape[1::-1], strict=True)
+                    )
+                    scaled = density[0] * x, density[1] * y
+                whole = files.enter_context(writing_stack(output, counts, axes, image.shape, image.dtype, scaled))
+                flat = whole.reshape(-1, *image.shape)
+            flat[told.plane] = image
+            done = told.plane + 1
+    return done
