@@ -70,7 +70,7 @@ class Suite:
 
 QUICK = Suite(
     evaluations=60,
-    rounds=5,
+    rounds=3,
     speed=(("compact", 256), ("compact", 512), ("vgg19", 256), ("vgg19", 512)),
     reach=(("compact", 256), ("compact", 512), ("vgg19", 256)),
     ablation=(("compact", 256),),
@@ -229,7 +229,7 @@ class Measurement:
         for network, side, core in self.suite.blocks:
             self.tell(f"blocks: {network}, {side * side / 1e6:.0f} megapixels")
             case = self._case(network, side).changed(block_size=core)
-            done = self.run("blocks", case=asdict(case), rounds=1 if side > 4096 else 2)
+            done = self.run("blocks", case=asdict(case), rounds=1 if side > 2048 else 2)
             rows.append({"network": network, "side": side, "core": core, **done})
         return rows
 

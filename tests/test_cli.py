@@ -21,7 +21,7 @@ from napari_styletransfer.cli.progress import Work, clock
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.engine.events import Fetching, Finished, Plan, Reason, Scale, Started, Step
 from napari_styletransfer.errors import ConfigError, DivergedError, WeightsError
-from napari_styletransfer.files import pixel_density, read_image, write_image
+from napari_styletransfer.files import pixel_density, read_image, read_stack, write_image, writing_stack
 
 TINY = ["--network", "compact", "--size", "32", "--iterations", "2", "--device", "cpu", "--precision", "float32"]
 runner = CliRunner()
@@ -172,6 +172,7 @@ VALUES = {
     "feather": ("2.5", 2.5),
     "movie": ("apart", "apart"),
     "color": ("content", "content"),
+    "color_match": ("pca", "pca"),
     "size": ("none", None),
     "start": ("white-noise", "white-noise"),
     "seed": ("9", 9),
@@ -181,6 +182,7 @@ VALUES = {
     "tolerance": ("0", 0.0),
     "window": ("5", 5),
     "history": ("20", 20),
+    "history_precision": ("bfloat16", "bfloat16"),
     "line_search": ("none", "none"),
     "spectral_exponent": ("0", 0.0),
     "learning_rate": ("0.1", 0.1),
@@ -219,6 +221,17 @@ def test_none_empties_what_a_preset_sets(content, style, out, fake):
     call("stylize", content, style, "-o", out, "--preset", "gatys-2016", "--content-layers", "none")
     assert fake.config.content_layers is None
     assert fake.config.style_layers == PRESETS["gatys-2016"]["style_layers"]
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "docs" / "recipes").glob("*.json")), ids=lambda path: path.stem)
+def test_the_recipes_of_the_documentation_are_as_its_pages_show_them(recipe):
+    page = (ROOT / "docs" / f"{recipe.stem}.md").read_text(encoding="utf-8")
+    assert f"```json\n{recipe.read_text(encoding='utf-8')}```" in page
+    assert f"images/task-{recipe.stem}.jpg" in page
+    StyleConfig.load(recipe)
 
 
 # ---------------------------------------------------------------------------------------------- pictures
@@ -286,10 +299,240 @@ def test_modes_take_the_pictures_they_need(content, style, out, fake):
     assert len(fake.styles) == 2
 
 
+def test_colours_alone_need_no_steps(content, style, out):
+    status, told, _ = call("stylize", content, style, "-o", out, "--mode", "colors", "--size", "none")
+    assert status == 0
+    assert "after 0 steps" in told
+    before, after, wanted = (read_image(path).astype(float) for path in (content, out, style))
+    np.testing.assert_allclose(after.mean((0, 1)), wanted.mean((0, 1)), atol=6)
+    assert np.abs(after - before).mean() > 5
+    assert "no style picture" in call("stylize", content, "-o", out, "--mode", "colors")[2]
+
+
 def test_a_picture_to_start_from(content, style, out, fake):
     assert call("stylize", content, style, "-o", out, "--init", style)[0] == 0
     assert fake.config.start == "image"
     np.testing.assert_array_equal(fake.init, read_image(style))
+
+
+# ----------------------------------------------------------------------------------------------- regions
+
+
+@pytest.fixture
+def labels(tmp_path):
+    array = np.zeros((48, 64), np.uint16)
+    array[8:40, 6:28], array[8:40, 36:58] = 1, 2
+    path = tmp_path / "labels.tif"
+    tifffile.imwrite(path, array)
+    return path
+
+
+def test_labels_and_regions_guide_a_run(tmp_path, content, style, out, labels):
+    own = [*TINY, "--size", "none"]
+    status, _, _ = call("stylize", content, style, "-o", out, *own, "--labels", labels, "--regions", "1=0,2=none")
+    assert status == 0
+    before, after, where = read_image(content), read_image(out), tifffile.imread(labels)
+    np.testing.assert_array_equal(after[where != 1], before[where != 1])
+    assert (after[where == 1] != before[where == 1]).any(axis=1).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["palette", "grey", "one bit", "16 bits", "tiff mask"])
+def test_labels_are_the_numbers_of_the_file_whatever_they_look_like(tmp_path, content, style, out, fake, kind):
+    from PIL import Image
+
+    array = np.arange(48 * 64, dtype=np.uint8).reshape(48, 64) % 5
+    path = tmp_path / "labels.png"
+    if kind == "palette":
+        picture = Image.fromarray(array)
+        picture.putpalette([255, 0, 0] * 5)
+        picture.save(path)
+    elif kind == "one bit":
+        array = array > 2
+        Image.fromarray(array).save(path)
+    elif kind == "16 bits":
+        array = array.astype(np.uint16) * 300
+        Image.fromarray(array).save(path)
+    elif kind == "tiff mask":
+        array, path = array > 2, tmp_path / "labels.tif"
+        tifffile.imwrite(path, array)
+    else:
+        Image.fromarray(array).save(path)
+    assert call("stylize", content, style, "-o", out, "--labels", path)[0] == 0
+    np.testing.assert_array_equal(fake.labels, array)
+
+
+def test_regions_and_labels_that_cannot_work_are_refused(tmp_path, content, style, out, labels, no_run):
+    tifffile.imwrite(tmp_path / "small.tif", np.ones((48, 32), np.uint8))
+    tifffile.imwrite(tmp_path / "float.tif", np.ones((48, 64), np.float32))
+    (tmp_path / "results").mkdir()
+    out = tmp_path / "results" / "out.png"
+
+    def told(*flags):
+        return refused(out, content, style, "-o", out, *flags)
+
+    assert "32×48 pixels, the content is 64×48" in told("--labels", tmp_path / "small.tif")
+    assert "one whole number a pixel" in told("--labels", tmp_path / "float.tif")
+    assert "has colours" in told("--labels", style)
+    assert "no file" in told("--labels", tmp_path / "missing.tif")
+    assert "--labels FILE" in told("--regions", "1=0")
+    assert "1=0,2=1,3=none" in told("--labels", labels, "--regions", "1")
+    assert "1=0,2=1,3=none" in told("--labels", labels, "--regions", "1=0,1=1")
+    assert "regions" in told("--labels", labels, "--regions", "1=red")
+    assert "has none of" in refused(out, style, "-o", out, "--mode", "style-reconstruction", "--labels", labels)
+    assert "one of the pictures" in refused(labels, content, style, "-o", labels, "--labels", labels)
+
+
+def test_a_label_given_a_style_that_is_not_there_is_refused(content, style, out, labels):
+    assert "style 4" in refused(out, content, style, "-o", out, *TINY, "--labels", labels, "--regions", "1=4")
+
+
+# ------------------------------------------------------------------------------------------------ stacks
+
+
+@pytest.fixture
+def movie(tmp_path, content_image):
+    """Four planes of 16 bits, each a little brighter, as ImageJ writes them."""
+    grey = content_image[..., 0]
+    planes = np.stack([grey * (2000 + 500 * time) + 100 for time in range(4)]).astype(np.uint16)
+    path = tmp_path / "movie.tif"
+    tifffile.imwrite(path, planes, imagej=True, metadata={"axes": "TYX", "unit": "um"}, resolution=(2, 2))
+    return path
+
+
+def axes_of(path):
+    with tifffile.TiffFile(path) as file:
+        return file.series[0].axes, file.series[0].shape
+
+
+def test_a_movie_is_stylised_plane_by_plane(tmp_path, movie, style):
+    out = tmp_path / "out.tif"
+    status, told, error = call("stylize", movie, style, "-o", out, *TINY)
+    assert status == 0
+    assert told == f"{out}: 32×24, uint16, all of 4 planes\n"
+    assert "plane 4/4, step 1/2" in error
+    assert axes_of(out) == ("TYXS", (4, 24, 32, 3))
+    before, after = tifffile.imread(movie), tifffile.imread(out)
+    assert after.dtype == np.uint16
+    assert after.min() >= before.min()
+    assert after.max() <= before.max()
+    assert all(len(np.unique(plane)) > 50 for plane in after)
+    assert pixel_density(out) == pytest.approx((10000, 10000))
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "axes"),
+    [
+        ((3, 2, 48, 64), {"imagej": True, "metadata": {"axes": "TZYX"}}, "TZYXS"),
+        ((3, 48, 64), {"ome": True, "metadata": {"axes": "ZYX"}}, "ZYXS"),
+        ((5, 48, 64), {"compression": "zlib", "photometric": "minisblack"}, "TYXS"),
+        ((2, 48, 64, 3), {"photometric": "rgb"}, "TYXS"),
+        ((2, 48, 64, 4), {"photometric": "rgb", "extrasamples": ["unassalpha"]}, "TYXS"),
+    ],
+)
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+def test_planes_are_read_from_every_kind_of_tiff_stack(tmp_path, shape, options, axes, byteorder):
+    array = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8 if len(shape) == 4 else np.uint16)
+    path, out = tmp_path / "stack.tif", tmp_path / "out.tif"
+    tifffile.imwrite(path, array, byteorder=None if options.get("imagej") else byteorder, **options)
+    stack = read_stack(path)
+    assert stack.axes == axes[:-3]
+    for number, plane in enumerate(array.reshape(len(stack), *stack.shape)):
+        np.testing.assert_array_equal(stack.plane(number), plane)
+    with writing_stack(out, stack.counts, stack.axes, (6, 7, 3), stack.dtype) as result:
+        result[:] = 9
+    assert axes_of(out)[0] == axes
+    assert (tifffile.imread(out) == 9).all()
+
+
+def test_some_planes_can_be_chosen(tmp_path, movie, style, monkeypatch):
+    out = tmp_path / "out.tif"
+    assert call("stylize", movie, style, "-o", out, *TINY, "--planes", "1:3", "-q") == (0, "", "")
+    assert axes_of(out) == ("TYXS", (2, 24, 32, 3))
+    run = FakeRun()
+    monkeypatch.setattr(api, "stylize", run)
+    assert call("stylize", movie, style, "-o", tmp_path / "out.png", "--planes", "2")[0] == 0
+    np.testing.assert_array_equal(run.content, tifffile.imread(movie)[2])
+
+
+def test_each_plane_may_have_its_own_labels(tmp_path, movie, style):
+    out, own = tmp_path / "out.tif", [*TINY, "--size", "none"]
+    where = np.zeros((4, 48, 64), np.uint8)
+    for time in range(4):
+        where[time, 10:40, 10 + 8 * time : 30 + 8 * time] = 1
+    tifffile.imwrite(tmp_path / "each.tif", where, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "all.tif", where[0])
+    before = np.repeat(tifffile.imread(movie)[..., None], 3, axis=3)
+    for name, used in (("each", where), ("all", where[[0] * 4])):
+        assert call("stylize", movie, style, "-o", out, *own, "--labels", tmp_path / f"{name}.tif")[0] == 0
+        after = tifffile.imread(out)
+        np.testing.assert_array_equal(after[used == 0], before[used == 0])
+        assert (after[used == 1] != before[used == 1]).mean() > 0.9
+
+
+def test_stacks_that_cannot_work_are_refused(tmp_path, movie, content, style, labels):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    out = folder / "out.tif"
+    assert "out.tif" in refused(out, movie, style, "-o", folder / "out.png")
+    assert "planes 0 to 3" in refused(out, movie, style, "-o", out, "--planes", "4")
+    assert "planes 0 to 3" in refused(out, movie, style, "-o", out, "--planes", "7:9")
+    assert "but got 'some'" in refused(out, movie, style, "-o", out, "--planes", "some")
+    assert "one picture" in refused(out, content, style, "-o", out, "--planes", "0")
+    assert "Leave it out" in refused(out, movie, style, "-o", out, "--init", style)
+    assert "one of the pictures" in refused(out, movie, style, "-o", movie)
+    assert "a stack" in refused(out, content, movie, "-o", out)
+    tifffile.imwrite(tmp_path / "two.tif", np.ones((2, 48, 64), np.uint8), photometric="minisblack")
+    assert "have 2 planes, the content has 4" in refused(out, movie, style, "-o", out, "--labels", tmp_path / "two.tif")
+    tifffile.imwrite(tmp_path / "nan.tif", np.full((2, 9, 9), np.nan, np.float32), photometric="minisblack")
+    assert "plane 0: Every pixel" in refused(out, tmp_path / "nan.tif", style, "-o", out)
+    tifffile.imwrite(tmp_path / "channels.tif", np.ones((2, 9, 9), np.uint8), imagej=True, metadata={"axes": "CYX"})
+    assert "channels one behind the other" in refused(out, tmp_path / "channels.tif", style, "-o", out)
+
+
+def test_ctrl_c_keeps_the_planes_that_are_done(tmp_path, movie, style, monkeypatch):
+    from napari_styletransfer.cli import progress
+
+    class Pressing(progress.Lines):
+        def step(self, event):
+            super().step(event)
+            if self.plane.startswith("plane 2/") and event.iteration == 1:
+                press_ctrl_c()
+
+    monkeypatch.setattr("napari_styletransfer.cli.run.reporter", lambda quiet: Pressing())
+    out = tmp_path / "out.tif"
+    status, told, _ = call("stylize", movie, style, "-o", out, *TINY, "--iterations", "50", "--tolerance", "0")
+    assert status == 130
+    assert "stopped at plane 2 of 4" in told
+    planes = tifffile.imread(out)
+    assert [bool(plane.any()) for plane in planes] == [True, True, False, False]
+
+
+def test_a_plane_whose_labels_mark_nothing_is_refused_before_any_work(tmp_path, movie, style):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    where = np.ones((4, 48, 64), np.uint8)
+    where[2] = 0
+    tifffile.imwrite(tmp_path / "each.tif", where, photometric="minisblack")
+    out = folder / "out.tif"
+    assert "labels of plane 2" in refused(out, movie, style, "-o", out, *TINY, "--labels", tmp_path / "each.tif")
+
+
+def test_a_stack_that_fails_leaves_no_file_behind(tmp_path, movie, style, monkeypatch):
+    from napari_styletransfer.engine import stack
+
+    def failing(*args, **kwargs):
+        for told in stack_run(*args, **kwargs):
+            if told.plane == 2:
+                raise DivergedError("not finite")
+            yield told
+
+    stack_run = stack.iter_stylize_stack
+    monkeypatch.setattr(stack, "iter_stylize_stack", failing)
+    folder = tmp_path / "results"
+    folder.mkdir()
+    status, _, error = call("stylize", movie, style, "-o", folder / "out.tif", *TINY, "-q")
+    assert (status, error) == (1, "Error: not finite\n")
+    assert list(folder.iterdir()) == []
 
 
 # ---------------------------------------------------------------------------------------------- refusals
@@ -348,9 +591,6 @@ def test_pictures_that_cannot_work_are_refused(tmp_path, content, style, out, no
     text = tmp_path / "text.png"
     text.write_text("no picture")
     assert "not a picture" in refused(out, content, text, "-o", out)
-    stack = tmp_path / "stack.tif"
-    tifffile.imwrite(stack, np.zeros((5, 20, 20), np.uint8))
-    assert "a stack" in refused(out, stack, style, "-o", out)
     empty = tmp_path / "nan.tif"
     tifffile.imwrite(empty, np.full((20, 20), np.nan, np.float32))
     error = refused(out, content, empty, "-o", out)

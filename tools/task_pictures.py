@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from skimage.color import rgb2hed
-from skimage.filters import gaussian, threshold_otsu
+from skimage.filters import gaussian, threshold_li
 from skimage.measure import label
 from skimage.morphology import isotropic_opening, remove_small_holes, remove_small_objects
 
@@ -33,7 +33,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 LARGEST = 250_000  # bytes of a picture
 SIDE = 512  # pixels of a result as shown
 GAP = 8
-PLANES = 8
+PLANES = 7
 DRIFT = (2, 5)  # pixels down and to the right from one plane to the next
 
 Picture = npt.NDArray[np.uint8]
@@ -47,14 +47,14 @@ def fluorescence(config: StyleConfig) -> Picture:
 
 
 def histology(config: StyleConfig) -> Picture:
-    """Make the picture of a stained section as a mosaic."""
-    content, style = samples.content("histology"), samples.style("mosaic")
+    """Make the picture of a stained section as a church window."""
+    content, style = samples.content("histology"), samples.style("stained-glass")
     return beside([content, style], stylize(content, style, config))
 
 
 def movie(config: StyleConfig) -> Picture:
     """Make the picture of a drifting movie: content above, result below."""
-    planes, style = drifting(), samples.style("stained-glass")
+    planes, style = drifting(), samples.style("brush-swirls")
     readers = [lambda plane=plane: plane for plane in planes]
     events = iter_stylize_stack(readers, [style], config)
     results = [eight_bits(told.event.image) for told in events if isinstance(told.event, Finished)]
@@ -94,7 +94,7 @@ def drifting() -> list[Picture]:
 def glands(picture: Picture) -> Labels:
     """Label the connected brown parts, the largest 1, by a threshold alone; 0 between them."""
     brown = gaussian(rgb2hed(picture)[..., 2], 3)
-    inside = remove_small_holes(brown > threshold_otsu(brown), max_size=1500)
+    inside = remove_small_holes(brown > threshold_li(brown), max_size=1500)
     parts = label(remove_small_objects(isotropic_opening(inside, 9), max_size=3000))
     order = np.argsort(-np.bincount(parts.ravel())[1:])
     numbers = np.concatenate([[0], np.argsort(order) + 1])

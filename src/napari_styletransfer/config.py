@@ -313,11 +313,18 @@ class StyleConfig(BaseModel):
     )
     window: int = _field(15, "Window", "Number of steps over which progress is judged.", "Optimiser", ge=2, le=10_000)
     history: int = _field(10, "History", "Number of L-BFGS pairs kept.", "Optimiser", ge=1, le=100)
+    history_precision: Precision = _field(
+        Precision.AUTO,
+        "History precision",
+        "Number format of the pairs: bfloat16 halves most of a run's memory and costs little. "
+        "auto: bfloat16 above four megapixels.",
+        "Optimiser",
+    )
     line_search: LineSearch = _field(
         LineSearch.BACKTRACKING, "Line search", "How a step length is accepted.", "Optimiser"
     )
     spectral_exponent: float = _field(
-        0.5,
+        0.25,
         "Spectral exponent",
         "Strength of the metric that moves coarse structure first; 0: none.",
         "Optimiser",

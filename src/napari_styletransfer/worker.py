@@ -21,7 +21,7 @@ import numpy.typing as npt
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QElapsedTimer, QTimer
 
-from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Started
+from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Reason, Started
 from napari_styletransfer.errors import DeviceError, OutOfMemoryError, StyleTransferError
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def engine_run(
     labels: Sequence[Readable] | None = None,
     planes: Sequence[Readable] | None = None,
     finished: Mapping[int, npt.NDArray[Any]] | None = None,
+    variations: Sequence[StyleConfig] = (),
 ) -> Run:
     """Return the real run of these pictures, to be started by `start_run`.
 
@@ -93,6 +94,8 @@ def engine_run(
         To be run one after another in place of `content`.
     finished
         Results of planes that are not to be run again.
+    variations
+        Settings to be run one after another in place of `config`, all with the same network.
     """
 
     def run_planes(should_stop: ShouldStop) -> Generator[News, None, None]:
@@ -113,6 +116,23 @@ def engine_run(
             # A plane's optimiser is of no use once the plane is done, and far larger than the plane.
             yield replace(told.event, state=None) if isinstance(told.event, Finished) else told.event
 
+    def run_variations(should_stop: ShouldStop) -> Generator[News, None, None]:
+        engine = _load_engine("transfer")
+        pixels = None if content is None else content.read()
+        pictures = [style.read() for style in styles]
+        marks = None if labels is None else labels[0].read()
+        shared = engine.Shared()
+        for number, variation in enumerate(variations):
+            yield PlaneBegun(number, len(variations))
+            # The network is the same, but not what was measured of the styles: they are fitted differently.
+            shared = engine.Shared(network=shared.network)
+            for event in engine.iter_stylize(
+                pixels, pictures, variation, should_stop=should_stop, labels=marks, shared=shared
+            ):
+                yield replace(event, state=None) if isinstance(event, Finished) else event
+                if isinstance(event, Finished) and event.reason is Reason.STOPPED:
+                    return
+
     def run(should_stop: ShouldStop) -> Generator[News, None, None]:
         iter_stylize = _load_engine("transfer").iter_stylize
         yield from iter_stylize(
@@ -125,6 +145,8 @@ def engine_run(
             labels=None if labels is None else labels[0].read(),
         )
 
+    if variations:
+        return run_variations
     return run if planes is None else run_planes
 
 

@@ -118,7 +118,9 @@ def test_the_smallest_side_is_that_of_the_network(network: Network, layer: str, 
 def test_more_memory_is_needed_for_more_pixels_and_a_longer_history() -> None:
     usual = planned(200, 200).memory_bytes
 
-    assert planned(200, 400).memory_bytes == pytest.approx(2 * usual, rel=0.02)
+    # Beyond what the libraries take at any size, memory grows with the area.
+    further = planned(200, 400).memory_bytes - usual
+    assert planned(200, 800).memory_bytes - usual == pytest.approx(3 * further, rel=0.02)
     assert planned(200, 200, history=11).memory_bytes == usual + 2 * 200 * 200 * 12
     assert planned(200, 200, optimizer="adam").memory_bytes < usual
     assert planned(200, 200, precision="bfloat16").memory_bytes < usual
@@ -153,6 +155,17 @@ def test_the_block_size_asked_for_is_taken() -> None:
 
     assert found.block == 64
     assert found.blocks > 10
+
+
+def test_the_largest_block_is_planned_for() -> None:
+    def needed(side: int, block: int | None = None) -> int:
+        return planned(side, side, size=None, block_size=block, memory_limit=100).memory_bytes
+
+    # Of the same blocks, more pixels need more only for the optimiser's vectors.
+    per_pixel = (needed(1280, 64) - needed(640, 64)) / (1280**2 - 640**2)
+    # A block in the middle reads 64 pixels on either side of its core, one in a corner on one side.
+    assert needed(512, 128) - per_pixel * 512**2 == pytest.approx(needed(256) - per_pixel * 256**2)
+    assert needed(256, 128) - per_pixel * 256**2 == pytest.approx(needed(192) - per_pixel * 192**2)
 
 
 def test_blocks_as_large_as_the_picture_are_no_blocks() -> None:

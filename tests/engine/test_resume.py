@@ -153,19 +153,18 @@ def test_the_decided_settings_of_the_first_half_serve_for_the_second(content_ima
     assert rest.history == end(run(content_image, style_image, iterations=12)).history
 
 
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 @pytest.mark.parametrize("exponent", [0.0, 0.5])
-def test_a_state_can_be_taken_up_more_than_once(exponent: float, content_image: Image, style_image: Image) -> None:
-    half = end(run(content_image, style_image, spectral_exponent=exponent))
-    run(content_image, style_image, {"resume": half.state}, spectral_exponent=exponent)
+def test_a_state_can_be_taken_up_more_than_once(
+    exponent: float, optimizer: str, content_image: Image, style_image: Image
+) -> None:
+    fields = {"spectral_exponent": exponent, "optimizer": optimizer}
+    half = end(run(content_image, style_image, **fields))
 
-    # The first has taken the optimiser's memory along; the second begins afresh from the same image.
-    events = run(content_image, style_image, {"resume": half.state}, spectral_exponent=exponent)
+    one, other = (end(run(content_image, style_image, {"resume": half.state}, **fields)) for _ in range(2))
 
-    np.testing.assert_array_equal(first_preview(events).image, half.image)
-    rest = end(events)
-    assert rest.iterations == 12
-    assert rest.history[:6] == half.history
-    assert rest.history[-1] < half.history[-1]
+    np.testing.assert_array_equal(one.image, other.image)
+    assert one.history == other.history
 
 
 def test_a_state_outlives_a_run_that_was_closed(content_image: Image, style_image: Image) -> None:

@@ -336,7 +336,7 @@ def test_styles_of_different_sizes_and_dtypes_blend(content_image: Image, style_
 def test_the_balance_leads_from_the_content_to_the_style(content_image: Image, style_image: Image) -> None:
     losses = []
     for balance in (0.1, 0.5, 0.9):
-        image = end(run(content_image, [style_image], size=64, balance=balance, start="content", iterations=10)).image
+        image = end(run(content_image, [style_image], size=64, balance=balance, start="content", iterations=40)).image
         losses.append(_loss_of(image, content_image, style_image))
 
     assert [entry["style"] for entry in losses] == sorted((entry["style"] for entry in losses), reverse=True)

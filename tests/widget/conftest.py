@@ -5,13 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
+from superqt.utils import WorkerBase
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Reason, Scale, Started, Step
+from napari_styletransfer.widget import user_presets
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.worker import News, PlaneBegun, Run, ShouldStop
 
@@ -71,7 +75,9 @@ class FakeEngine:
 
         def run(should_stop: ShouldStop) -> Generator[Event, None, None]:
             try:
-                if options.get("planes") is None:
+                if options.get("variations"):
+                    yield from self._planes(config, should_stop, planes=[content] * 9, finished={})
+                elif options.get("planes") is None:
                     yield from self._events(content, config, should_stop, options.get("resume"))
                 else:
                     yield from self._planes(config, should_stop, **options)
@@ -140,26 +146,59 @@ class FakeEngine:
         return Step(iteration, plan.total_iterations, iteration, scale, losses, {}, 0.1 * iteration)
 
 
+@pytest.fixture(autouse=True)
+def presets_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep the user's own presets out of the tests, and theirs out of the user's."""
+    folder = tmp_path / "presets"
+    monkeypatch.setattr(user_presets, "presets_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture
 def engine() -> FakeEngine:
     return FakeEngine()
 
 
 @pytest.fixture
-def viewer(make_napari_viewer_proxy: Callable[..., Any], content_image: Any, style_image: Any) -> Any:
-    """Return a viewer with a content and a style, as 8-bit pictures."""
-    viewer = make_napari_viewer_proxy()
+def window() -> None:
+    """Ask for a whole napari window where a viewer without one would do."""
+
+
+@pytest.fixture
+def napari_window(make_napari_viewer_proxy: Callable[..., Any], content_image: Any, style_image: Any) -> Any:
+    """Return a viewer with its window, a content and a style, as plugins see it."""
+    return with_pictures(make_napari_viewer_proxy(), content_image, style_image)
+
+
+@pytest.fixture
+def model(content_image: Any, style_image: Any) -> ViewerModel:
+    """Return a viewer without a window, much quicker, with a content and a style."""
+    return with_pictures(ViewerModel(), content_image, style_image)
+
+
+@pytest.fixture
+def viewer(napari_window: Any) -> Any:
+    """Return the viewer of `form`; a test module may give another."""
+    return napari_window
+
+
+def with_pictures(viewer: Any, content_image: Any, style_image: Any) -> Any:
+    """Add a content and a style, as 8-bit pictures."""
     viewer.add_image((content_image * 255).astype(np.uint8), name="cells", rgb=True, scale=(0.5, 2), translate=(3, 4))
     viewer.add_image((style_image * 255).astype(np.uint8), name="waves", rgb=True)
     return viewer
 
 
 @pytest.fixture
-def form(viewer: Any, engine: FakeEngine) -> Iterator[StyleTransferWidget]:
-    """Return a form in a dock of the viewer, run by the fake engine."""
+def form(viewer: Any, engine: FakeEngine, qtbot: Any) -> Iterator[StyleTransferWidget]:
+    """Return a form, run by the fake engine, in a dock of the viewer if that has a window."""
     form = StyleTransferWidget(viewer, engine)
-    viewer.window.add_dock_widget(form, name="Style Transfer")
+    if isinstance(viewer, ViewerModel) and not hasattr(viewer, "window"):
+        qtbot.addWidget(form)
+    else:
+        viewer.window.add_dock_widget(form, name="Style Transfer")
     yield form
     form.release()
     # A run that a failing test left behind must not outlive its viewer.
     engine.go.set()
+    WorkerBase.await_workers()

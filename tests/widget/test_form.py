@@ -231,3 +231,16 @@ def test_a_real_run_with_the_built_in_network(viewer, qtbot):
     assert len(layer.metadata["napari-styletransfer"]["history"]) == 6
     assert (layer.data != first).any()
     form.release()
+
+
+def test_colours_alone_are_taken_over_at_once(viewer, qtbot):
+    form = StyleTransferWidget(viewer)
+    viewer.window.add_dock_widget(form)
+    form.show_config(StyleConfig(mode="colors"))
+    form.run()
+    qtbot.waitUntil(lambda: not form.session.status.active, timeout=120_000)
+    assert form.session.status.message.startswith("Done: colours taken over")
+    layer, style = form.session.output.layer, viewer.layers["waves"]
+    np.testing.assert_allclose(layer.data.mean(axis=(0, 1)), style.data.mean(axis=(0, 1)), atol=8)
+    assert not form.controls.go_on.isEnabled()
+    form.release()

@@ -7,7 +7,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_styletransfer.config import Mode, Start
-from napari_styletransfer.widget.pictures import PicturePanel
+from napari_styletransfer.widget.pictures import WHAT_YOU_SEE, PicturePanel
 
 
 @pytest.fixture
@@ -147,3 +147,41 @@ def test_a_released_panel_follows_the_viewer_no_more(model, qtbot):
     layer.name = "renamed"
     assert panel.content.count() == 1
     assert panel.content.currentText() == "a"
+
+
+def items(combo):
+    return [combo.itemText(index) for index in range(combo.count())]
+
+
+def test_channels_of_one_grid_can_be_taken_together(panel, model):
+    first, second = add(model, "green"), add(model, "red", blending="additive")
+    style = model.add_image(np.zeros((5, 9)), name="style")
+    assert items(panel.content) == ["What you see", "green", "red", "style"]
+    assert panel.content_layer is first
+    panel.choose(WHAT_YOU_SEE)
+    assert panel.content_visible
+    assert panel.content_layer is None
+    assert panel.together == [first, second]
+    assert [row.layer for row in panel._rows] == [style]
+    assert panel.missing() == ""
+    third = add(model, "blue", blending="additive")
+    assert panel.content_visible
+    assert panel.together == [first, second, third]
+    second.visible = third.visible = False
+    assert not panel.content_visible
+    assert panel.content_layer is first
+    assert items(panel.content)[0] == "green"
+
+
+def test_a_picture_that_covers_the_others_is_no_composite(panel, model):
+    add(model, "content")
+    top = add(model, "style", blending="translucent")
+    assert items(panel.content) == ["content", "style"]
+    top.opacity = 0.5
+    assert items(panel.content) == ["What you see", "content", "style"]
+
+
+def test_a_result_is_no_part_of_what_you_see(panel, model):
+    add(model, "a")
+    add(model, "result", blending="additive", metadata={"napari-styletransfer": {"recipe": {}}})
+    assert items(panel.content) == ["a", "result"]

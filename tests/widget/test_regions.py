@@ -13,6 +13,11 @@ from napari_styletransfer.widget.session import State
 
 
 @pytest.fixture
+def viewer(request):
+    return request.getfixturevalue("napari_window" if "window" in request.fixturenames else "model")
+
+
+@pytest.fixture
 def cells(form, viewer):
     """Return labels 1 and 2 on a background, on the pixels of the content."""
     data = np.zeros((48, 64), np.int32)
@@ -56,7 +61,7 @@ def test_a_label_given_none_is_left_alone(form, cells, qtbot):
     assert form.config().regions == {0: None, 1: 0, 2: None}
 
 
-def test_labels_get_styles_of_their_own(form, cells, viewer, qtbot):
+def test_labels_get_styles_of_their_own(window, form, cells, viewer, qtbot):
     dots = viewer.add_image(np.zeros((8, 8)), name="dots")
     form.pictures.choose(styles=[viewer.layers["waves"], dots])
     known(form, qtbot)
@@ -121,6 +126,21 @@ def test_a_recipe_gives_the_labels_their_styles_back(form, cells, viewer, qtbot)
     assert form.config() == wanted
 
 
+def test_labels_that_a_recipe_does_not_name_stay_as_they_are(form, cells, qtbot):
+    form.show_config(StyleConfig(regions={2: 0}))
+    known(form, qtbot)
+    assert form.config().regions == {0: None, 1: None, 2: 0}
+
+
+def test_a_mode_without_content_has_no_regions(form, cells, qtbot):
+    known(form, qtbot)
+    give(form, 2, NONE)
+    form.settings.editors["mode"].write("style-reconstruction")
+    form._check()
+    assert form.config().regions is None
+    assert form.job().regions is None
+
+
 def test_shapes_are_a_mask(form, viewer):
     corners = np.array([[4, 5], [4, 61], [16, 61], [16, 5]])
     form.regions.choose(viewer.add_shapes([corners], shape_type="polygon"))
@@ -140,7 +160,7 @@ def test_a_deleted_region_layer_means_the_whole_picture(form, cells, viewer, qtb
 
 def test_a_real_run_leaves_everything_outside_as_it_was(viewer, qtbot):
     form = StyleTransferWidget(viewer)
-    viewer.window.add_dock_widget(form)
+    qtbot.addWidget(form)
     data = np.zeros((48, 64), np.int32)
     data[8:40, 8:40] = 3
     form.regions.choose(viewer.add_labels(data, scale=(0.5, 2), translate=(3, 4)))

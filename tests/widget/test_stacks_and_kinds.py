@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.session import State
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def viewer(request):
+    return request.getfixturevalue("napari_window" if "window" in request.fixturenames else "model")
 
 
 @pytest.fixture
@@ -43,7 +49,7 @@ def test_one_plane_is_the_default(form, movie):
     assert form.job().stack is None
 
 
-def test_a_stack_fills_one_layer_in(form, engine, viewer, movie, qtbot):
+def test_a_stack_fills_one_layer_in(window, form, engine, viewer, movie, qtbot):
     form.result.choose(axes=(0, 1))
     assert not form.settings.editors["movie"].native.isHidden()
     engine.pause_after = 1
@@ -176,6 +182,33 @@ def test_a_stopped_channel_stack_hands_back_what_the_engine_painted(form, engine
     np.testing.assert_allclose(form.session.output.results[0], 0.1, atol=1e-4)
 
 
+def test_channels_are_run_as_the_canvas_shows_them(form, engine, viewer, qtbot):
+    ramp = np.linspace(0, 1, 48 * 64).reshape(48, 64)
+    options = {"blending": "additive", "contrast_limits": (0, 1), "scale": (3, 3)}
+    for name, data in (("green", ramp), ("red", 1 - ramp)):
+        viewer.add_image(data, name=name, colormap=name, **options)
+    viewer.layers["cells"].visible = False
+    form.pictures.choose("what you see", [viewer.layers["waves"]])
+    assert form.result.isHidden()
+    engine.go.set()
+    form.run()
+    ended(form, qtbot)
+    seen = engine.calls[0]["content"].read()
+    np.testing.assert_allclose(seen[..., 0], 1 - ramp, atol=0.01)
+    np.testing.assert_allclose(seen[..., 1], ramp, atol=0.01)
+    result = viewer.layers["green + red × waves"]
+    np.testing.assert_allclose(result.data_to_world((5, 7)), viewer.layers["red"].data_to_world((5, 7)))
+
+
+def test_a_stack_that_is_the_first_layer_of_all_is_offered_by_plane(engine, qtbot):
+    viewer = ViewerModel()
+    form = StyleTransferWidget(viewer, engine)
+    qtbot.addWidget(form)
+    viewer.add_image(np.zeros((3, 8, 8)), axis_labels=("time", "y", "x"))
+    qtbot.waitUntil(lambda: offered(form) == ["this plane", "all 3 along time"])
+    form.release()
+
+
 def test_lazy_data_are_sliced_in_the_thread(form, engine, viewer, qtbot):
     da = pytest.importorskip("dask.array")
     computed = []
@@ -218,7 +251,7 @@ def test_of_a_pyramid_the_level_that_suits_the_size_is_read(form, engine, viewer
 
 def test_a_real_movie(viewer, qtbot):
     form = StyleTransferWidget(viewer)
-    viewer.window.add_dock_widget(form)
+    qtbot.addWidget(form)
     data = RNG.integers(0, 255, (2, 32, 32)).astype(np.uint8)
     form.pictures.choose(viewer.add_image(data, name="movie"), [viewer.layers["waves"]])
     form.show_config(StyleConfig(network="compact", size=32, iterations=2, scales=1, device="cpu"))

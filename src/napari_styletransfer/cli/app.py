@@ -61,8 +61,8 @@ def stylize(
         Path,
         typer.Argument(
             metavar="CONTENT",
-            help="The picture to stylise: PNG, JPEG or TIFF, or a TIFF stack, plane by plane. --mode style-reconstruction has none: there the first "
-            "picture is a style too.",
+            help="The picture to stylise: PNG, JPEG or TIFF, or a TIFF stack, plane by plane. "
+            "--mode style-reconstruction has none: there the first picture is a style too.",
         ),
     ],
     output: Annotated[

@@ -215,7 +215,7 @@ def assign(pictures: Sequence[Path], config: StyleConfig) -> tuple[Path | None, 
         raise ConfigError(
             f"Mode {config.mode} takes one picture, the content, but {len(pictures)} were given. Leave out the styles."
         )
-    if config.mode is Mode.TRANSFER and len(pictures) < 2:
+    if config.mode in (Mode.TRANSFER, Mode.COLORS) and len(pictures) < 2:
         raise ConfigError(
             f"There is a content picture, {pictures[0]}, but no style picture. Give one or more after it."
         )

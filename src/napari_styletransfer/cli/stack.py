@@ -159,8 +159,14 @@ def run_stack(
         How many were begun; the rest of the file is zero.
     """
     # Only now, because it loads torch.
+    from napari_styletransfer.engine.regions import Guide
     from napari_styletransfer.engine.stack import iter_stylize_stack
 
+    for number, read in zip(planes.numbers, labels or (), strict=False):
+        try:
+            Guide.checked(read(), planes.stack.shape[:2], len(styles), config)
+        except ImageError as error:
+            raise ImageError(f"The labels of plane {number}: {error}") from error
     axes, counts = planes.axes
     flat: npt.NDArray[Any] | None = None
     done = 0

@@ -75,9 +75,10 @@ class Halo:
 
 
 def layout(height: int, width: int, core: int | None, halo: Halo) -> tuple[Block, ...]:
-    """Cut an image into blocks with square cores of at most `core` pixels a side, or into one for None.
+    """Cut an image into blocks with square cores of about `core` pixels a side, or into one for None.
 
-    Cores along an axis are as equal as the stride allows, so that no narrow rest remains.
+    Cores along an axis are as equal as the stride allows, so that no narrow rest remains; they may exceed `core` by
+    two strides.
     """
     return tuple(Block(rows, columns) for rows in _spans(height, core, halo) for columns in _spans(width, core, halo))
 

@@ -252,6 +252,7 @@ class FrozenNetwork:
         kind, gain = self._pools[index]
         height, width = tape.sizes[index]
         out = torch.zeros((1, height, width, g.shape[1]), dtype=g.dtype, device=g.device).permute(0, 3, 1, 2)
+        apart = stage.kernel <= stage.stride
         if kind == "average":
             g = g * (gain / _window_counts(stage, height, width, g))
             winners = None
@@ -264,7 +265,10 @@ class FrozenNetwork:
             share = g[:, :, :rows, :columns]
             if winners is not None:
                 share = share * (winners[:, :, :rows, :columns] == dy * stage.kernel + dx)
-            target[:, :, :rows, :columns] += share
+            if apart:
+                target[:, :, :rows, :columns] = share
+            else:
+                target[:, :, :rows, :columns] += share
         return out
 
 

@@ -286,6 +286,9 @@ def _add_mixed(gradient: Tensor, feature_map: Tensor, mixer: Tensor, mask: Tenso
     """Add `mixer` times the features, times the squared mask, to the gradient in place, some rows at a time."""
     g, f = gradient[0].permute(1, 2, 0), feature_map[0].permute(1, 2, 0)
     mixer = mixer.to(f.dtype)
+    if mask is None and g.is_contiguous() and f.is_contiguous():
+        g.view(-1, g.shape[2]).addmm_(f.view(-1, f.shape[2]), mixer)
+        return
     step = max(1, (1 << 20) // (f.shape[1] * f.shape[2]))
     for first in range(0, f.shape[0], step):
         part = f[first : first + step] @ mixer

@@ -5,29 +5,26 @@ Called by `transfer`; the form and the command line show its result.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import torch
 
-from napari_styletransfer.config import LayerWeights, Mode, Network, Optimizer, StyleConfig
+from napari_styletransfer.config import LayerWeights, Mode, Network, Precision, StyleConfig
 from napari_styletransfer.engine import weights
-from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Pool, Reach, backbone, reaches
+from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Reach, backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.device import DeviceInfo, choose, choose_dtype
 from napari_styletransfer.engine.events import Plan, Scale
 from napari_styletransfer.engine.inputs import Pictures, check_size
+from napari_styletransfer.engine.memory import Footprint
 from napari_styletransfer.engine.objective import Terms
 from napari_styletransfer.engine.pyramid import schedule
-from napari_styletransfer.errors import OutOfMemoryError
-
-_PIXEL = 3 * 4
-"""Bytes of an image a pixel: three float32 channels."""
 
 _SPARE = 0.8
 """Share of the free memory that a run plans with; the rest is for everything else on the machine."""
 
-_SMALLEST_CORE = 128
+_LARGE = 4_000_000
+"""Pixels above which the optimiser's history is kept in bfloat16 unless asked otherwise."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +67,18 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
     dtype = choose_dtype(device.name, config.precision)
     sizes = schedule(height, width, config.scales, smallest)
     available = int(config.memory_limit * 2**30) if config.memory_limit else int(device.free_bytes * _SPARE)
-    footprint = Footprint.of(cut, named, (height, width), halo, dtype, config)
-    core = _core(footprint, config.block_size, available)
-    blocks = layout(height, width, core, halo)
     decided = config.changed(
         network=network,
         device=device.name,
         precision=str(dtype).removeprefix("torch."),
+        history_precision=_history_precision(config, height * width),
         content_layers=terms.content_layers or None,
         style_layers=terms.style_layers or None,
         start=config.resolved_start,
     )
+    footprint = Footprint(cut, frozenset(named), (height, width), halo, decided)
+    core = footprint.core_within(available)
+    blocks = layout(height, width, core, halo)
     plan = Plan(
         config=decided,
         device=device.name,
@@ -103,78 +101,17 @@ def smallest_side(backbone: Backbone) -> int:
     return side
 
 
-@dataclass(frozen=True)
-class Footprint:
-    """What the memory of a run depends on besides its block size."""
-
-    backbone: Backbone
-    wanted: frozenset[str]
-    size: tuple[int, int]
-    halo: Halo
-    dtype: torch.dtype
-    vectors: int
-
-    @classmethod
-    def of(
-        cls, backbone: Backbone, wanted: Iterable[str], size: tuple[int, int], halo: Halo, dtype: torch.dtype,
-        config: StyleConfig,
-    ) -> Footprint:  # fmt: skip
-        """Count the image-sized vectors that the settings ask for."""
-        pairs = 2 * config.history if config.optimizer is Optimizer.LBFGS else 2
-        spectral = 3 if config.spectral_exponent else 0
-        return cls(backbone, frozenset(wanted), size, halo, dtype, pairs + 7 + spectral)
-
-    def bytes(self, core: int | None) -> int:
-        """Return the expected peak beyond the weights, at the finest scale, with blocks of that core."""
-        height, width = self.size
-        largest = max(layout(height, width, core, self.halo), key=lambda block: block.area)
-        rows, columns = largest.outer
-        block = (rows.stop - rows.start, columns.stop - columns.start)
-        return height * width * _PIXEL * self.vectors + _network_bytes(self.backbone, self.wanted, block, self.dtype)
-
-
-def _network_bytes(backbone: Backbone, wanted: Collection[str], size: tuple[int, int], dtype: torch.dtype) -> int:
-    """Peak of a forward and a backward pass: what the tape holds, and the stage at work."""
-    width = torch.finfo(dtype).bits // 8
-    height, columns = size
-    kept = peak = scratch = 0
-    channels = 3
-    for index, stage in enumerate(backbone.stages):
-        before = channels * height * columns
-        if isinstance(stage, Conv):
-            scratch = max(scratch, channels * (height + 2) * (columns + 2) * width)
-        height, columns = stage.out_size(height), stage.out_size(columns)
-        channels = stage.out_channels if isinstance(stage, Conv) else channels
-        after = channels * height * columns
-        peak = max(peak, kept + (before + after) * width, kept + 2 * after * width)
-        if isinstance(stage, Pool):
-            kept += after if stage.kind == "max" else 0
-        elif index:
-            kept += after * width if stage.name in wanted else after // 8
-    return peak + scratch
-
-
-def _core(footprint: Footprint, asked: int | None, available: int) -> int | None:
-    """Return the side of the blocks' cores that fits, None for the whole image."""
-    longest = max(footprint.size)
-    if asked is not None:
-        return asked if asked < longest else None
-    core: int | None = None
-    while (needed := footprint.bytes(core)) > available:
-        core = (core or longest) // 2
-        if core < _SMALLEST_CORE:
-            raise OutOfMemoryError(
-                f"The run needs about {needed / 2**30:.1f} GiB even in small blocks, and {available / 2**30:.1f} GiB "
-                "are available. Choose a smaller size, a shorter history, or another device."
-            )
-    return core
-
-
 def _network(config: StyleConfig, device: DeviceInfo) -> Network:
     if config.network is not Network.AUTO:
         return config.network
     large = device.name != "cpu" and weights.status(Network.VGG19).cached
     return Network.VGG19 if large else Network.COMPACT
+
+
+def _history_precision(config: StyleConfig, pixels: int) -> Precision:
+    if config.history_precision is not Precision.AUTO:
+        return config.history_precision
+    return Precision.BFLOAT16 if pixels > _LARGE else Precision.FLOAT32
 
 
 def _terms(config: StyleConfig, whole: Backbone) -> Terms:

@@ -9,16 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
 
 def packed_signs(feature_map: Tensor) -> Tensor:
-    """Return one bit a value, set where the value is positive; bit k is of the k-th eighth in memory."""
+    """Return one bit a value, set where the value is positive; bit k is of the k-th eighth in memory.
+
+    Values are read as whole numbers, which have the same sign and compare several times faster than bfloat16.
+    """
     flat = feature_map.permute(0, 2, 3, 1).reshape(-1)
+    flat = flat.view(_WHOLE[flat.element_size()])
     if flat.numel() % 8:
         flat = F.pad(flat, (0, 8 - flat.numel() % 8))
     eighths = flat.view(8, -1)
-    bits = (eighths[0] > 0).to(torch.uint8)
+    bits = eighths[0].clamp(0, 1).to(torch.uint8)
     for k in range(1, 8):
-        bits |= (eighths[k] > 0).to(torch.uint8) << k
+        bits |= eighths[k].clamp(0, 1).to(torch.uint8) << k
     return bits
 
 

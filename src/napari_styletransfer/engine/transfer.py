@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_styletransfer.config import Color, Mode, Optimizer, StyleConfig
+from napari_styletransfer.config import Color, Mode, Optimizer, Precision, StyleConfig
 from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.adam import Adam
 from napari_styletransfer.engine.blocks import Block, layout
@@ -151,6 +151,7 @@ def iter_stylize(
             device=prepared.plan.device,
             dtype=prepared.dtype,
         )
+        del tensors  # float32 copies on the host; the network has its own
     yield Started(prepared.plan)
     with sparing_a_core(prepared.plan.device):
         yield from _Run(pictures, prepared, shared, shared.network, should_stop, preview_interval).events(resume)
@@ -198,7 +199,7 @@ class _Run:
             if _same_objective(resume.config, self._config):
                 # A copy: the state can be taken up more than once, and outlives a run that is broken off.
                 optimizer = copy.deepcopy(resume.optimizer)
-            image = metric.to_image(resume.optimizer.best)
+            image = metric.to_image(resume.optimizer.best).to(self._plan.device)
         else:
             scale = self._plan.scales[0]
             image = self._colored.start_at(scale.height, scale.width, self._config).to(self._plan.device)
@@ -359,7 +360,13 @@ class _Run:
     def _optimizer(self, start: Tensor) -> LBFGS | Adam:
         if self._config.optimizer is Optimizer.ADAM:
             return Adam(start, learning_rate=self._config.learning_rate)
-        return LBFGS(start, history=self._config.history, line_search=self._config.line_search)
+        narrow = self._config.history_precision is Precision.BFLOAT16
+        return LBFGS(
+            start,
+            history=self._config.history,
+            line_search=self._config.line_search,
+            storage=torch.bfloat16 if narrow else None,
+        )
 
     def _levelled(self, mark: int) -> bool:
         """Tell whether the loss fell by less than the tolerance over the window, within this scale."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_styletransfer.widget.looks import color, quiet_fold
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
     from napari_styletransfer.widget.plot import LossPlot
     from napari_styletransfer.widget.session import Session
 
+RUN_KEYS = ("Ctrl+Return", "Ctrl+Enter")
+STOP_KEY = "Esc"
+"""Keys that hold while the form has the focus."""
+
 _PROGRESS_STEPS = 1000
+
+
+def key_words(key: str) -> str:
+    """Return a key as the system writes it."""
+    return QKeySequence(key).toString(QKeySequence.SequenceFormat.NativeText)
+
+
+_RUN_WORDS = f"Paint the content in the manner of the style, into a new layer ({key_words(RUN_KEYS[0])})."
 
 
 class RunControls(QWidget):
@@ -32,7 +45,7 @@ class RunControls(QWidget):
         self.run.setObjectName("primary")
         self.stop = QPushButton("Stop")
         self.go_on = QPushButton("Continue")
-        self.stop.setToolTip("<p>End the run at once and keep its best image.</p>")
+        self.stop.setToolTip(f"<p>End the run at once and keep its best image ({key_words(STOP_KEY)}).</p>")
         self.bar = QProgressBar()
         self.bar.setObjectName("run")
         self.bar.setTextVisible(False)
@@ -49,7 +62,7 @@ class RunControls(QWidget):
         buttons.addWidget(self.run, 2)
         buttons.addWidget(self.stop, 1)
         buttons.addWidget(self.go_on, 1)
-        layout = QVBoxLayout(self)
+        layout = self._lines = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
         layout.addWidget(self.fold)
@@ -61,6 +74,10 @@ class RunControls(QWidget):
         session.stepped.connect(self._draw)
         self.refresh()
 
+    def add_above_buttons(self, widget: QWidget) -> None:
+        """Put a widget between the loss and the buttons."""
+        self._lines.insertWidget(1, widget)
+
     def hinder(self, reason: str) -> None:
         """Say why Run cannot be pressed; an empty reason lets it."""
         self._hindrance = reason
@@ -70,9 +87,7 @@ class RunControls(QWidget):
         """Show the session's status."""
         status = self._session.status
         self.run.setEnabled(not status.active and not self._hindrance)
-        self.run.setToolTip(
-            f"<p>{self._hindrance or 'Paint the content in the manner of the style, into a new layer.'}</p>"
-        )
+        self.run.setToolTip(f"<p>{self._hindrance or _RUN_WORDS}</p>")
         self.stop.setEnabled(status.state is State.RUNNING)
         self.go_on.setEnabled(self._session.can_continue)
         self.go_on.setToolTip(

@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QEvent, QObject
+from qtpy.QtCore import QEvent, QObject, Signal
 
 from napari_styletransfer.widget.settings import memory_words
 
@@ -23,6 +23,9 @@ _LOOKS = (QEvent.Type.Enter, QEvent.Type.FocusIn, QEvent.Type.MouseButtonPress)
 
 class DeviceList(QObject):
     """Fills the form's device choices."""
+
+    known = Signal()
+    """The devices are known, and torch is loaded."""
 
     def __init__(self, settings: SettingsForm) -> None:
         super().__init__(settings)
@@ -57,6 +60,7 @@ class DeviceList(QObject):
         choices: list[tuple[str, Any]] = [(f"auto · {best.name} · {memory_words(best.free_bytes)}", "auto")]
         choices += [(f"{device.name} · {memory_words(device.free_bytes)}", device.name) for device in found]
         self._settings.offer("device", choices)
+        self.known.emit()
 
     def _done(self) -> None:
         self._asking = False

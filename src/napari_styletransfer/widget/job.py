@@ -34,6 +34,8 @@ class Job:
         The planes to run one after another; `content` is one of them then.
     channel
         Whether the result stays one channel, like its content.
+    variations
+        Settings to try one after another on a contact sheet, in place of one run.
     """
 
     content: Snapshot | Composite | None
@@ -43,6 +45,7 @@ class Job:
     regions: Sequence[Readable] | None = None
     stack: Stack | None = None
     channel: bool = False
+    variations: Sequence[StyleConfig] = ()
 
     @property
     def place(self) -> Snapshot | Composite:

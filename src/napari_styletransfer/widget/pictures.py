@@ -11,16 +11,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
-from qtpy.QtCore import QSize, Signal
+from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_styletransfer.config import Mode, Start
+from napari_styletransfer.errors import ImageError
+from napari_styletransfer.layers.compose import compose
+from napari_styletransfer.layers.read import resolve_in
 from napari_styletransfer.layers.write import METADATA_KEY
 from napari_styletransfer.widget.looks import CalmWheel, FormRows
 from napari_styletransfer.widget.style_list import ICON_SIZE, StyleList, StyleRow, thumbnail_icon
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+
+    from napari_styletransfer.layers.read import Snapshot
+
+
+WHAT_YOU_SEE = "what you see"
+"""Stands for a layer where the visible ones are taken together."""
 
 
 class PicturePanel(QWidget):
@@ -38,6 +47,7 @@ class PicturePanel(QWidget):
         self._calm = CalmWheel(self)
         self.content = self._layer_combo("<p>The picture to be painted anew, as it is shown now.</p>")
         self.init = self._layer_combo("<p>The picture the run starts from.</p>")
+        self._together: list[Image] = []
         self.styles = StyleList()
         self._form = FormRows()
         self._form.add("Content", self.content)
@@ -55,8 +65,19 @@ class PicturePanel(QWidget):
 
     @property
     def content_layer(self) -> Image | None:
-        """The chosen content, or None where there is none or the mode needs none."""
-        return None if self._mode is Mode.STYLE else self.content.currentData()
+        """The chosen layer, or None where there is none, the mode needs none, or `content_visible`."""
+        content = self.content.currentData()
+        return None if self._mode is Mode.STYLE or content == WHAT_YOU_SEE else content
+
+    @property
+    def content_visible(self) -> bool:
+        """Whether the content is what the canvas shows of the layers in `together`."""
+        return self._mode is not Mode.STYLE and self.content.currentData() == WHAT_YOU_SEE
+
+    @property
+    def together(self) -> list[Image]:
+        """The visible layers that make one picture, from the bottom up, if there are at least two."""
+        return list(self._together)
 
     @property
     def style_layers(self) -> list[Image]:
@@ -74,7 +95,7 @@ class PicturePanel(QWidget):
         """The start image, or None where the run makes its own."""
         return self.init.currentData() if self._start is Start.IMAGE else None
 
-    def choose(self, content: Image | None = None, styles: Sequence[Image] = ()) -> None:
+    def choose(self, content: Image | str | None = None, styles: Sequence[Image] = ()) -> None:
         """Choose layers as if the user had."""
         if content is not None:
             self.content.setCurrentIndex(_index_of(self.content, content))
@@ -103,7 +124,7 @@ class PicturePanel(QWidget):
         images = self.image_layers
         if not images:
             return "The viewer has no image yet."
-        if self._mode is not Mode.STYLE and self.content_layer is None:
+        if self._mode is not Mode.STYLE and self.content_layer is None and not self.content_visible:
             return "Choose a content layer."
         if self._mode is not Mode.CONTENT and not self.style_layers:
             alone = self._mode is Mode.TRANSFER and len(images) == 1
@@ -146,15 +167,22 @@ class PicturePanel(QWidget):
         self._follow(images)
         self._filling = True
         content = self.content.currentData()
-        if content not in images:
+        self._together = self._found_together(images)
+        if content not in images and not (content == WHAT_YOU_SEE and self._together):
             self._content_chosen, content = False, None
         if not self._content_chosen and not self._style_chosen:
             content = next(iter(_pictures(images)), content)
         for combo, wanted in ((self.content, content), (self.init, self.init.currentData())):
             combo.clear()
+            if combo is self.content and self._together:
+                combo.addItem("What you see", WHAT_YOU_SEE)
+                names = " + ".join(layer.name for layer in self._together)
+                combo.setItemData(0, f"<p>{names}, as the canvas shows them.</p>", Qt.ItemDataRole.ToolTipRole)
             for layer in images:
                 combo.addItem(thumbnail_icon(layer), layer.name, layer)
-            combo.setCurrentIndex(max(_index_of(combo, wanted), 0) if images else -1)
+            first = _index_of(combo, images[0]) if images else -1
+            found = _index_of(combo, wanted)
+            combo.setCurrentIndex(first if found < 0 else found)
         self._filling = False
         self._refill_styles()
 
@@ -162,7 +190,8 @@ class PicturePanel(QWidget):
         if self._filling:
             return
         content = self.content.currentData()
-        others = [layer for layer in reversed(self.image_layers) if layer != content]
+        taken = self._together if content == WHAT_YOU_SEE else [content]
+        others = [layer for layer in reversed(self.image_layers) if layer not in taken]
         pictures = _pictures(others)
         candidates = [*pictures, *(layer for layer in others if layer not in pictures)]
         known = {row.layer: row for row in self._rows}
@@ -204,23 +233,64 @@ class PicturePanel(QWidget):
             if layer not in images:
                 layer.events.name.disconnect(self._describe)
                 layer.events.thumbnail.disconnect(self._describe)
+                for event in (layer.events.visible, layer.events.opacity, layer.events.blending):
+                    event.disconnect(self._on_visible)
         for layer in images:
             if layer not in self._followed:
                 layer.events.name.connect(self._describe)
                 layer.events.thumbnail.connect(self._describe)
+                for event in (layer.events.visible, layer.events.opacity, layer.events.blending):
+                    event.connect(self._on_visible)
         self._followed = list(images)
+
+    def _on_visible(self, event: Any = None) -> None:
+        """Offer what is seen now."""
+        if self._found_together(self.image_layers) != self._together:
+            self._refill()
+
+    def _found_together(self, images: Sequence[Image]) -> list[Image]:
+        """Return the lowest visible layers, results of ours left out, that make one picture."""
+        groups: list[list[tuple[Image, Snapshot]]] = []
+        for layer in _pictures(images):
+            if not layer.visible or layer.opacity == 0:
+                continue
+            try:
+                # Other levels have other grids; the finest ones tell.
+                seen = resolve_in(self._viewer, layer, level=0)
+            except ImageError:
+                continue
+            for group in groups:
+                try:
+                    compose([group[0][1], seen])
+                except ImageError:
+                    continue
+                if _covers(seen):
+                    group.clear()
+                group.append((layer, seen))
+                break
+            else:
+                groups.append([(layer, seen)])
+        return next(([layer for layer, _ in group] for group in groups if len(group) > 1), [])
 
     def _describe(self, event: Any = None) -> None:
         for combo in (self.content, self.init):
             for index in range(combo.count()):
                 layer = combo.itemData(index)
+                if layer == WHAT_YOU_SEE:
+                    continue
                 combo.setItemText(index, layer.name)
                 combo.setItemIcon(index, thumbnail_icon(layer))
         for row in self._rows:
             row.describe()
 
 
-def _index_of(combo: QComboBox, layer: Image | None) -> int:
+def _covers(seen: Snapshot) -> bool:
+    """Tell whether nothing below a layer can be seen."""
+    opaque = seen.opacity == 1 and seen.kind != "rgba"
+    return opaque and seen.blending in ("opaque", "translucent", "translucent_no_depth")
+
+
+def _index_of(combo: QComboBox, layer: Image | str | None) -> int:
     # Compared by value: napari gives plugins proxies of its layers, a new one each time.
     return next((index for index in range(combo.count()) if combo.itemData(index) == layer), -1)
 

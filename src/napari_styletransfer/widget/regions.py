@@ -72,6 +72,7 @@ class RegionPanel(QWidget):
         self._styles: list[Image] = []
         self._present: list[int] = []
         self._choices: dict[int, Choice] = {}
+        self._unnamed = ALL
         self._filling = self._asking = self._stale = self._released = False
         self._calm = CalmWheel(self)
         self._later = QTimer(self)
@@ -132,7 +133,7 @@ class RegionPanel(QWidget):
         ConfigError
             If some labels take all styles and others one of several.
         """
-        if self._blended():
+        if not isinstance(self.layer, Labels) or self._blended():
             return None
         choices = self._spelled_out()
         if len(self._styles) > 1 and ALL in choices.values():
@@ -144,12 +145,10 @@ class RegionPanel(QWidget):
 
     def show_regions(self, regions: dict[int, int | None] | None) -> None:
         """Show the style numbers of a recipe, as far as there are such styles."""
-        self._choices = {}
-        if regions is not None:
-            self._choices = {label: NONE for label in self._present if label not in regions}
-            for label, style in regions.items():
-                one_of_several = style is not None and style < len(self._styles) > 1
-                self._choices[label] = self._styles[style] if one_of_several else NONE if style is None else ALL
+        self._choices, self._unnamed = {}, ALL if regions is None else NONE
+        for label, style in (regions or {}).items():
+            one_of_several = style is not None and style < len(self._styles) > 1
+            self._choices[label] = self._styles[style] if one_of_several else NONE if style is None else ALL
         self._show_rows()
 
     def resolve(self, source: Source) -> Relabelled | ShapesRegion | None:
@@ -184,7 +183,7 @@ class RegionPanel(QWidget):
         self._follow(None)
 
     def _choice(self, label: int) -> Choice:
-        choice = self._choices.get(label, NONE if label == 0 else ALL)
+        choice = self._choices.get(label, NONE if label == 0 else self._unnamed)
         gone = choice not in (ALL, NONE) and (choice not in self._styles or len(self._styles) == 1)
         return ALL if gone else choice
 
@@ -223,7 +222,7 @@ class RegionPanel(QWidget):
         layer = self.combo.currentData()
         labels = layer if isinstance(layer, Labels) else None
         if labels != self._followed:
-            self._present, self._choices = [], {}
+            self._present, self._choices, self._unnamed = [], {}, ALL
             self._follow(labels)
             self._show_rows()
             self.look()

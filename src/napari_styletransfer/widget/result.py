@@ -115,7 +115,9 @@ class ResultPanel(QWidget):
 
     def _axis_name(self, axis: int) -> str:
         """Return what the viewer calls an axis, counted from the last."""
-        label = str(self._viewer.dims.axis_labels[axis])
+        labels = self._viewer.dims.axis_labels
+        # A layer that is just coming may have more axes than the viewer knows of yet.
+        label = str(labels[axis]) if -axis <= len(labels) else str(axis)
         return f"axis {label}" if label.lstrip("-").isdigit() else label
 
     def _combo(self, tooltip: str) -> QComboBox:

@@ -16,18 +16,23 @@ from napari.utils import progress
 from napari.utils.notifications import show_error
 from psygnal import Signal, SignalGroupDescriptor
 
+from napari_styletransfer.config import Mode, StyleConfig
 from napari_styletransfer.engine.events import Fetching, Finished, Plan, Preview, Reason, Started, Step
 from napari_styletransfer.preview import OutputLayer
 from napari_styletransfer.widget.job import Job, ReadOnce
 from napari_styletransfer.widget.progress import PlaneMeter, WorkMeter, clock
 from napari_styletransfer.widget.stack_output import StackOutput
+from napari_styletransfer.widget.variations import SheetOutput
 from napari_styletransfer.worker import News, PlaneBegun, Report, Run, RunHandle, engine_run, start_run
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from napari_styletransfer.config import StyleConfig
     from napari_styletransfer.errors import StyleTransferError
+
+
+_FILLING_IN = (StackOutput, SheetOutput)
+"""Outputs of several runs, one after another."""
 
 
 class State(StrEnum):
@@ -81,11 +86,15 @@ class Session:
     stepped = Signal()
     """`steps` has grown, or was emptied for a new run."""
 
+    variation_chosen = Signal(StyleConfig)
+    """The user has chosen a tile of a contact sheet; its settings."""
+
     def __init__(self, viewer: ViewerModel, make_run: Callable[..., Run] = engine_run) -> None:
         self.status = RunStatus()
         self.steps: list[Step] = []
+        self.plan: Plan | None = None
         self.finished: Finished | None = None
-        self.output: OutputLayer | StackOutput | None = None
+        self.output: OutputLayer | StackOutput | SheetOutput | None = None
         self._viewer = viewer
         self._make_run = make_run
         self._job: Job | None = None
@@ -108,6 +117,8 @@ class Session:
             return False
         if isinstance(self.output, StackOutput):
             return not self.output.complete
+        if isinstance(self.output, SheetOutput):
+            return False
         return self.finished is not None and self.finished.state is not None
 
     def start(self, job: Job) -> None:
@@ -118,7 +129,11 @@ class Session:
         self.steps.clear()
         self.finished, self._planes = None, None
         styles = [style.name for style in job.styles]
-        if job.stack is not None:
+        if job.variations:
+            self.output = SheetOutput(
+                self._viewer, job.place, job.variations, styles=styles, on_chosen=self.variation_chosen.emit
+            )
+        elif job.stack is not None:
             self.output = StackOutput(self._viewer, job.stack, styles=styles, channel=job.channel)
         else:
             self.output = OutputLayer(
@@ -171,6 +186,9 @@ class Session:
         if isinstance(output, StackOutput):
             options |= {"planes": job.stack, "finished": output.results}
             self._planes = PlaneMeter()
+        elif isinstance(output, SheetOutput):
+            options |= {"variations": job.variations}
+            self._planes = PlaneMeter()
         self.stepped.emit()
         self.status.fraction = None
         self.status.message = "Preparing …"
@@ -197,13 +215,13 @@ class Session:
         if isinstance(event, Fetching):
             self._tell_fetching(event)
         elif isinstance(event, PlaneBegun):
-            assert isinstance(self.output, StackOutput)
+            assert isinstance(self.output, _FILLING_IN)
             assert self._planes is not None
             self.output.begin(event.plane)
             self._planes.begin(event.plane, event.planes)
             self.steps.clear()
         elif isinstance(event, Started):
-            self._meter = WorkMeter(event.plan)
+            self.plan, self._meter = event.plan, WorkMeter(event.plan)
             self.output.alpha = None if self._reading is None else self._reading.alpha
             if self.status.state is State.RUNNING and self._planes is None:
                 self.status.message = f"Running on {event.plan.device_name} …"
@@ -245,7 +263,8 @@ class Session:
         left, fraction, where = self._meter.seconds_left, self._meter.fraction, ""
         if self._planes is not None:
             left, fraction = self._planes.overall(self._meter)
-            where = f"Plane {self._planes.plane + 1} of {self._planes.planes} · "
+            assert isinstance(self.output, _FILLING_IN)
+            where = f"{self.output.noun.capitalize()} {self._planes.plane + 1} of {self._planes.planes} · "
         self.status.fraction = fraction
         self.status.message = f"{where}Step {step.iteration} of {step.total} · loss {step.losses['total']:.4g}" + (
             "" if left is None else f" · {clock(left)} left"
@@ -269,7 +288,7 @@ class Session:
     def _on_done(self) -> None:
         self._handle = None
         self._close_bar()
-        if isinstance(self.output, StackOutput) and self._result_came:
+        if isinstance(self.output, _FILLING_IN) and self._result_came:
             self.output.close()
         if not self.status.active:
             return
@@ -282,9 +301,12 @@ class Session:
         self.status.state = State.STOPPED if self.finished.reason is Reason.STOPPED else State.DONE
 
     def _ending(self, result: Finished) -> str:
-        if not isinstance(self.output, StackOutput):
+        if not isinstance(self.output, _FILLING_IN):
             return _ending(result)
         done = len(self.output.finished)
+        if isinstance(self.output, SheetOutput):
+            how = "Done" if self.output.complete else "Stopped"
+            return f"{how}: {done} variations; double-click one to use its settings"
         if self.output.complete:
             return f"Done: {done} planes"
         return f"Stopped after {done} planes; Continue goes on with the next"
@@ -300,6 +322,8 @@ def _final_shape(plan: Plan) -> tuple[int, int]:
 
 
 def _ending(result: Finished) -> str:
+    if result.config.mode is Mode.COLORS:
+        return f"Done: colours taken over · {clock(result.seconds)}"
     how = {
         Reason.ITERATIONS: f"Done: {result.iterations} steps",
         Reason.CONVERGED: f"Done: settled after {result.iterations} steps",

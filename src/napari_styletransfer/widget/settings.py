@@ -19,6 +19,7 @@ from napari_styletransfer.engine import weights
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.widget.fields import Editor, make_editor, open_choice
 from napari_styletransfer.widget.looks import CalmWheel, FormRows, beside, heading, quiet_fold
+from napari_styletransfer.widget.user_presets import UserPresets
 
 CUSTOM = "custom"
 ELSEWHERE = frozenset({"style_weights", "regions"})
@@ -35,20 +36,29 @@ class SettingsForm(QWidget):
     ----------
     defaults
         What the form shows at first, and what a preset is laid upon.
+    presets
+        The user's own.
     """
 
     edited = Signal()
 
-    def __init__(self, defaults: StyleConfig | None = None, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        defaults: StyleConfig | None = None,
+        presets: UserPresets | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self._defaults = defaults or StyleConfig()
+        self._presets = presets or UserPresets()
+        self._own = self._presets.read()
         self._showing = False
         self.editors: dict[str, Editor] = {
             name: _editor_for(name, info) for name, info in StyleConfig.model_fields.items() if name not in ELSEWHERE
         }
         self.preset = ComboBox(
             name="preset",
-            choices=[("default", ""), *((name, name) for name in PRESETS), (CUSTOM, CUSTOM)],
+            choices=self._preset_names(),
             tooltip="<p>A named set of settings; once you change one of them they are your own.</p>",
         )
         self.rows = FormRows()
@@ -87,6 +97,33 @@ class SettingsForm(QWidget):
         finally:
             self._showing = False
         self.edited.emit()
+
+    @property
+    def own_preset(self) -> str | None:
+        """The user's preset that is shown, if it is one."""
+        return self.preset.value if self.preset.value in self._own else None
+
+    def save_preset(self, name: str) -> None:
+        """Keep what the form says as a preset of the user, and show it as such.
+
+        Raises
+        ------
+        ConfigError
+            If the settings cannot work, or cannot be kept under that name.
+        """
+        self._presets.save(name, self.config())
+        self._offer_presets()
+
+    def delete_preset(self, name: str) -> None:
+        """Forget a preset of the user; the settings stay.
+
+        Raises
+        ------
+        ConfigError
+            If its file cannot be deleted.
+        """
+        self._presets.delete(name)
+        self._offer_presets()
 
     def add_beside_preset(self, widget: QWidget) -> None:
         """Put a widget behind the list of presets."""
@@ -128,8 +165,24 @@ class SettingsForm(QWidget):
         self.fold: QCollapsible = fold
         return fold
 
+    def _preset_names(self) -> list[tuple[str, str]]:
+        return [("default", ""), *((name, name) for name in (*PRESETS, CUSTOM, *self._own))]
+
+    def _offer_presets(self) -> None:
+        self._own = self._presets.read()
+        self._showing = True
+        try:
+            self.preset.choices = self._preset_names()
+            self.preset.value = self._matching_preset()
+        finally:
+            self._showing = False
+
     def _choose_preset(self, preset: str) -> None:
-        if not self._showing and preset != CUSTOM:
+        if self._showing or preset == CUSTOM:
+            return
+        if preset in self._own:
+            self.show_config(self._own[preset])
+        else:
             self.show_config(self._defaults.changed(**PRESETS.get(preset, {})))
 
     def _on_edited(self) -> None:
@@ -149,7 +202,8 @@ class SettingsForm(QWidget):
             return CUSTOM
         if config == self._defaults:
             return ""
-        return next((name for name in PRESETS if config == self._defaults.changed(**PRESETS[name])), CUSTOM)
+        known = {name: self._defaults.changed(**fields) for name, fields in PRESETS.items()} | self._own
+        return next((name for name, preset in known.items() if config == preset), CUSTOM)
 
 
 def network_words(network: Network) -> str:

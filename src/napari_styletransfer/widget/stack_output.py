@@ -40,6 +40,8 @@ class StackOutput:
         Whether the result stays one channel in the content's dtype; otherwise it is 8-bit RGB.
     """
 
+    noun = "plane"
+
     def __init__(self, viewer: ViewerModel, stack: Stack, *, styles: Sequence[str], channel: bool = False) -> None:
         self.layer: Image | None = None
         self.alpha: npt.NDArray[Any] | None = None

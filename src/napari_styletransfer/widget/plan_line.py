@@ -1,0 +1,208 @@
+"""The line that tells before Run what the run will be: network, device, size, memory, time.
+
+Worked out in a thread, from sizes alone, and only once torch is loaded, so that it costs nothing when the form
+opens. What cannot work is said here before Run is pressed; the form asks for `hindrance`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+
+from napari_styletransfer.config import Mode
+from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
+from napari_styletransfer.widget.looks import color
+from napari_styletransfer.worker import translated
+
+if TYPE_CHECKING:
+    from napari_styletransfer.config import StyleConfig
+    from napari_styletransfer.engine.events import Plan, Step
+
+_PATIENCE = 300
+"""Milliseconds after the last change before the plan is made."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a plan depends on.
+
+    Attributes
+    ----------
+    shape
+        (H, W) of the content, or of the first style where there is no content.
+    styles
+        Number of style pictures.
+    config
+        The settings.
+    planes
+        Number of planes to run.
+    """
+
+    shape: tuple[int, int]
+    styles: int
+    config: StyleConfig
+    planes: int = 1
+
+
+MakePlan = Callable[[Question], "Plan"]
+
+
+class PlanLine(QLabel):
+    """One line of words about the run to come.
+
+    Parameters
+    ----------
+    make_plan
+        Called in a thread; `plan_of` in real life, None for no plan at all.
+    theme
+        Of napari, for the colour of a warning.
+    """
+
+    told = Signal()
+    """The plan has come, and with it perhaps a hindrance."""
+
+    def __init__(self, make_plan: MakePlan | None, theme: Any, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._make_plan = make_plan
+        self._theme = theme
+        self._question: Question | None = None
+        self._asking = self._stale = False
+        self._paces: dict[tuple[str, str], float] = {}
+        self.hindrance = ""
+        self.setWordWrap(True)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+        self.setToolTip("<p>What Run will do: network, device, size of the result, most memory, longest time.</p>")
+        self.setVisible(False)
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(_PATIENCE)
+        self._later.timeout.connect(self.ask)
+
+    def follow(self, question: Question | None) -> None:
+        """Take note of what Run would do now; None where it could do nothing."""
+        if question == self._question:
+            return
+        self._question, self.hindrance = question, ""
+        self._later.start()
+
+    def ask(self) -> None:
+        """Make the plan in a thread, if torch is loaded, which makes it quick."""
+        if self._make_plan is None or "torch" not in sys.modules:
+            return
+        if self._question is None:
+            self._show("", warning=False)
+        elif self._asking:
+            self._stale = True
+        else:
+            self._asking = True
+            question = self._question
+            create_worker(
+                _answer,
+                self._make_plan,
+                question,
+                _ignore_errors=True,
+                _connect={"returned": lambda answer: self._take(question, *answer), "finished": self._done},
+            )
+
+    def learn(self, plan: Plan, steps: Sequence[Step]) -> None:
+        """Take note of how long the steps of a run at its finest scale took."""
+        finest = [step for step in steps if step.scale == len(plan.scales) - 1]
+        if len(finest) > 1:
+            pixels = plan.scales[-1].height * plan.scales[-1].width
+            seconds = (finest[-1].seconds - finest[0].seconds) / (len(finest) - 1)
+            self._paces[plan.config.network.value, plan.device] = seconds / pixels
+        self.ask()
+
+    def words(self, plan: Plan, planes: int = 1) -> str:
+        """Return a plan in one line."""
+        last = plan.scales[-1]
+        what = "colours alone" if plan.config.mode is Mode.COLORS else plan.config.network.value
+        parts = [what, plan.device_name, f"{last.width} × {last.height}"]
+        if planes > 1:
+            parts.append(f"{planes} planes")
+        if plan.blocks > 1:
+            parts.append(f"{plan.blocks} blocks")
+        parts.append(f"{_bytes(plan.memory_bytes)}")
+        pace = self._paces.get((plan.config.network.value, plan.device))
+        if pace is not None and plan.total_iterations:
+            work = sum(scale.height * scale.width * scale.iterations for scale in plan.scales)
+            parts.append(f"up to {_duration(pace * work * planes)}")
+        return " · ".join(parts)
+
+    def set_theme(self, theme: Any) -> None:
+        """Take over the colours of a theme."""
+        self._theme = theme
+
+    def release(self) -> None:
+        """Ask no more."""
+        self._later.stop()
+        self._make_plan = None
+
+    def _take(self, question: Question, plan: Plan | None, error: StyleTransferError | None) -> None:
+        if question != self._question or self._make_plan is None:
+            return
+        # Memory may be free again when Run is pressed; a wrong setting or picture stays wrong.
+        self.hindrance = str(error) if isinstance(error, ConfigError | ImageError) else ""
+        if plan is not None:
+            self._show(self.words(plan, question.planes), warning=False)
+        else:
+            self._show("" if self.hindrance else str(error), warning=True)
+        self.told.emit()
+
+    def _done(self) -> None:
+        self._asking = False
+        if self._stale:
+            self._stale = False
+            self.ask()
+
+    def _show(self, text: str, *, warning: bool) -> None:
+        self.setText(text)
+        self.setStyleSheet(f"color: {color(self._theme.warning).name()};" if warning else "")
+        self.setVisible(bool(text))
+
+
+def plan_of(question: Question) -> Plan:
+    """Make the plan; for a thread.
+
+    Raises
+    ------
+    StyleTransferError
+        If the run would be refused.
+    """
+    from napari_styletransfer.engine.inputs import Pictures
+    from napari_styletransfer.engine.planning import prepare
+    from napari_styletransfer.engine.pyramid import working_size
+    from napari_styletransfer.engine.recolor import colors_plan
+
+    config = question.config.changed(regions=None)
+    # Stand-ins show whether pictures and settings fit together; of the real ones only the size counts.
+    picture = np.zeros((2, 2, 3), np.uint8)
+    content = None if config.mode is Mode.STYLE else picture
+    Pictures.checked(content, [picture] * question.styles, config, init=picture)
+    sized = Pictures(None, (), (), None, working_size(*question.shape, config.size))
+    return colors_plan(sized, config) if config.mode is Mode.COLORS else prepare(sized, config).plan
+
+
+def _answer(make_plan: MakePlan, question: Question) -> tuple[Plan | None, StyleTransferError | None]:
+    # Not the error itself: napari's worker takes an exception that is returned for one that was raised.
+    try:
+        return make_plan(question), None
+    except Exception as error:
+        return None, translated(error)
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
