@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-# Read by torch's thread pool when torch is first imported, which only the tests that need it do.
+# Read by the thread pools of torch and of scipy's OpenBLAS when those are first imported: see engine/__init__.py.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOCAL = {"localhost", "127.0.0.1", "::1", "", None}
