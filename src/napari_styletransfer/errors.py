@@ -21,6 +21,10 @@ class ImageError(StyleTransferError, ValueError):
     """A picture that cannot be worked on as it is."""
 
 
+class NothingToDoError(ImageError):
+    """Labels that mark nothing to stylise."""
+
+
 class WeightsError(StyleTransferError):
     """Weights that are missing, damaged, or of another network."""
 

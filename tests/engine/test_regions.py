@@ -234,7 +234,7 @@ def test_labels_that_cannot_work_are_told_before_weights_are_fetched(
 
 
 def test_a_texture_has_no_place_for_labels(style_image: Image) -> None:
-    with pytest.raises(ImageError, match="labels"):
+    with pytest.raises(ImageError, match="Labels"):
         next(iter_stylize(None, [style_image], settings(mode="style-reconstruction"), labels=halves()))
 
 

@@ -232,3 +232,23 @@ def test_a_plane_that_cannot_be_read_ends_the_stack_with_its_error(movie: list[I
     wrong = iter_stylize_stack([lambda: np.zeros((2, 3, 4, 5))], [style_image], settings())
     with pytest.raises(ImageError, match="one plane"):
         next(wrong)
+
+
+def test_a_plane_without_labelled_pixels_stays_as_it_is(content_image: Any, style_image: Any) -> None:
+    some = np.zeros(content_image.shape[:2], np.uint8)
+    some[10:30, 10:30] = 1
+    none = np.zeros_like(some)
+
+    ends = [
+        event.event
+        for event in iter_stylize_stack(
+            [lambda: content_image] * 3,
+            [style_image],
+            StyleConfig.make(network="compact", size=None, iterations=2, scales=1),
+            labels=[lambda: some, lambda: none, lambda: some],
+        )
+        if isinstance(event.event, Finished)
+    ]
+
+    assert [end.iterations for end in ends] == [2, 0, 2]
+    np.testing.assert_array_equal(ends[1].image, content_image)

@@ -21,8 +21,8 @@ from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.files import check_writable, write_image
 from napari_styletransfer.pixels import decode
 
-PAIRS = (("histology", "brush-swirls"), ("fluorescence", "stained-glass"))
-"""Names of a content and a style in `samples`."""
+PAIRS = (("histology", "stained-glass", 0.5), ("fluorescence", "brush-swirls", 0.25))
+"""Names of a content and a style in `samples`, and their balance: sparse cells need more weight to remain."""
 
 
 def write_demo(folder: Path, *, size: int = 512, iterations: int | None = None, quiet: bool = False) -> bool:
@@ -40,17 +40,19 @@ def write_demo(folder: Path, *, size: int = 512, iterations: int | None = None, 
     StyleTransferError
         If a run fails.
     """
-    fields = {} if iterations is None else {"iterations": iterations}
-    config = StyleConfig.make(network=Network.COMPACT, size=size, **fields)
+    fields: dict[str, Any] = {} if iterations is None else {"iterations": iterations}
+    configs = [
+        StyleConfig.make(network=Network.COMPACT, size=size, balance=balance, **fields) for _, _, balance in PAIRS
+    ]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
-    paths = [folder / f"{content}-{style}.png" for content, style in PAIRS]
+    paths = [folder / f"{content}-{style}.png" for content, style, _ in PAIRS]
     for path in paths:
         check_writable(path, np.uint8)
     start = time.perf_counter()
-    for (content, style), path in zip(PAIRS, paths, strict=True):
+    for (content, style, _), config, path in zip(PAIRS, configs, paths, strict=True):
         outcome = run(_viewed(samples.content(content)), [samples.style(style)], config, quiet=quiet)
         write_image(path, outcome.image)
         if not quiet:

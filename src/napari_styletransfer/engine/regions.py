@@ -19,7 +19,7 @@ from torch import Tensor
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.backbones import RGB, Reach
 from napari_styletransfer.engine.objective import Region
-from napari_styletransfer.errors import ConfigError, ImageError
+from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,11 @@ class Guide:
         array = np.asarray(labels)
         if array.dtype.kind not in "bui":
             raise ImageError(f"Labels are whole numbers; these have dtype {array.dtype}.")
-        if shape is None or array.shape != shape:
-            found = " x ".join(map(str, array.shape))
-            raise ImageError(f"The labels are {found} pixels; they should be the content's {shape}.")
+        if shape is None:
+            raise ImageError("Labels are regions of a content picture; without content there are none.")
+        if array.shape != shape:
+            found, expected = (" x ".join(map(str, size)) for size in (array.shape, shape))
+            raise ImageError(f"The labels are {found} pixels; they should be the content's {expected}.")
         present = {int(label) for label in np.unique(array)}
         # The background takes part only when it is named.
         chosen: dict[int, int | None] = dict.fromkeys(present - {0})
@@ -65,7 +67,7 @@ class Guide:
                 if style is not None and not 0 <= style < styles:
                     raise ConfigError(f"Label {label} is given style {style}; there are only styles 0 to {styles - 1}.")
         if not chosen:
-            raise ImageError("No label of the region layer is given a style: there would be nothing to do.")
+            raise NothingToDoError("No label of the region layer is given a style: there would be nothing to do.")
         return cls(array.astype(np.int64), chosen, config.feather)
 
     def covered(self, height: int, width: int) -> Tensor:

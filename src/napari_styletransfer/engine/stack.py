@@ -6,15 +6,18 @@ did not change, the image then stays as it is, and a movie does not flicker.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_styletransfer.config import Movie, Start, StyleConfig
+from napari_styletransfer.config import Mode, Movie, Start, StyleConfig
 from napari_styletransfer.engine.events import Event, Finished, Reason
+from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.transfer import Shared, iter_stylize
+from napari_styletransfer.errors import NothingToDoError
 
 Read = Callable[[], npt.ArrayLike]
 
@@ -68,8 +71,9 @@ def iter_stylize_stack(
         follows = before is not None and config.movie is Movie.FOLLOW
         # A coarse scale would lay the picture out anew.
         settings = config.changed(start=Start.IMAGE, scales=1) if follows else config
-        for event in iter_stylize(
-            read(),
+        content = read()
+        events: Iterator[Event] = iter_stylize(
+            content,
             styles,
             settings,
             should_stop=should_stop,
@@ -77,9 +81,22 @@ def iter_stylize_stack(
             labels=labels[number]() if labels is not None else None,
             preview_interval=preview_interval,
             shared=shared,
-        ):
+        )
+        try:
+            first = next(events)
+        except NothingToDoError:
+            # Tracked objects come and go: a plane without any stays as it is.
+            first = _untouched(content, config)
+        for event in chain([first], events):
             yield PlaneEvent(number, len(planes), event)
             if isinstance(event, Finished):
                 before = event.image
                 if event.reason is Reason.STOPPED:
                     return
+
+
+def _untouched(content: npt.ArrayLike, config: StyleConfig) -> Finished:
+    """Return the end of a run that did nothing: the content at the working size."""
+    pictures = Pictures.checked(content, (), config.changed(mode=Mode.CONTENT, start=Start.CONTENT), None)
+    image = pictures.shown(pictures.start_at(*pictures.size, config.changed(start=Start.CONTENT)), config)
+    return Finished(image, config, Reason.ITERATIONS, iterations=0, evaluations=0, seconds=0.0, losses={}, history=())
