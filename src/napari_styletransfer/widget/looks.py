@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtGui import QColor, QIcon
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QFormLayout, QFrame, QHBoxLayout, QLabel, QSizePolicy, QWidget
 from superqt import QCollapsible
 
@@ -94,7 +94,11 @@ def heading(text: str) -> QLabel:
 def quiet_fold(title: str) -> QCollapsible:
     """Return a folded part whose header is plain text instead of napari's checked button."""
     # Without icons of its own: superqt draws them in a colour that a dark theme swallows.
-    fold = QCollapsible(f"▸  {title}", expandedIcon=QIcon(), collapsedIcon=QIcon())
+    # Clear ones rather than empty ones, which count as none in PySide.
+    clear = QPixmap(1, 1)
+    clear.fill(Qt.GlobalColor.transparent)
+    fold = QCollapsible(f"▸  {title}", expandedIcon=QIcon(clear), collapsedIcon=QIcon(clear))
+    fold.toggleButton().setIconSize(QSize(0, 0))
     fold.toggled.connect(lambda unfolded: fold.setText(f"{'▾' if unfolded else '▸'}  {title}"))
     fold.setDuration(0)
     fold.layout().setContentsMargins(0, 0, 0, 0)
