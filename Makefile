@@ -10,7 +10,7 @@ ARGS ?=
 
 export NAPARI_STRICT_QT := 1
 # Before anything loads torch: see engine/__init__.py.
-export OMP_WAIT_POLICY ?= passive
+export GOMP_SPINCOUNT ?= 2000
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format bench docs clean distclean

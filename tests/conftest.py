@@ -14,7 +14,7 @@ import pytest
 
 # Read by the thread pools of torch and of scipy's OpenBLAS when those are first imported: see engine/__init__.py.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]

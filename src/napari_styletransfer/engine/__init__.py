@@ -2,7 +2,7 @@
 
 import os
 
-# Read when torch loads its thread pool. By default its threads spin while they wait for each other; on a core
-# that is shared, with a window or another program, each wait then lasts until the system takes the core away,
-# and a run can take twenty times as long. Sleeping threads cost little where the machine is otherwise idle.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# Read when torch loads its thread pool: how long a thread that waits for the others spins before it sleeps. By
+# default that is milliseconds, which on a core shared with a window or another program are lost each time: a run
+# among busy programs took twenty times as long. Not spinning at all costs a third on an idle machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
