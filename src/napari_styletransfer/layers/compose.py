@@ -141,7 +141,7 @@ def resolve_visible(
 
     snapshots = []
     for layer in viewer.layers:
-        left_out = any(layer is other for other in exclude)
+        left_out = any(layer == other for other in exclude)
         if left_out or not isinstance(layer, Image) or not layer.visible or layer.opacity == 0:
             continue
         try:
