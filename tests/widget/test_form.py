@@ -173,6 +173,14 @@ def test_devices_are_asked_for_only_when_somebody_looks(form, qtbot):
     assert form.config() == StyleConfig()
 
 
+def test_choices_come_in_the_order_they_are_offered_in(form):
+    combo = form.settings.editors["device"].native
+    form.settings.offer("device", [("auto", "auto"), ("cpu · 1 GiB free", "cpu")])
+    form.settings.offer("device", [("auto · cpu", "auto"), ("cpu · 1 GiB free", "cpu")])
+    assert [combo.itemText(index) for index in range(combo.count())] == ["auto · cpu", "cpu · 1 GiB free"]
+    assert form.config().device == "auto"
+
+
 def test_preferences_decide_what_the_form_shows_first(monkeypatch, qtbot):
     from napari import settings
 

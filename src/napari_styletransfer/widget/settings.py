@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 from magicgui.widgets import ComboBox
-from qtpy.QtCore import Signal
+from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
@@ -137,6 +137,9 @@ class SettingsForm(QWidget):
             choices = [*choices, (str(chosen), chosen)]
         self._showing = True
         try:
+            # magicgui leaves choices whose words stay the same where they are, and puts new ones behind them.
+            with QSignalBlocker(editor.native):
+                editor.native.clear()
             editor.widget.choices = choices
             editor.write(chosen)
         finally:
