@@ -234,7 +234,10 @@ def test_a_plane_that_cannot_be_read_ends_the_stack_with_its_error(movie: list[I
         next(wrong)
 
 
-def test_a_plane_without_labelled_pixels_stays_as_it_is(content_image: Any, style_image: Any) -> None:
+@pytest.mark.parametrize("settings", [{}, {"regions": {1: 0}}, {"color": "content"}, {"color": "match"}])
+def test_a_plane_without_labelled_pixels_stays_as_it_is(
+    settings: dict[str, Any], content_image: Any, style_image: Any
+) -> None:
     some = np.zeros(content_image.shape[:2], np.uint8)
     some[10:30, 10:30] = 1
     none = np.zeros_like(some)
@@ -244,7 +247,7 @@ def test_a_plane_without_labelled_pixels_stays_as_it_is(content_image: Any, styl
         for event in iter_stylize_stack(
             [lambda: content_image] * 3,
             [style_image],
-            StyleConfig.make(network="compact", size=None, iterations=2, scales=1),
+            StyleConfig.make(network="compact", size=None, iterations=2, scales=1, **settings),
             labels=[lambda: some, lambda: none, lambda: some],
         )
         if isinstance(event.event, Finished)

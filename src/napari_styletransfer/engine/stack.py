@@ -97,6 +97,8 @@ def iter_stylize_stack(
 
 def _untouched(content: npt.ArrayLike, config: StyleConfig) -> Finished:
     """Return the end of a run that did nothing: the content at the working size."""
-    pictures = Pictures.checked(content, (), config.changed(mode=Mode.CONTENT, start=Start.CONTENT), None)
-    image = pictures.shown(pictures.start_at(*pictures.size, config.changed(start=Start.CONTENT)), config)
+    # Not the settings of the run: its regions and colours would ask for labels and touch the picture.
+    alone = StyleConfig(mode=Mode.CONTENT, start=Start.CONTENT, size=config.size)
+    pictures = Pictures.checked(content, (), alone, None)
+    image = pictures.shown(pictures.start_at(*pictures.size, alone), alone)
     return Finished(image, config, Reason.ITERATIONS, iterations=0, evaluations=0, seconds=0.0, losses={}, history=())
