@@ -94,7 +94,7 @@ class Footprint:
             after = channels * height * width
             # Forward, the padded copy in the scratch memory has taken the input's place; backward, output and
             # input gradients lie side by side.
-            peak = max(peak, kept + after * value, kept + (before + after) * value)
+            peak = max(peak, kept + (before + after) * value)
             if isinstance(stage, Pool):
                 kept += after if stage.kind == "max" else 0
             elif index:

@@ -262,9 +262,11 @@ class _Run:
         """Measure the targets at a scale."""
         prepared, device = self._prepared, self._plan.device
         size = (scale.height, scale.width)
-        grams = self._shared.grams.get(size) if self._config.color is Color.STYLE else None
-        if grams is None:
-            grams = self._shared.grams[size] = self._style_grams(size)
+        # In other colours a style is recoloured to each run's own content: nothing to share.
+        known = self._shared.grams if self._config.color is Color.STYLE else {}
+        if size not in known:
+            known[size] = self._style_grams(size)
+        grams = known[size]
         content = self._colored.content_at(*size) if prepared.terms.content_layers else None
         return Objective(
             self._network,
@@ -306,8 +308,10 @@ class _Run:
     def _cover(self, scale: Scale) -> tuple[Tensor, Tensor] | None:
         """Return what lies under the stylised image where regions leave it free, and how much is covered."""
         guide = self._colored.guide
+        if guide is None:
+            return None
         below = self._colored.content_at(scale.height, scale.width)
-        if guide is None or below is None:
+        if below is None:
             return None
         return below.to(self._plan.device), guide.covered(scale.height, scale.width).to(self._plan.device)
 
