@@ -16,7 +16,8 @@ from torchvision.models.squeezenet import Fire
 
 from napari_styletransfer.config import Network, Padding, Pooling
 from napari_styletransfer.engine.backbones import COMPACT_PLAN, MEAN, STD, Backbone, backbone
-from napari_styletransfer.engine.features import SWAP_GAIN, FrozenNetwork
+from napari_styletransfer.engine.features import FrozenNetwork, Recording, Tape
+from napari_styletransfer.engine.pooling import SWAP_GAIN
 from napari_styletransfer.engine.signs import mask_by_signs, packed_signs
 
 ALL = [network for network in Network if network is not Network.AUTO]
@@ -147,11 +148,11 @@ def lean(net: FrozenNetwork, image: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Feature maps and the same gradient by the engine."""
     maps: dict[str, Tensor] = {}
     with torch.no_grad():
-        tape = net.forward(image, lambda name, feature_map: maps.update({name: feature_map.clone()}), keep=True)
+        tape = net.forward(image, lambda name, feature_map, row: maps.update({name: feature_map.clone()}), keep=True)
         return maps, net.backward(tape, _seed)
 
 
-def _seed(name: str, feature_map: Tensor, gradient: Tensor) -> None:
+def _seed(name: str, feature_map: Tensor, gradient: Tensor, row: int) -> None:
     slopes = _slopes(tuple(feature_map.shape), torch.float64)
     gradient.add_(slopes.to(feature_map.dtype)).add_(feature_map)
 
@@ -206,7 +207,7 @@ def test_every_named_layer_is_the_same_layer_of_torchvision(
         backbone(network), tensors, backbone(network).layers, pooling=Pooling.NATIVE, padding=Padding.ZERO
     )
 
-    net.forward(image, lambda name, feature_map: maps.update({name: feature_map.clone()}), keep=False)
+    net.forward(image, lambda name, feature_map, row: maps.update({name: feature_map.clone()}), keep=False)
 
     expected = textbook(network, tensors, image, Pooling.NATIVE, Padding.ZERO)
     assert list(maps) == list(expected)
@@ -224,7 +225,7 @@ def test_the_last_layer_is_what_torchvision_itself_computes(
     cut = backbone(network).truncated({backbone(network).layers[-1]})
     net = FrozenNetwork(cut, tensors, cut.layers[-1:], pooling=Pooling.NATIVE, padding=Padding.ZERO)
 
-    net.forward(image, lambda name, feature_map: maps.update({name: feature_map.clone()}), keep=False)
+    net.forward(image, lambda name, feature_map, row: maps.update({name: feature_map.clone()}), keep=False)
 
     whole = _torchvision(network, tensors, torch.float32)((image - _column(MEAN, image)) / _column(STD, image))
     assert _difference(maps[cut.layers[-1]], whole) < 1e-4
@@ -270,6 +271,59 @@ def test_the_same_network_serves_images_of_different_sizes_in_turn(
         assert torch.equal(lean(shared, image)[1], lean(fresh, image)[1])
 
 
+@pytest.mark.parametrize("padding", Padding)
+@pytest.mark.parametrize("pooling", [Pooling.AVERAGE, Pooling.MAX])
+@pytest.mark.parametrize("size", [(147, 40), (130, 33)])
+def test_bands_of_rows_give_what_the_whole_maps_give(
+    size: tuple[int, int],
+    pooling: Pooling,
+    padding: Padding,
+    compact: Backbone,
+    compact_weights: Tensors,
+    random_image: ImageOf,
+) -> None:
+    image = random_image(*size)
+    found = []
+    for band_bytes in (1 << 30, 1 << 14):
+        net = FrozenNetwork(
+            compact, compact_weights, compact.layers, pooling=pooling, padding=padding, dtype=torch.float64
+        )
+        net.band_bytes = band_bytes
+        pieces: dict[str, list[Tensor]] = {}
+        firsts: dict[str, list[int]] = {}
+
+        def visit(
+            name: str,
+            feature_map: Tensor,
+            row: int,
+            pieces: dict[str, list[Tensor]] = pieces,
+            firsts: dict[str, list[int]] = firsts,
+        ) -> None:
+            pieces.setdefault(name, []).append(feature_map.clone())
+            firsts.setdefault(name, []).append(row)
+
+        recording = net.forward(image, visit, keep=True)
+        counts = [len(segment) for segment in recording.segments]
+        gradient = net.backward(recording, _seed_by_row)
+        for name, rows in pieces.items():
+            heights = [piece.shape[2] for piece in rows]
+            assert firsts[name] == [sum(heights[:index]) for index in range(len(heights))]
+        found.append((counts, {name: torch.cat(rows, dim=2) for name, rows in pieces.items()}, gradient))
+
+    (whole, maps, gradient), (cut, same_maps, same_gradient) = found
+    assert set(whole) == {1}
+    assert min(cut[:2]) > 2
+    for name in maps:
+        torch.testing.assert_close(same_maps[name], maps[name])
+    torch.testing.assert_close(same_gradient, gradient)
+
+
+def _seed_by_row(name: str, feature_map: Tensor, gradient: Tensor, row: int) -> None:
+    """Add a gradient that depends on the features and on where they lie."""
+    rows = torch.arange(row, row + feature_map.shape[2], dtype=feature_map.dtype)
+    gradient.add_(feature_map.square()).add_(0.1 * rows.view(-1, 1))
+
+
 def test_the_image_is_left_as_it_was(compact: Backbone, compact_weights: Tensors, random_image: ImageOf) -> None:
     image = random_image(24, 24, dtype=torch.float32)
     before = image.clone()
@@ -283,14 +337,16 @@ def test_the_first_stage_is_computed_again_and_never_kept(
     compact: Backbone, compact_weights: Tensors, random_image: ImageOf
 ) -> None:
     net = FrozenNetwork(compact, compact_weights, {"relu1_1", "relu2_1"})
-    tape = net.forward(random_image(32, 32, dtype=torch.float32), lambda name, feature_map: None, keep=True)
+    tape = net.forward(random_image(32, 32, dtype=torch.float32), lambda name, feature_map, row: None, keep=True)
     seen: dict[str, Tensor] = {}
     visited: dict[str, Tensor] = {}
-    net.forward(tape.image, lambda name, feature_map: visited.update({name: feature_map.clone()}), keep=False)
+    net.forward(tape.image, lambda name, feature_map, row: visited.update({name: feature_map.clone()}), keep=False)
 
-    assert set(tape.maps) == {"relu2_1"}
-    assert 0 not in tape.positive
-    net.backward(tape, lambda name, feature_map, gradient: seen.update({name: feature_map.clone()}))
+    shallow, deep = _tapes(tape)[:2]
+    assert not shallow.maps
+    assert set(shallow.positive) == {1}
+    assert set(deep.maps) == {"relu2_1"}
+    net.backward(tape, lambda name, feature_map, gradient, row: seen.update({name: feature_map.clone()}))
     assert torch.equal(seen["relu1_1"], visited["relu1_1"])
 
 
@@ -299,10 +355,10 @@ def test_the_tape_holds_one_bit_for_each_value_of_a_layer_without_a_loss(
 ) -> None:
     net = FrozenNetwork(compact, compact_weights, {"relu5_1"})
 
-    tape = net.forward(random_image(64, 64, dtype=torch.float32), lambda name, feature_map: None, keep=True)
+    tape = net.forward(random_image(64, 64, dtype=torch.float32), lambda name, feature_map, row: None, keep=True)
 
-    assert list(tape.maps) == ["relu5_1"]
-    kept = sum(bits.numel() for bits in tape.positive.values())
+    assert [name for one in _tapes(tape) for name in one.maps] == ["relu5_1"]
+    kept = sum(bits.numel() for one in _tapes(tape) for bits in one.positive.values())
     # Channels of the stages between the first and the last, by the area they have.
     values = 64 * 64 * (16 + (32 + 32) / 4 + (64 * 3) / 16 + (128 * 3) / 64)
     assert kept == values / 8
@@ -312,13 +368,17 @@ def test_the_tape_is_used_up_by_the_backward_pass(
     compact: Backbone, compact_weights: Tensors, random_image: ImageOf
 ) -> None:
     net = FrozenNetwork(compact, compact_weights, compact.layers, pooling=Pooling.MAX)
-    tape = net.forward(random_image(32, 32, dtype=torch.float32), lambda name, feature_map: None, keep=True)
+    tape = net.forward(random_image(32, 32, dtype=torch.float32), lambda name, feature_map, row: None, keep=True)
 
-    net.backward(tape, lambda name, feature_map, gradient: None)
+    tapes = _tapes(tape)
 
-    assert not tape.maps
-    assert not tape.positive
-    assert not tape.winners
+    net.backward(tape, lambda name, feature_map, gradient, row: None)
+
+    assert len(tapes) == 5
+    for one in tapes:
+        assert not one.maps
+        assert not one.positive
+        assert not one.winners
 
 
 def test_layers_are_visited_from_shallow_to_deep_and_seeded_from_deep_to_shallow(
@@ -329,8 +389,8 @@ def test_layers_are_visited_from_shallow_to_deep_and_seeded_from_deep_to_shallow
     visited: list[str] = []
     seeded: list[str] = []
 
-    tape = net.forward(random_image(24, 24, dtype=torch.float32), lambda name, _: visited.append(name), keep=True)
-    net.backward(tape, lambda name, _, gradient: seeded.append(name))
+    tape = net.forward(random_image(24, 24, dtype=torch.float32), lambda name, _, row: visited.append(name), keep=True)
+    net.backward(tape, lambda name, _, gradient, row: seeded.append(name))
 
     assert tuple(visited) == wanted
     assert tuple(seeded) == wanted[::-1]
@@ -342,9 +402,9 @@ def test_without_any_loss_layer_the_gradient_is_zero(
     net = FrozenNetwork(compact.truncated(set()), {}, ())
     image = random_image(9, 9, dtype=torch.float32)
 
-    tape = net.forward(image, lambda name, feature_map: None, keep=True)
+    tape = net.forward(image, lambda name, feature_map, row: None, keep=True)
 
-    assert torch.equal(net.backward(tape, lambda name, feature_map, gradient: None), torch.zeros_like(image))
+    assert torch.equal(net.backward(tape, lambda name, feature_map, gradient, row: None), torch.zeros_like(image))
 
 
 @pytest.mark.parametrize("network", ALL)
@@ -357,7 +417,7 @@ def test_the_predicted_sizes_are_those_of_the_feature_maps(
 
     net.forward(
         random_image(37, 50, dtype=torch.float32),
-        lambda name, feature_map: sizes.update({name: (feature_map.shape[2], feature_map.shape[3])}),
+        lambda name, feature_map, row: sizes.update({name: (feature_map.shape[2], feature_map.shape[3])}),
         keep=False,
     )
 
@@ -388,6 +448,10 @@ def test_swapped_pooling_makes_up_for_the_smaller_values_of_an_average(kernel: i
     bare = float(F.max_pool2d(x, kernel, 2).mean() / F.avg_pool2d(x, kernel, 2).mean())
 
     assert 1 / bare < bare / SWAP_GAIN[kernel] < bare
+
+
+def _tapes(recording: Recording) -> list[Tape]:
+    return [tape for segment in recording.segments for _, tape in segment]
 
 
 def _difference(found: Tensor, expected: Tensor) -> float:

@@ -211,7 +211,7 @@ def test_without_a_feather_the_boundary_is_sharp() -> None:
         (np.ones((48, 63), int), {}, ImageError, "48 x 63"),
         (np.ones((48, 64, 1), int), {}, ImageError, "48 x 64 x 1"),
         (np.ones((48, 64), int), {"regions": {1: 1}}, ConfigError, "style 1"),
-        (np.ones((48, 64), int), {"regions": {1: -1}}, ConfigError, "style -1"),
+        (np.ones((48, 64), int), {"regions": {1: -2}}, ConfigError, "regions.1"),
         (np.ones((48, 64), int), {"regions": {2: 0}}, ImageError, "No label"),
         (np.ones((48, 64), int), {"regions": {1: None}}, ImageError, "No label"),
         (np.zeros((48, 64), int), {}, ImageError, "No label"),
@@ -245,6 +245,17 @@ def test_a_label_that_is_named_and_absent_does_no_harm(content_image: Image, sty
     one = result(content_image, [style_image], labels, regions={1: 0})
 
     np.testing.assert_array_equal(both, one)
+
+
+def test_some_labels_take_all_styles_and_others_one(content_image: Image, style_image: Image) -> None:
+    labels, styles = halves(), [style_image, content_image[::-1]]
+
+    blended = result(content_image, styles, labels)
+    spelled_out = result(content_image, styles, labels, regions={1: -1, 2: -1})
+    mixed = result(content_image, styles, labels, regions={1: -1, 2: 1})
+
+    np.testing.assert_array_equal(spelled_out, blended)
+    assert (mixed[labels == 2] != blended[labels == 2]).any()
 
 
 def test_a_run_without_regions_is_planned_as_before(content_image: Image, style_image: Image) -> None:
@@ -314,7 +325,7 @@ class Guided:
 
     def features(self, image: Tensor) -> dict[str, npt.NDArray[np.float64]]:
         maps: dict[str, npt.NDArray[np.float64]] = {}
-        self.net.forward(image, lambda name, f: maps.update({name: f[0].flatten(1).numpy().copy()}), keep=False)
+        self.net.forward(image, lambda name, f, row: maps.update({name: f[0].flatten(1).numpy().copy()}), keep=False)
         pixels = image[0].flatten(1).numpy()
         maps[RGB] = np.concatenate([pixels, np.ones_like(pixels[:1])])
         return maps

@@ -7,7 +7,7 @@ and gets those of the whole image, whether it was worked through in one piece or
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,6 +21,22 @@ from napari_styletransfer.engine.features import FrozenNetwork
 
 class Stopped(Exception):
     """Raised inside an evaluation when the run is asked to stop: a request, not an error."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Rows and columns that belong to a block's core: `inner` of what is at hand, `target` of the whole map."""
+
+    inner: tuple[slice, slice]
+    target: tuple[slice, slice]
+
+    def of(self, piece: Tensor) -> Tensor:
+        """Return the inner part of a piece of a feature map, as a view."""
+        return piece[:, :, self.inner[0], self.inner[1]]
+
+
+Visit = Callable[[Place, str, Tensor], None]
+Seed = Callable[[Place, str, Tensor, Tensor], None]
 
 
 class Gatherer:
@@ -46,31 +62,38 @@ class Gatherer:
         height, width = self._size if name == RGB else self._layer_sizes[name]
         return height * width
 
-    def core(self, block: Block, name: str, feature_map: Tensor) -> Tensor:
-        """Return the part of a block's feature map that belongs to its core, as a view."""
-        height, width = self._layer_sizes[name]
-        reach = self._reaches[name]
-        return feature_map[:, :, block.rows.core_of(reach, height), block.columns.core_of(reach, width)]
+    def place(self, block: Block, name: str, row: int, count: int) -> Place | None:
+        """Return what of some rows of a block's feature map belongs to its core, None for nothing.
 
-    def target(self, block: Block, name: str) -> tuple[slice, slice]:
-        """Return where the core of a block lies in the whole feature map."""
+        `row` is the first of them, counted within the block, and `count` how many there are.
+        """
         height, width = self._layer_sizes[name]
         reach = self._reaches[name]
-        return block.rows.target_of(reach, height), block.columns.target_of(reach, width)
+        core, target = block.rows.core_of(reach, height), block.rows.target_of(reach, height)
+        first, stop = max(core.start, row), min(core.stop, row + count)
+        if first >= stop:
+            return None
+        shift = target.start - core.start
+        return Place(
+            (slice(first - row, stop - row), block.columns.core_of(reach, width)),
+            (slice(first + shift, stop + shift), block.columns.target_of(reach, width)),
+        )
 
     def feature_maps(self, image: Tensor, layers: LayerWeights) -> dict[str, Tensor]:
         """Return whole feature maps (1, C, h, w), in the network's number format, on the image's device."""
         maps: dict[str, Tensor] = {}
 
-        def visit(block: Block, name: str, feature_map: Tensor) -> None:
+        def visit(place: Place, name: str, core: Tensor) -> None:
             if name not in layers:
                 return
             if name not in maps:
                 maps[name] = torch.empty(
-                    (1, feature_map.shape[1], *self._layer_sizes[name]), dtype=feature_map.dtype, device=image.device
-                ).contiguous(memory_format=torch.channels_last)
-            rows, columns = self.target(block, name)
-            maps[name][:, :, rows, columns] = self.core(block, name, feature_map)
+                    (1, core.shape[1], *self._layer_sizes[name]),
+                    dtype=core.dtype,
+                    device=image.device,
+                    memory_format=torch.channels_last,
+                )
+            maps[name][:, :, place.target[0], place.target[1]] = core
 
         self.one_pass(image, visit)
         return maps
@@ -81,41 +104,53 @@ class Gatherer:
         if RGB in layers:
             grams[RGB] = losses.pixel_gram_sum(image).to(self.network.device)
 
-        def visit(block: Block, name: str, feature_map: Tensor) -> None:
+        def visit(place: Place, name: str, core: Tensor) -> None:
             if name in layers:
-                total = losses.gram_sum(self.core(block, name, feature_map))
+                total = losses.gram_sum(core)
                 grams[name] = grams[name] + total if name in grams else total
 
         self.one_pass(image, visit)
         return {name: total / self.positions(name) for name, total in grams.items()}
 
-    def one_pass(self, image: Tensor, visit: Callable[[Block, str, Tensor], None]) -> None:
-        """Go forward through every block, keeping nothing."""
+    def one_pass(self, image: Tensor, visit: Visit) -> None:
+        """Go forward through every block, keeping nothing; `visit` is given what belongs to the cores."""
         with torch.no_grad():
             for block in self.blocks:
-                self.network.forward(self._piece(image, block), partial(visit, block), keep=False)
+                self.network.forward(self._piece(image, block), self._visiting(block, visit), keep=False)
 
-    def both_passes(
-        self,
-        image: Tensor,
-        visit: Callable[[Block, str, Tensor], None],
-        between: Callable[[], None],
-        seed: Callable[[Block, str, Tensor, Tensor], None],
-    ) -> Tensor:
+    def both_passes(self, image: Tensor, visit: Visit, between: Callable[[], None], seed: Seed) -> Tensor:
         """Go forward everywhere, call `between`, then go backward everywhere; return the image's gradient."""
         if len(self.blocks) == 1:
             (block,) = self.blocks
-            tape = self.network.forward(self._piece(image, block), partial(visit, block), keep=True)
+            recording = self.network.forward(self._piece(image, block), self._visiting(block, visit), keep=True)
             between()
-            return self.network.backward(tape, partial(seed, block)).to(image.device)
+            return self.network.backward(recording, self._seeding(block, seed)).to(image.device)
         self.one_pass(image, visit)
         between()
         gradient = torch.zeros_like(image)
         for block in self.blocks:
-            tape = self.network.forward(self._piece(image, block), _ignore, keep=True)
+            recording = self.network.forward(self._piece(image, block), _ignore, keep=True)
             rows, columns = block.outer
-            gradient[:, :, rows, columns] += self.network.backward(tape, partial(seed, block)).to(image.device)
+            gradient[:, :, rows, columns] += self.network.backward(recording, self._seeding(block, seed)).to(
+                image.device
+            )
         return gradient
+
+    def _visiting(self, block: Block, visit: Visit) -> Callable[[str, Tensor, int], None]:
+        def visit_rows(name: str, feature_map: Tensor, row: int) -> None:
+            place = self.place(block, name, row, feature_map.shape[2])
+            if place is not None:
+                visit(place, name, place.of(feature_map))
+
+        return visit_rows
+
+    def _seeding(self, block: Block, seed: Seed) -> Callable[[str, Tensor, Tensor, int], None]:
+        def seed_rows(name: str, feature_map: Tensor, gradient: Tensor, row: int) -> None:
+            place = self.place(block, name, row, feature_map.shape[2])
+            if place is not None:
+                seed(place, name, place.of(feature_map), place.of(gradient))
+
+        return seed_rows
 
     def _piece(self, image: Tensor, block: Block) -> Tensor:
         if self._should_stop():
@@ -124,5 +159,5 @@ class Gatherer:
         return image[:, :, rows, columns].to(self.network.device)
 
 
-def _ignore(name: str, feature_map: Tensor) -> None:
+def _ignore(name: str, feature_map: Tensor, row: int) -> None:
     """Visit nothing: in the second pass everything was gathered before."""

@@ -15,6 +15,10 @@ from napari_styletransfer.config import Normalization
 _CHUNK = 1 << 20
 """Values turned to float32 at once when a Gram matrix is summed."""
 
+_PARTS = 8
+_SMALLEST_PART = 256
+"""Most parts that a Gram matrix of bfloat16 features is summed in, and positions that a part has at least."""
+
 _SMALLEST = 1e-8
 """Mean square below which a target counts as empty (a black picture, a dead channel)."""
 
@@ -42,6 +46,8 @@ def gram_sum(feature_map: Tensor, weight: Tensor | None = None) -> Tensor:
     """
     matrix = rows(feature_map)
     mask = None if weight is None else weight.reshape(-1, 1)
+    if matrix.dtype is torch.bfloat16 and matrix.device.type == "cpu":
+        return _narrow_gram_sum(matrix if mask is None else matrix * mask.to(matrix.dtype))
     step = max(1, _CHUNK // matrix.shape[1])
     total = torch.zeros(matrix.shape[1], matrix.shape[1], device=matrix.device, dtype=_wide(matrix.dtype))
     for first in range(0, matrix.shape[0], step):
@@ -52,19 +58,72 @@ def gram_sum(feature_map: Tensor, weight: Tensor | None = None) -> Tensor:
     return total
 
 
+def _narrow_gram_sum(matrix: Tensor) -> Tensor:
+    """Sum the outer products of bfloat16 rows by the processor's own instructions for them.
+
+    Each product is summed in float32 but comes out rounded to bfloat16. So it is taken of several parts, whose rounding
+    errors cancel in part; the parts are added up in float32.
+    """
+    count, channels = matrix.shape
+    parts = max(1, min(_PARTS, count // _SMALLEST_PART))
+    length = count // parts
+    even = matrix[: parts * length].view(parts, length, channels)
+    total = torch.bmm(even.transpose(1, 2), even).sum(0, dtype=torch.float32)
+    rest = matrix[parts * length :].float()
+    return total.addmm_(rest.T, rest)
+
+
 def square_sum(values: Tensor) -> Tensor:
     """Sum of squares, accumulated in float32."""
     return torch.linalg.vector_norm(values, dtype=_wide(values.dtype)).square()
 
 
+def add_mixed(gradient: Tensor, feature_map: Tensor, mixer: Tensor, mask: Tensor | None) -> None:
+    """Add `mixer` times the features, times the squared mask, to the gradient in place, some rows at a time."""
+    g, f = gradient[0].permute(1, 2, 0), feature_map[0].permute(1, 2, 0)
+    mixer = mixer.to(f.dtype)
+    if mask is None and g.is_contiguous() and f.is_contiguous():
+        g.view(-1, g.shape[2]).addmm_(f.view(-1, f.shape[2]), mixer)
+        return
+    step = max(1, (1 << 20) // (f.shape[1] * f.shape[2]))
+    for first in range(0, f.shape[0], step):
+        part = f[first : first + step] @ mixer
+        if mask is not None:
+            part = part * mask[first : first + step, :, None].square().to(part.dtype)
+        g[first : first + step] += part
+
+
 def pixel_gram_sum(image: Tensor, weight: Tensor | None = None) -> Tensor:
     """Second moments of the pixels and a constant one, summed: (4, 4) for an image (1, 3, H, W)."""
-    return gram_sum(with_constant(image), weight)
+    planes = image[0].flatten(1)
+    mask = None if weight is None else weight.flatten().to(planes.dtype)
+    total = planes.new_zeros(4, 4)
+    for first in range(0, planes.shape[1], _CHUNK):
+        part = planes[:, first : first + _CHUNK]
+        if mask is None:
+            total[:3, 3] += part.sum(1)
+            total[3, 3] += part.shape[1]
+        else:
+            constant = mask[first : first + _CHUNK]
+            part = part * constant
+            total[:3, 3] += part @ constant
+            total[3, 3] += constant @ constant
+        total[:3, :3].addmm_(part, part.T)
+    total[3, :3] = total[:3, 3]
+    return total
 
 
-def with_constant(image: Tensor) -> Tensor:
-    """Append a channel of ones, so that second moments hold the mean as well."""
-    return torch.cat([image, torch.ones_like(image[:, :1])], dim=1)
+def add_mixed_pixels(gradient: Tensor, image: Tensor, mixer: Tensor, weight: Tensor | None = None) -> None:
+    """Add `mixer` (4, 4) times the pixels and a constant one, times the squared mask, to the gradient in place."""
+    out, planes = gradient[0].view(3, -1), image[0].flatten(1)
+    turn, constant = mixer[:3, :3].T, mixer[3, :3].view(3, 1)
+    if weight is None:
+        out.addmm_(turn, planes).add_(constant)
+        return
+    mask = weight.flatten().to(planes.dtype)
+    for first in range(0, planes.shape[1], _CHUNK):
+        part = slice(first, first + _CHUNK)
+        out[:, part] += (turn @ planes[:, part]).add_(constant).mul_(mask[part].square())
 
 
 def style_factor(normalization: Normalization, target: Tensor) -> float:
@@ -98,16 +157,21 @@ def total_variation(image: Tensor) -> tuple[Tensor, Tensor]:
 
     Mahendran and Vedaldi 2015 (arXiv 1412.0035), equation 4, with exponent 2, per pixel value.
     """
-    count = image.numel()
-    down = image[:, :, 1:] - image[:, :, :-1]
-    across = image[..., 1:] - image[..., :-1]
-    value = (down.square().sum() + across.square().sum()) / count
+    value = torch.zeros((), dtype=_wide(image.dtype), device=image.device)
     gradient = torch.zeros_like(image)
-    gradient[:, :, 1:] += down
-    gradient[:, :, :-1] -= down
-    gradient[..., 1:] += across
-    gradient[..., :-1] -= across
-    return value, gradient.mul_(2 / count)
+    step = max(1, _CHUNK // image.shape[3])
+    # Some rows at a time: the differences of a large image would take several times its memory.
+    for first in range(0, image.shape[2], step):
+        part = image[:, :, first : first + step + 1]
+        down = part[:, :, 1:] - part[:, :, :-1]
+        across = part[:, :, :step, 1:] - part[:, :, :step, :-1]
+        value += square_sum(down) + square_sum(across)
+        below = gradient[:, :, first : first + step + 1]
+        below[:, :, 1:] += down
+        below[:, :, :-1] -= down
+        below[:, :, :step, 1:] += across
+        below[:, :, :step, :-1] -= across
+    return value / image.numel(), gradient.mul_(2 / image.numel())
 
 
 def out_of_range(image: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,8 +180,9 @@ def out_of_range(image: Tensor) -> tuple[Tensor, Tensor]:
     Keeps the optimised image close to what can be shown, so that clamping what is shown changes little;
     clamping inside the closure would change the point behind the optimiser's back.
     """
-    beyond = image - image.clamp(0, 1)
-    return beyond.square().mean(), beyond.mul_(2 / image.numel())
+    beyond = image.clamp(0, 1)
+    torch.sub(image, beyond, out=beyond)
+    return square_sum(beyond) / image.numel(), beyond.mul_(2 / image.numel())
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -19,7 +19,7 @@ from napari_styletransfer.engine import losses
 from napari_styletransfer.engine.backbones import RGB, Reach
 from napari_styletransfer.engine.blocks import Block
 from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.gather import Gatherer
+from napari_styletransfer.engine.gather import Gatherer, Place
 
 RANGE_WEIGHT = 3.0
 """Factor of the out-of-range term, in units of a style loss of one hundred percent."""
@@ -64,7 +64,7 @@ class StyleTarget:
     region: Region | None = None
 
 
-Place = tuple[Region | None, str]
+Whose = tuple[Region | None, str]
 """A region and a layer: what a Gram matrix is of."""
 
 
@@ -146,30 +146,27 @@ class Objective:
 
     def __call__(self, image: Tensor) -> Evaluation:
         """Evaluate at `image`, (1, 3, H, W) float32 sRGB in or near [0, 1]."""
-        grams: dict[Place, Tensor] = {}
+        grams: dict[Whose, Tensor] = {}
         content: dict[str, Tensor] = {}
 
-        def visit(block: Block, name: str, feature_map: Tensor) -> None:
-            core = self._gather.core(block, name, feature_map)
+        def visit(place: Place, name: str, core: Tensor) -> None:
             for region in self._regions if name in self._style_names else ():
-                total = losses.gram_sum(core, self._mask(region, block, name))
-                place = (region, name)
-                grams[place] = grams[place] + total if place in grams else total
+                total = losses.gram_sum(core, self._mask(region, place, name))
+                whose = (region, name)
+                grams[whose] = grams[whose].add_(total) if whose in grams else total
             if name in self._content:
-                error = losses.square_sum(core - self._target(block, name))
+                error = losses.square_sum(core - self._target(place, name))
                 content[name] = content[name] + error if name in content else error
 
-        def seed(block: Block, name: str, feature_map: Tensor, gradient: Tensor) -> None:
-            core = self._gather.core(block, name, feature_map)
-            inner = self._gather.core(block, name, gradient)
+        def seed(place: Place, name: str, core: Tensor, gradient: Tensor) -> None:
             for region in self._regions if name in self._style_names else ():
-                _add_mixed(inner, core, mixers[region, name], self._mask(region, block, name))
+                losses.add_mixed(gradient, core, mixers[region, name], self._mask(region, place, name))
             if name in self._content:
                 factor = 2 * self._terms.content_weight * self._content_share(name) * self._content_factors[name]
-                inner.add_(core - self._target(block, name), alpha=factor)
+                gradient.add_(core - self._target(place, name), alpha=factor)
 
         # The seeds need the complete Gram matrices, so the mixers are made between the two passes.
-        mixers: dict[Place, Tensor] = {}
+        mixers: dict[Whose, Tensor] = {}
         with torch.no_grad():
             for region in self._regions if RGB in self._style_names else ():
                 grams[region, RGB] = losses.pixel_gram_sum(image, None if region is None else region.masks[RGB])
@@ -184,19 +181,14 @@ class Objective:
         self,
         image: Tensor,
         gradient: Tensor,
-        grams: dict[Place, Tensor],
+        grams: dict[Whose, Tensor],
         content: dict[str, Tensor],
-        mixers: dict[Place, Tensor],
+        mixers: dict[Whose, Tensor],
     ) -> Evaluation:
         """Add the terms that live on the pixels, and bring all values to the host at once."""
         for region in self._regions if RGB in self._style_names else ():
-            mixer = mixers[region, RGB][:, :3]
-            for first in range(0, image.shape[2], 1024):
-                part = slice(first, first + 1024)
-                pixels = losses.with_constant(image[:, :, part])
-                if region is not None:
-                    pixels = pixels * region.masks[RGB][part].square()
-                gradient[:, :, part] += torch.einsum("nchw,cd->ndhw", pixels, mixer)
+            mask = None if region is None else region.masks[RGB]
+            losses.add_mixed_pixels(gradient, image, mixers[region, RGB], mask)
         values: dict[str, Tensor] = {}
         for name in self._style_names:
             misses = []
@@ -209,6 +201,7 @@ class Objective:
         beyond, beyond_gradient = losses.out_of_range(image)
         values["range"] = beyond * self._range_weight
         gradient.add_(beyond_gradient, alpha=self._range_weight)
+        del beyond_gradient  # as large as the image
         if self._terms.tv_weight:
             rough, rough_gradient = losses.total_variation(image)
             values["tv"] = rough * self._terms.tv_weight
@@ -230,7 +223,7 @@ class Objective:
         terms.update((name, value) for name, value in values.items() if "/" not in name)
         return Evaluation({**terms, "total": sum(terms.values())}, layers, gradient)
 
-    def _mixers(self, grams: dict[Place, Tensor]) -> dict[Place, Tensor]:
+    def _mixers(self, grams: dict[Whose, Tensor]) -> dict[Whose, Tensor]:
         """Return for each layer the matrix that turns its features into the gradient of the style loss.
 
         d/dF of k ‖FFᵀ/M − A‖² is 4 k/M (FFᵀ/M − A) F (Gatys et al. 2016, equation 6).
@@ -246,13 +239,13 @@ class Objective:
             mixers[region, name] = mixer * factor
         return mixers
 
-    def _mean(self, grams: dict[Place, Tensor], region: Region | None, name: str) -> Tensor:
+    def _mean(self, grams: dict[Whose, Tensor], region: Region | None, name: str) -> Tensor:
         return grams[region, name] / self._positions(region, name)
 
-    def _mask(self, region: Region | None, block: Block, name: str) -> Tensor | None:
+    def _mask(self, region: Region | None, place: Place, name: str) -> Tensor | None:
         if region is None:
             return None
-        rows, columns = self._gather.target(block, name)
+        rows, columns = place.target
         return region.masks[name][rows, columns].to(self._gather.network.device)
 
     def _unit(self) -> float:
@@ -268,8 +261,8 @@ class Objective:
         )
         return self._terms.style_weight * style + self._terms.content_weight * content
 
-    def _target(self, block: Block, name: str) -> Tensor:
-        rows, columns = self._gather.target(block, name)
+    def _target(self, place: Place, name: str) -> Tensor:
+        rows, columns = place.target
         return self._content[name][:, :, rows, columns].to(self._gather.network.device)
 
     def _positions(self, region: Region | None, name: str) -> float:
@@ -280,18 +273,3 @@ class Objective:
 
     def _content_share(self, name: str) -> float:
         return self._terms.share(self._terms.content_layers, name)
-
-
-def _add_mixed(gradient: Tensor, feature_map: Tensor, mixer: Tensor, mask: Tensor | None) -> None:
-    """Add `mixer` times the features, times the squared mask, to the gradient in place, some rows at a time."""
-    g, f = gradient[0].permute(1, 2, 0), feature_map[0].permute(1, 2, 0)
-    mixer = mixer.to(f.dtype)
-    if mask is None and g.is_contiguous() and f.is_contiguous():
-        g.view(-1, g.shape[2]).addmm_(f.view(-1, f.shape[2]), mixer)
-        return
-    step = max(1, (1 << 20) // (f.shape[1] * f.shape[2]))
-    for first in range(0, f.shape[0], step):
-        part = f[first : first + step] @ mixer
-        if mask is not None:
-            part = part * mask[first : first + step, :, None].square().to(part.dtype)
-        g[first : first + step] += part
