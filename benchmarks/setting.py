@@ -24,9 +24,18 @@ from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.objective import Objective, StyleTarget
 from napari_styletransfer.engine.planning import Prepared, prepare
 from napari_styletransfer.engine.pyramid import resized
+from napari_styletransfer.files import read_image
+from napari_styletransfer.paintings import PAINTINGS
+from napari_styletransfer.pixels import decode
 
 FIXED = {"size": None, "scales": 1, "tolerance": 0.0, "tv_weight": 0.0}
 """One scale and no early end, so that evaluations count; no term that the textbook loop does not have."""
+
+PLAIN = {"autograd": torch.channels_last, "autograd, channels first": torch.contiguous_format}
+"""Other ways to loss and gradient than the engine's: plain autograd, by the memory layout of its feature maps."""
+
+PAINTED = 1024
+"""Side in pixels at which the sample styles are painted, so that no run enlarges them."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class Case:
         Weights file, or None for the network's own.
     fields
         Settings on top of `FIXED`.
+    backward
+        How loss and gradient are made: `engine`, or one of `PLAIN`.
     """
 
     network: str
@@ -54,6 +65,7 @@ class Case:
     style: str
     weights: str | None = None
     fields: dict[str, Any] = field(default_factory=dict)
+    backward: str = "engine"
 
     def changed(self, **fields: Any) -> Case:
         """Return the case with other settings."""
@@ -65,6 +77,7 @@ class Setting:
     """A case with its pictures loaded."""
 
     def __init__(self, case: Case) -> None:
+        self.case = case
         fields = {**FIXED, "network": case.network, "weights": case.weights, **case.fields}
         self.config = StyleConfig.make(**fields)
         self.size = (case.height, case.width)
@@ -146,14 +159,29 @@ class Setting:
         )
 
 
-def save_pictures(folder: Path, contents: set[str], styles: set[str]) -> None:
-    """Write sample pictures as (H, W, 3) float32 in [0, 1], under `content-NAME.npy` and `style-NAME.npy`."""
+def save_pictures(folder: Path, contents: set[str], styles: set[str]) -> dict[str, tuple[int, int]]:
+    """Write pictures, by the name of a sample or the path of a file, where `picture_file` says.
+
+    Returns
+    -------
+    dict
+        Height and width of the contents by name.
+    """
+    sizes = {}
     for name in contents:
-        picture = samples.content(name).astype(np.float32)
-        picture = (picture - picture.min()) / (picture.max() - picture.min())
-        np.save(folder / f"content-{name}.npy", picture if picture.ndim == 3 else np.stack([picture] * 3, axis=-1))
+        picture = samples.content(name) if name in samples.CONTENTS else read_image(name)
+        rgb, _ = decode(picture)
+        np.save(picture_file(folder, "content", name), rgb)
+        sizes[name] = (rgb.shape[0], rgb.shape[1])
     for name in styles:
-        np.save(folder / f"style-{name}.npy", samples.style(name).astype(np.float32) / 255)
+        painting = samples.style(name, PAINTED) if name in PAINTINGS else read_image(name)
+        np.save(picture_file(folder, "style", name), decode(painting)[0])
+    return sizes
+
+
+def picture_file(folder: Path, role: str, name: str) -> Path:
+    """Return where a picture lies: (H, W, 3) float32 in [0, 1]."""
+    return folder / f"{role}-{Path(name).stem}.npy"
 
 
 def save_orthogonal(path: Path, network: Network, seed: int = 0) -> None:

@@ -1,11 +1,35 @@
-"""Measurements as Markdown tables. Called by `__main__`."""
+"""Measurements as Markdown tables: each table is a title and its columns. Called by `__main__`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Row = dict[str, Any]
+Hit = Sequence[float] | None
+"""Evaluations and seconds to a loss, None if it was not reached."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, and for each column its head and how a row fills it."""
+
+    title: str
+    columns: dict[str, Callable[[Row], str]]
+
+    def markdown(self, rows: Sequence[Row], about: str, heading: str = "##") -> str:
+        """Return the table, with a line that says what was measured where."""
+        lines = [
+            f"{heading} {self.title}",
+            "",
+            about,
+            "",
+            f"| {' | '.join(self.columns)} |",
+            "|" + "---|" * len(self.columns),
+        ]
+        lines.extend("| " + " | ".join(fill(row) for fill in self.columns.values()) + " |" for row in rows)
+        return "\n".join(lines) + "\n"
 
 
 def machine_line(machine: Row) -> str:
@@ -18,118 +42,126 @@ def machine_line(machine: Row) -> str:
     )
 
 
-def speed(rows: Iterable[Row], machine: Row) -> str:
-    """Table of speed and memory."""
-    return _table(
-        "Speed and memory",
-        "network | side, px | ours, s | textbook, s | times faster | convolutions alone, s | loss / convolutions | "
-        "step / convolutions | of the matrix rate | ours, B/px | textbook, B/px | times less",
-        (
-            (
-                f"{row['network']} ({row['precision']})",
-                row["side"],
-                _seconds(row["step"]),
-                _seconds(row["textbook"]),
-                _ratio(row["textbook"], row["step"]),
-                _seconds(row["convolutions"]),
-                _ratio(row["loss"], row["convolutions"]),
-                _ratio(row["step"], row["convolutions"]),
-                f"{row['operations'] / row['step'] / machine['matrix_rate']:.0%}",
-                _per_pixel(row["peak"], row["side"]),
-                _per_pixel(row["textbook_peak"], row["side"]),
-                _ratio(row["textbook_peak"], row["peak"]),
-            )
-            for row in rows
-        ),
-    )
-
-
-def reach(rows: Iterable[Row], evaluations: int) -> str:
-    """Table of evaluations and seconds to equal loss."""
-    return _table(
-        f"To equal loss (1: that of {evaluations} textbook evaluations)",
-        "network | side, px | pictures | loss | ours, evaluations | textbook, evaluations | share | ours, s | "
-        "textbook, s | times faster",
-        (
-            (
-                row["network"],
-                row["side"],
-                " + ".join(row["pair"]),
-                f"{row['factor']} × {row['target'] / row['factor']:.4f}",
-                _hit(row["ours"], 0),
-                _hit(row["textbook"], 0),
-                _ratio(row["ours"] and row["ours"][0], row["textbook"][0]),
-                _hit(row["ours"], 1),
-                _hit(row["textbook"], 1),
-                _ratio(row["textbook"][1], row["ours"] and row["ours"][1]),
-            )
-            for row in rows
-        ),
-    )
-
-
-def ablation(rows: Iterable[Row]) -> str:
-    """Table of the engine without each of its ideas."""
-    return _table(
-        "Without each idea",
-        "network | side, px | variant | s an evaluation | B/px | evaluations to 1.5 | to 1.1 | s to 1.5 | to 1.1",
-        (
-            (
-                row["network"],
-                row["side"],
-                row["idea"],
-                _seconds(row["step"]),
-                _per_pixel(row["peak"], row["side"]),
-                *(_hit(hit, part) for part in (0, 1) for hit in row["hits"]),
-            )
-            for row in rows
-        ),
-    )
-
-
-def blocks(rows: Iterable[Row]) -> str:
-    """Table of large images."""
-    return _table(
-        "Large images in blocks (loss and gradient, without the optimiser)",
-        "network | megapixels | blocks | core, px | area read | s an evaluation | s a megapixel | peak, MiB | B/px",
-        (
-            (
-                row["network"],
-                f"{row['side'] ** 2 / 1e6:.1f}",
-                row["blocks"],
-                row["core"],
-                f"{row['area']:.2f}",
-                _seconds(row["seconds"]),
-                _seconds(row["seconds"] / row["side"] ** 2 * 1e6),
-                "–" if row["peak"] is None else f"{row['peak'] / 2**20:.0f}",
-                _per_pixel(row["peak"], row["side"]),
-            )
-            for row in rows
-        ),
-    )
-
-
-def _table(title: str, heads: str, rows: Iterable[Sequence[object]]) -> str:
-    columns = heads.split(" | ")
-    lines = [f"## {title}", "", f"| {heads} |", "|" + "---|" * len(columns)]
-    lines.extend("| " + " | ".join(str(cell) for cell in row) + " |" for row in rows)
-    return "\n".join(lines) + "\n"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.3g}"
+def _number(value: float | None) -> str:
+    """Return three digits, the full number above a thousand."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ratio(one: float | None, other: float | None) -> str:
     return "–" if one is None or other is None else f"{one / other:.2f}"
 
 
-def _per_pixel(peak: int | None, side: int) -> str:
-    return "–" if peak is None else f"{peak / side**2:.0f}"
+def _per_pixel(row: Row, name: str = "peak") -> str:
+    return "–" if row[name] is None else f"{row[name] / row['pixels']:.0f}"
 
 
-def _hit(hit: Sequence[float] | None, part: int) -> str:
-    """Return the evaluations (0) or the seconds (1), or that the target was not reached."""
-    if hit is None:
-        return "not reached"
-    return f"{hit[part]:.3g}"
+def _evaluations(hit: Hit) -> str:
+    return "not reached" if hit is None else _number(hit[0])
+
+
+def _seconds(hit: Hit) -> str:
+    return "not reached" if hit is None else _number(hit[1])
+
+
+def _hits_ratio(one: Hit, other: Hit, part: int) -> str:
+    return "–" if one is None or other is None else f"{one[part] / other[part]:.2f}"
+
+
+_NETWORK: dict[str, Callable[[Row], str]] = {"network": lambda row: row["network"]}
+_SIZED: dict[str, Callable[[Row], str]] = {**_NETWORK, "side, px": lambda row: str(row["side"])}
+
+TABLES = {
+    "speed": Table(
+        "Speed and memory",
+        {
+            **_SIZED,
+            "format": lambda row: row["precision"],
+            "ours, s an evaluation": lambda row: _number(row["step"]),
+            "textbook / ours": lambda row: _ratio(row["textbook"], row["step"]),
+            "ours / convolutions alone": lambda row: _ratio(row["step"], row["convolutions"]),
+            "loss alone / convolutions alone": lambda row: _ratio(row["loss"], row["convolutions"]),
+            "of the matrix rate": lambda row: f"{row['operations'] / row['step'] / row['matrix_rate']:.0%}",
+            "ours, B/px": _per_pixel,
+            "textbook / ours, B/px": lambda row: _ratio(row["textbook_peak"], row["peak"]),
+            "planned / measured": lambda row: _ratio(row["planned"], row["peak"]),
+            "evaluations to the loss of the textbook's": lambda row: (
+                f"{_evaluations(row['hits'][0])} / {_evaluations(row['textbook_hits'][0])}"
+            ),
+            "seconds to it": lambda row: f"{_seconds(row['hits'][0])} / {_seconds(row['textbook_hits'][0])}",
+            "textbook / ours, s": lambda row: _hits_ratio(row["textbook_hits"][0], row["hits"][0], 1),
+        },
+    ),
+    "reach": Table(
+        "To equal loss",
+        {
+            **_SIZED,
+            "pictures": lambda row: " + ".join(row["pair"]),
+            "textbook evaluations, loss 1": lambda row: f"{row['evaluations']}, {row['loss']:.4g}",
+            **{
+                head.format(factor): fill
+                for index, factor in enumerate(("1.5", "1.1"))
+                for head, fill in (
+                    (
+                        "to {}: ours / textbook",
+                        lambda row, i=index: (
+                            f"{_evaluations(row['hits'][i])} / {_evaluations(row['textbook_hits'][i])}"
+                        ),
+                    ),
+                    ("share, {}", lambda row, i=index: _hits_ratio(row["hits"][i], row["textbook_hits"][i], 0)),
+                    (
+                        "textbook / ours, s, {}",
+                        lambda row, i=index: _hits_ratio(row["textbook_hits"][i], row["hits"][i], 1),
+                    ),
+                )
+            },
+        },
+    ),
+    "ablation": Table(
+        "Without each idea",
+        {
+            **_SIZED,
+            "run": lambda row: row["idea"],
+            "s an evaluation": lambda row: _number(row["step"]),
+            "its s / shipped": lambda row: _ratio(row["step"], row["shipped"]["step"]),
+            "B/px": _per_pixel,
+            "its B/px / shipped": lambda row: _ratio(row["peak"], row["shipped"]["peak"]),
+            "evaluations to 1.5": lambda row: _evaluations(row["hits"][0]),
+            "evaluations to 1.1": lambda row: _evaluations(row["hits"][1]),
+            "seconds to 1.5": lambda row: _seconds(row["hits"][0]),
+            "seconds to 1.1": lambda row: _seconds(row["hits"][1]),
+            "seconds to 1.1 / shipped": lambda row: _hits_ratio(row["hits"][1], row["shipped"]["hits"][1], 1),
+        },
+    ),
+    "blocks": Table(
+        "Large images, with the optimiser",
+        {
+            **_NETWORK,
+            "megapixels": lambda row: f"{row['pixels'] / 1e6:.1f}",
+            "blocks": lambda row: str(row["blocks"]),
+            "core, px": lambda row: str(row["core"] or "whole"),
+            "area read": lambda row: f"{row['area']:.2f}",
+            "history": lambda row: row["history"],
+            "s an evaluation": lambda row: _number(row["seconds"]),
+            "s a megapixel": lambda row: _number(row["pace"] * 1e6),
+            "/ first row's": lambda row: f"{row['slower']:.2f}",
+            "peak, GiB": lambda row: "–" if row["peak"] is None else f"{row['peak'] / 2**30:.2f}",
+            "B/px": _per_pixel,
+            "planned / measured": lambda row: _ratio(row["planned"], row["peak"]),
+        },
+    ),
+    "sizes": Table(
+        "One recipe at several sizes",
+        {
+            "side, px": lambda row: str(row["side"]),
+            "judged at, px": lambda row: str(row["judged"]),
+            "content": lambda row: _number(row["terms"][0]),
+            "style": lambda row: _number(row["terms"][1]),
+            "of the untouched content's style": lambda row: f"{row['terms'][1] / row['untouched'][1]:.1%}",
+            "evaluations": lambda row: str(row["evaluations"]),
+            "s": lambda row: _number(row["seconds"]),
+        },
+    ),
+}
+"""The tables by name, in the order they are shown."""

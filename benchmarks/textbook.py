@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_styletransfer.config import Network, Normalization, Padding, Pooling, StyleConfig
-from napari_styletransfer.engine.features import SWAP_GAIN
+from napari_styletransfer.engine.pooling import SWAP_GAIN
 
 _COMPACT = ((16, 16), (32, 32), (64, 64, 64), (128, 128, 128), (128,))
 """Widths of the embedded network's convolutions, group by group."""
@@ -51,9 +51,19 @@ class Textbook(nn.Module):
         Weights under the names of torchvision, or of the embedded network.
     device
         Where to work.
+    dtype, layout
+        Number format of the convolutions and memory layout of the feature maps; a textbook does not choose them.
     """
 
-    def __init__(self, config: StyleConfig, tensors: dict[str, Tensor], device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: StyleConfig,
+        tensors: dict[str, Tensor],
+        device: str = "cpu",
+        *,
+        dtype: torch.dtype = torch.float32,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
         super().__init__()
         if config.normalization is not Normalization.RELATIVE:
             raise ValueError(f"the textbook loop knows the normalisation 'relative', not '{config.normalization}'")
@@ -61,7 +71,9 @@ class Textbook(nn.Module):
         self.content_layers = _shares(config.content_layers or {})
         self.style_layers = _shares(config.style_layers or {})
         self.network = _sequential(config, tensors, {*self.content_layers, *self.style_layers})
-        self.network.to(device).eval().requires_grad_(False)
+        self.normalize = Normalize().to(device)
+        self.network.to(device, dtype).to(memory_format=layout).eval().requires_grad_(False)
+        self.dtype, self.layout = dtype, layout
         self.content_targets: dict[str, Tensor] = {}
         self.style_targets: dict[str, Tensor] = {}
 
@@ -77,15 +89,15 @@ class Textbook(nn.Module):
     def features(self, image: Tensor) -> dict[str, Tensor]:
         """Return the wanted feature maps, and under `rgb` the pixels with a constant channel."""
         found = {"rgb": torch.cat([image, torch.ones_like(image[:, :1])], dim=1)}
-        x = image
+        x = self.normalize(image).to(self.dtype, memory_format=self.layout)
         for name, module in self.network.named_children():
             x = module(x)
             if name in self.content_layers or name in self.style_layers:
-                found[name] = x
+                found[name] = x.float()
         return found
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Return the weighted sum of all terms."""
+    def terms(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the content and the style term, without their weights."""
         features = self.features(image)
         content = sum(
             share * F.mse_loss(features[name], target, reduction="sum") / target.square().sum()
@@ -95,6 +107,11 @@ class Textbook(nn.Module):
             share * F.mse_loss(_gram(features[name]), target, reduction="sum") / target.square().sum()
             for (name, share), target in zip(self.style_layers.items(), self.style_targets.values(), strict=True)
         )
+        return content, style
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the weighted sum of all terms."""
+        content, style = self.terms(image)
         return self.content_weight * content + self.style_weight * style
 
     def descend(self, start: Tensor) -> Iterator[tuple[float, Tensor]]:
@@ -138,7 +155,7 @@ def _sequential(config: StyleConfig, tensors: dict[str, Tensor], wanted: set[str
             {key.removeprefix("features."): tensor for key, tensor in tensors.items()}, strict=False, assign=True
         )
         named = _named(features, config.network)
-    modules: OrderedDict[str, nn.Module] = OrderedDict(normalize=Normalize())
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
     left = wanted - {"rgb"}
     for name, module in named:
         modules[name] = _swapped(module, config.pooling)

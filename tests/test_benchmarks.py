@@ -7,17 +7,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("benchmarks", reason="the benchmarks lie beside the package in a checkout only")
 torch = pytest.importorskip("torch")
 
 from benchmarks import jobs  # noqa: E402
-from benchmarks.__main__ import main, write  # noqa: E402
+from benchmarks.__main__ import BEGIN, END, _command, main, write, write_docs  # noqa: E402
 from benchmarks.convolutions import Convolutions  # noqa: E402
+from benchmarks.looks import PICTURE, side_by_side  # noqa: E402
+from benchmarks.measurement import Measurement, in_process  # noqa: E402
 from benchmarks.memory import Peak  # noqa: E402
-from benchmarks.setting import Case, Setting, save_orthogonal, save_pictures  # noqa: E402
-from benchmarks.suite import Measurement, Suite, in_process  # noqa: E402
+from benchmarks.runs import steps  # noqa: E402
+from benchmarks.setting import PLAIN, Case, Setting, save_orthogonal, save_pictures  # noqa: E402
+from benchmarks.suite import FULL, IDEAS, QUICK, Suite  # noqa: E402
+from benchmarks.tables import TABLES  # noqa: E402
 from benchmarks.textbook import Textbook  # noqa: E402
 from napari_styletransfer.config import Network  # noqa: E402
 
@@ -73,7 +78,7 @@ def test_textbook_loss_and_gradient_are_the_engines(folder: Path, network: str, 
 
 
 def test_textbook_loop_lowers_its_loss_from_the_content(folder: Path) -> None:
-    result = jobs.textbook(asdict(case_of(folder, "compact")), evaluations=8)
+    result = jobs.textbook_loop(asdict(case_of(folder, "compact")), evaluations=8, steps_done=3)
     assert len(result["losses"]) == len(result["seconds"]) == 8
     assert result["losses"][-1] < 0.9 * result["losses"][0]
     assert result["seconds"] == sorted(result["seconds"])
@@ -103,41 +108,143 @@ def test_peak_counts_what_was_freed_again() -> None:
     assert 0.9 * 2**26 < found < 2 * 2**26
 
 
+@pytest.mark.parametrize("backward", sorted(PLAIN))
+def test_plain_autograd_takes_the_same_way_as_the_engine(folder: Path, backward: str) -> None:
+    lean, plain = (
+        Setting(Case(**{**asdict(case_of(folder, "compact")), "backward": name})) for name in ("engine", backward)
+    )
+    # In turn: neither may disturb the other. Only the engine's own has a term that holds values to their range.
+    pairs = list(zip((2e-3, 5e-2, 5e-2), steps(lean, lean.network()), steps(plain, plain.network()), strict=False))
+    for tolerance, (ours, _), (theirs, _) in pairs:
+        for term in ("content", "style"):
+            assert theirs.losses[term] == pytest.approx(ours.losses[term], rel=tolerance)
+        assert set(ours.layers) > set(theirs.layers) == set()
+
+
+def test_evaluations_at_half_the_size_count_a_quarter(folder: Path) -> None:
+    case = case_of(folder, "compact", 64, 64, scales=2, iterations=4, line_search="none")
+    ((counted, _),) = jobs.reach(asdict(case), [1e9], evaluations=20)["hits"]
+    assert counted == 5 / 4 + 2
+
+
+def test_every_idea_is_a_setting_of_the_engine(folder: Path) -> None:
+    for changes in IDEAS.values():
+        fields = {name: value for name, value in changes.items() if name != "backward"}
+        assert Setting(case_of(folder, "compact", **fields)).prepared.plan.scales
+
+
+def test_a_picture_file_takes_the_place_of_a_sample(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (20, 30), (255, 0, 0)).save(tmp_path / "red.png")
+    assert save_pictures(tmp_path, {str(tmp_path / "red.png")}, set()) == {str(tmp_path / "red.png"): (30, 20)}
+    assert np.load(tmp_path / "content-red.npy")[0, 0].tolist() == [1, 0, 0]
+
+
+def test_pictures_of_all_sizes_are_shown_at_one(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for side in (20, 40):
+        np.save(tmp_path / f"{side}.npy", np.full((side, side, 3), side / 50, np.float32))
+    side_by_side([tmp_path / "20.npy", tmp_path / "40.npy"], tmp_path / "both.png")
+    shown = np.asarray(Image.open(tmp_path / "both.png"))
+    half = shown.shape[1] // 2
+    assert shown.shape == (2 * half, 2 * half, 3)
+    assert (shown[:, :half] == 102).all()
+    assert (shown[:, half:] == 204).all()
+
+
+def test_a_large_run_that_the_plan_refuses_says_why(folder: Path) -> None:
+    case = case_of(folder, "compact", 2000, 2000, memory_limit=0.25)
+    assert "available" in jobs.JOBS["large"](asdict(case), evaluations=3)["refused"]
+
+
+def test_both_suites_name_tables_that_there_are() -> None:
+    assert set(FULL.tables) == set(TABLES) > set(QUICK.tables)
+
+
 TINY = Suite(
-    evaluations=3,
     rounds=1,
     steps=2,
-    speed=(("compact", SIDE),),
-    reach=(("compact", SIDE),),
-    ablation=(("compact", SIDE),),
-    blocks=(("compact", 160, 64),),
+    speed=(("compact", SIDE, 3),),
+    reach=(("compact", SIDE, 3), ("squeezenet1_1", SIDE, 3)),
+    ablation=(("compact", SIDE, 3),),
+    blocks=(("compact", 160, {"block_size": 64}),),
+    sizes=(SIDE, 64),
+    tables=tuple(TABLES),
 )
 
 
 def directly(job: str, **arguments: Any) -> dict[str, Any]:
-    # Through JSON, as between processes; VGG-19's orthogonal weights are not needed here.
-    return json.loads(json.dumps(jobs.JOBS[job](**json.loads(json.dumps({**arguments, **_NO_NETWORKS.get(job, {})})))))
+    # Through JSON, as between processes; a whole run is not needed here.
+    given = json.loads(json.dumps(arguments))
+    if job == "render":
+        given["case"]["fields"]["iterations"] = 2
+    return json.loads(json.dumps(jobs.JOBS[job](**given)))
 
 
-_NO_NETWORKS: dict[str, dict[str, Any]] = {"prepare": {"networks": []}}
-
-
-def test_a_run_prints_and_keeps_every_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("results")
     told: list[str] = []
-    measurement = Measurement(TINY, "cpu", tmp_path, directly, told.append)
-    write(measurement, ("speed", "reach", "ablation", "blocks"), tmp_path / "output")
+    measurement = Measurement(
+        TINY, "cpu", path, path, large_pair=("histology", "mosaic"), squeezenet=path / "none", run=directly
+    )
+    measurement.tell = told.append
+    write(measurement, TINY.tables, "python -m benchmarks --tiny")
+    assert any("SqueezeNet left out" in line for line in told)
+    return path
 
-    text = (tmp_path / "output" / "results.md").read_text(encoding="utf-8")
-    assert capsys.readouterr().out.split() == text.split()
+
+def test_a_run_keeps_every_table(results: Path) -> None:
+    text = (results / "results.md").read_text(encoding="utf-8")
     tables = text.split("\n## ")[1:]
-    assert [len([line for line in table.splitlines() if line.startswith("|")]) for table in tables] == [3, 4, 11, 3]
+    counts = [len([line for line in table.splitlines() if line.startswith("|")]) for table in tables]
+    assert counts == [3, 3, 2 + len(IDEAS) + 2, 3, 4]
     for table in tables:
         lines = [line for line in table.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) == 1
-    results = json.loads((tmp_path / "output" / "results.json").read_text(encoding="utf-8"))
-    assert results["blocks"][0]["blocks"] == 9
-    assert results["blocks"][0]["area"] > 1
-    assert told
+        assert "`python -m benchmarks --tiny`" in table
+    kept = json.loads((results / "results.json").read_text(encoding="utf-8"))
+    (large,) = kept["blocks"]["rows"]
+    assert large["blocks"] == 9
+    assert large["area"] > 1
+    assert large["slower"] == 1
+    small, whole = kept["sizes"]["rows"]
+    assert small["untouched"] == whole["untouched"]
+    assert small["untouched"][0] == 0
+
+
+def test_tables_not_measured_again_are_kept(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "results.json").write_bytes((results / "results.json").read_bytes())
+    measurement = Measurement(TINY, "cpu", tmp_path, tmp_path, run=directly, tell=list)
+    write(measurement, ("reach",), "python -m benchmarks --again")
+    assert capsys.readouterr().out.count("\n## ") + 1 == 1
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert text.count("--again") == 1
+    assert text.count("--tiny") == len(TABLES) - 1
+
+
+def test_the_page_of_the_documentation_gets_the_tables(results: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    write_docs(results, page, tmp_path)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    assert "\n### " in text
+    assert "\n## " not in text
+    assert all(table.title in text for table in TABLES.values())
+    assert (tmp_path / PICTURE).read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_a_page_without_marks_is_left_alone(results: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("nothing\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match="write between"):
+        write_docs(results, page)
+    assert page.read_text(encoding="utf-8") == "nothing\n"
 
 
 def test_a_job_runs_in_a_process_of_its_own() -> None:
@@ -151,6 +258,11 @@ def test_a_job_that_fails_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError, match="machine"):
         in_process("machine", device="cuda:99")
     assert "There is no device" in capfd.readouterr().err
+
+
+def test_a_table_names_its_command_without_the_folders_of_a_machine() -> None:
+    words = ["--full", "--output", "/home/someone/results", "--squeezenet", "/home/someone/net.pt", "--write-docs"]
+    assert _command(words) == "python -m benchmarks --full --squeezenet net.pt"
 
 
 def test_too_few_evaluations_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,250 @@
+"""The way through a suite, one process a job. Called by `__main__` and by the tests."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.looks import PICTURE, side_by_side
+from benchmarks.setting import Case, picture_file
+from benchmarks.suite import IDEAS, LARGE_PAIR, LOOSE, PAIRS, ROOT, SQUEEZENET, TIGHT, Suite
+
+Run = Callable[..., dict[str, Any]]
+Rows = list[dict[str, Any]]
+Pair = tuple[str, str]
+
+
+def in_process(job: str, **arguments: Any) -> dict[str, Any]:
+    """Do a job in a fresh interpreter.
+
+    Raises
+    ------
+    RuntimeError
+        If it fails; what it wrote to standard error has been shown.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.jobs"],
+        input=json.dumps({"job": job, "arguments": arguments}),
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"The job '{job}' with {arguments} ended with status {done.returncode}.")
+    return json.loads(done.stdout)
+
+
+@dataclass
+class Measurement:
+    """Goes through a suite; each table is a list of plain rows.
+
+    Attributes
+    ----------
+    suite, device
+        What to measure and where.
+    folder
+        For pictures and weights.
+    output
+        Where the picture of the table of sizes goes.
+    pairs
+        Content and style, each a sample's name or a file's path.
+    large_pair
+        The same for the table of sizes.
+    squeezenet
+        Pretrained weights of SqueezeNet; without the file it is left out.
+    run
+        Does a job by name: `in_process`, or in the tests a direct call.
+    tell
+        Told what is being measured.
+    """
+
+    suite: Suite
+    device: str
+    folder: Path
+    output: Path
+    pairs: tuple[Pair, ...] = PAIRS
+    large_pair: Pair = LARGE_PAIR
+    squeezenet: Path = SQUEEZENET
+    run: Run = in_process
+    tell: Callable[[str], object] = print
+    _sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _curves: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def prepare(self, wanted: tuple[str, ...]) -> dict[str, Any]:
+        """Write what the jobs of the wanted tables read, and tell about the machine."""
+        pairs = {*self.pairs[: self.suite.pairs], *([self.large_pair] if "sizes" in wanted else [])}
+        networks = {case[0] for name in wanted if name != "sizes" for case in getattr(self.suite, name)}
+        self.tell("pictures, weights, machine")
+        self._sizes = self.run(
+            "prepare",
+            folder=str(self.folder),
+            networks=sorted(networks & {"vgg19"}),
+            contents=sorted({content for content, _ in pairs}),
+            styles=sorted({style for _, style in pairs}),
+        )["sizes"]
+        return self.run("machine", device=self.device)
+
+    def speed(self) -> Rows:
+        """Time and memory against the textbook loop and the convolutions alone, and time to equal loss."""
+        rows = []
+        for network, side, evaluations in self.suite.speed:
+            self.tell(f"speed and memory: {network}, {side} px")
+            case = self._case(network, side)
+            timed = self.run("speed", case=asdict(case), warmup=self.suite.steps, rounds=self.suite.rounds)
+            theirs = self._textbook(case, evaluations)
+            target = min(theirs["losses"])
+            ours = self.run(
+                "variant",
+                case=asdict(case),
+                targets=[target],
+                evaluations=2 * evaluations,
+                steps_done=self.suite.steps,
+            )
+            rows.append(
+                {
+                    **_of(case),
+                    **timed,
+                    **ours,
+                    "textbook_peak": theirs["peak"],
+                    "evaluations": evaluations,
+                    "hits": ours["hits"],
+                    "textbook_hits": [_first(theirs, target)],
+                }
+            )
+        return rows
+
+    def reach(self) -> Rows:
+        """Evaluations and seconds to equal loss."""
+        rows = []
+        for network, side, evaluations in self.suite.reach:
+            if network == "squeezenet1_1" and not self.squeezenet.is_file():
+                self.tell("equal loss: SqueezeNet left out, for want of its weights (see --squeezenet)")
+                continue
+            for pair in self.pairs[: self.suite.pairs]:
+                self.tell(f"equal loss: {network}, {side} px, {' and '.join(pair)}")
+                case = self._case(network, side, pair)
+                theirs = self._textbook(case, evaluations)
+                targets = _targets(theirs)
+                ours = self.run("reach", case=asdict(case), targets=targets, evaluations=evaluations)
+                hits = [_first(theirs, target) for target in targets]
+                rows.append(
+                    {
+                        **_of(case),
+                        "pair": [Path(name).stem for name in pair],
+                        "evaluations": evaluations,
+                        "loss": min(theirs["losses"]),
+                        "textbook_hits": hits,
+                        "hits": ours["hits"],
+                    }
+                )
+        return rows
+
+    def ablation(self) -> Rows:
+        """The engine without each of its ideas."""
+        rows: Rows = []
+        for network, side, evaluations in self.suite.ablation:
+            case = self._case(network, side)
+            theirs = self._textbook(case, evaluations)
+            ideas = {**IDEAS, "in four blocks": {"block_size": max(64, side // 2)}}
+            cases = {name: _with(case, **changes) for name, changes in ideas.items()}
+            self.tell(f"ablation: {network}, {side} px, seconds an evaluation")
+            # A run that begins at a coarse scale has no pace of its own to compare.
+            fine = {name: asdict(changed) for name, changed in cases.items() if "scales" not in changed.fields}
+            rounds = 3 * self.suite.rounds  # differences are small here
+            paced = self.run("pace", cases=list(fine.values()), warmup=self.suite.steps, rounds=rounds)
+            seconds = dict(zip(fine, paced["seconds"], strict=True))
+            limits = {"targets": _targets(theirs), "evaluations": evaluations, "steps_done": self.suite.steps}
+            mine = []
+            for name, changed in cases.items():
+                self.tell(f"ablation: {network}, {side} px, {name}")
+                found = self.run("variant", case=asdict(changed), **limits)
+                mine.append({**_of(case), "idea": name, "step": seconds.get(name), **found})
+            mine.append(
+                {
+                    **_of(case),
+                    "idea": "the textbook loop",
+                    "step": theirs["seconds"][-1] / len(theirs["seconds"]),
+                    "peak": theirs["peak"],
+                    "hits": [_first(theirs, target) for target in _targets(theirs)],
+                }
+            )
+            shipped = {key: mine[0][key] for key in ("step", "peak", "hits")}
+            rows.extend({**row, "shipped": shipped} for row in mine)
+        return rows
+
+    def blocks(self) -> Rows:
+        """Large images."""
+        rows: Rows = []
+        for network, side, settings in self.suite.blocks:
+            self.tell(f"blocks: {network}, {side * side / 1e6:.0f} megapixels")
+            case = replace(self._case(network, side), height=side, width=side).changed(**settings)
+            found = self.run("large", case=asdict(case), evaluations=3)
+            if "refused" in found:
+                self.tell(found["refused"])
+                continue
+            pace = found["seconds"] / (side * side)
+            first = next((row["pace"] for row in rows if row["network"] == network), pace)
+            rows.append({**_of(case), **found, "pace": pace, "slower": pace / first})
+        return rows
+
+    def sizes(self) -> Rows:
+        """One recipe at several sizes."""
+        rows = []
+        judged = self._case("compact", min(self.suite.sizes), self.large_pair)
+        pictures = []
+        for side in self.suite.sizes:
+            self.tell(f"sizes: {side} px")
+            case = self._case("compact", side, self.large_pair)
+            pictures.append(self.folder / f"result-{side}.npy")
+            found = self.run("render", case=asdict(case), judged=[judged.height, judged.width], path=str(pictures[-1]))
+            rows.append({**_of(case), "judged": min(self.suite.sizes), **found})
+        side_by_side(pictures, self.output / PICTURE)
+        return rows
+
+    def _case(self, network: str, side: int, pair: Pair | None = None) -> Case:
+        content, style = pair or self.pairs[0]
+        factor = side / max(self._sizes[content])
+        height, width = (round(length * factor) for length in self._sizes[content])
+        files = {"vgg19": self.folder / "vgg19.safetensors", "squeezenet1_1": self.squeezenet}
+        return Case(
+            network,
+            height,
+            width,
+            str(picture_file(self.folder, "content", content)),
+            str(picture_file(self.folder, "style", style)),
+            str(files[network]) if network in files else None,
+            {"device": self.device},
+        )
+
+    def _textbook(self, case: Case, evaluations: int) -> dict[str, Any]:
+        """Run the textbook loop, once for each case and number of evaluations."""
+        key = json.dumps([asdict(case), evaluations], sort_keys=True)
+        if key not in self._curves:
+            self._curves[key] = self.run(
+                "textbook_loop", case=asdict(case), evaluations=evaluations, steps_done=self.suite.steps
+            )
+        return self._curves[key]
+
+
+def _of(case: Case) -> dict[str, Any]:
+    return {"network": case.network, "side": max(case.height, case.width), "pixels": case.height * case.width}
+
+
+def _with(case: Case, backward: str = "engine", **fields: Any) -> Case:
+    return replace(case.changed(**fields), backward=backward)
+
+
+def _targets(textbook: dict[str, Any]) -> list[float]:
+    return [factor * min(textbook["losses"]) for factor in (LOOSE, TIGHT)]
+
+
+def _first(textbook: dict[str, Any], target: float) -> tuple[int, float]:
+    """Return the first evaluation of the textbook loop whose loss is as low as the target, and its time."""
+    index = next(i for i, loss in enumerate(textbook["losses"]) if loss <= target)
+    return index + 1, textbook["seconds"][index]
