@@ -21,6 +21,9 @@ from napari_styletransfer.errors import ConfigError
 RECIPE_FORMAT = 1
 """Version of the recipe file; raised when an older reader could misunderstand a newer file."""
 
+ALL_STYLES = -1
+"""What a region is given in place of the number of a style, for all of them blended."""
+
 
 class Mode(StrEnum):
     """What is optimised for."""
@@ -232,11 +235,11 @@ class StyleConfig(BaseModel):
         "whole: all of the picture, resized to the content's longest side.",
         "Style",
     )
-    regions: dict[int, int | None] | None = _field(
+    regions: dict[int, Annotated[int, Field(ge=ALL_STYLES)] | None] | None = _field(
         None,
         "Regions",
-        "Which style each label of the region layer is given, counted from 0; a label given none, or not named, stays "
-        "as it is. Empty: all labels but 0 take all styles.",
+        "Which style each label of the region layer is given, counted from 0, or -1 for all styles; a label given "
+        "none, or not named, stays as it is. Empty: all labels but 0 take all styles.",
         "Style",
     )
     feather: float = _field(
@@ -278,6 +281,15 @@ class StyleConfig(BaseModel):
         advanced=False,
         ge=32,
         le=65536,
+    )
+    level: int | None = _field(
+        None,
+        "Level",
+        "Resolution level at which a multiscale content layer is read, 0 the finest. Empty: the finest that suits the "
+        "size. Pictures with one resolution are read as they are.",
+        "What",
+        ge=0,
+        le=64,
     )
     start: Start = _field(
         Start.AUTO,
@@ -323,13 +335,19 @@ class StyleConfig(BaseModel):
     line_search: LineSearch = _field(
         LineSearch.BACKTRACKING, "Line search", "How a step length is accepted.", "Optimiser"
     )
-    spectral_exponent: float = _field(
-        0.25,
+    spectral_exponent: float | None = _field(
+        None,
         "Spectral exponent",
-        "Strength of the metric that moves coarse structure first; 0: none.",
+        "Strength of the metric that moves coarse structure first; 0: none. Empty: from the first gradient.",
         "Optimiser",
         ge=0,
         le=1.5,
+    )
+    value_scaling: bool = _field(
+        True,
+        "Value scaling",
+        "L-BFGS learns a scale for every pixel value, which saves evaluations and takes as much memory as half a pair.",
+        "Optimiser",
     )
     learning_rate: float = _field(
         0.02, "Learning rate", "Step of Adam, in units of the pixel range.", "Optimiser", gt=0
@@ -490,6 +508,7 @@ _LESSON = {
     "scales": 1,
     "tv_weight": 0.0,
     "spectral_exponent": 0.0,
+    "value_scaling": False,
     "tolerance": 0.0,
 }
 

@@ -20,6 +20,7 @@ from napari_styletransfer.engine.backbones import RGB, Backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer
+from napari_styletransfer.engine.history import _SMALLEST_CURVATURE
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.objective import Objective, StyleTarget, Terms
 from napari_styletransfer.errors import DivergedError
@@ -323,7 +324,7 @@ def test_the_history_in_pieces_is_the_history_at_once(monkeypatch: pytest.Monkey
     whole = LBFGS(torch.ones(50), storage=torch.bfloat16)
     minimise(whole, badly_scaled, 30)
     pieces = LBFGS(torch.ones(50), storage=torch.bfloat16)
-    monkeypatch.setattr("napari_styletransfer.engine.lbfgs._SLICE", 64)
+    monkeypatch.setattr("napari_styletransfer.engine.history._SLICE", 64)
 
     minimise(pieces, badly_scaled, 30)
 
@@ -425,3 +426,71 @@ def test_the_history_holds_no_more_than_the_pairs_asked_for() -> None:
     minimise(many, badly_scaled, 100)
 
     assert many.best_loss < few.best_loss
+
+
+def test_a_scaled_direction_is_that_of_the_two_loop_recursion_from_a_diagonal() -> None:
+    optimizer = LBFGS(torch.ones(8, dtype=torch.float64), history=3, scaled=True)
+    log = [told for told in minimise(optimizer, badly_scaled, 12) if told.accepted]
+
+    pairs = [(b.point - a.point, b.gradient - a.gradient) for a, b in pairwise(log)]
+    square = torch.zeros(8, dtype=torch.float64)
+    for number, (s, y) in enumerate(pairs):
+        square = torch.lerp(square, y.square() / s.square().mean(), 0.1 if number else 1.0)
+    root = square.sqrt() + _SMALLEST_CURVATURE * square.mean().sqrt()
+    q = log[-1].gradient.clone()
+    alphas = []
+    for s, y in reversed(pairs[-3:]):
+        alphas.append((s @ q) / (s @ y))
+        q -= alphas[-1] * y
+    s, y = pairs[-1]
+    q = q / root * (s @ y) / (y @ (y / root))
+    for (s, y), alpha in zip(pairs[-3:], reversed(alphas), strict=True):
+        q += s * (alpha - (y @ q) / (s @ y))
+
+    torch.testing.assert_close(optimizer.point - optimizer.best, -q, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("search", list(LineSearch))
+@pytest.mark.parametrize("storage", [torch.float64, torch.bfloat16])
+def test_learned_scales_save_evaluations_where_the_scales_differ(search: LineSearch, storage: torch.dtype) -> None:
+    def bowl(x: Array) -> tuple[float, Array]:
+        scale = np.logspace(0, 3, x.size)
+        return float((np.cosh(x) * scale).sum() - scale.sum()), np.sinh(x) * scale
+
+    start, goal = torch.linspace(-2, 2, 200, dtype=torch.float64), 1e-3
+    plain, scaled = (
+        minimise(LBFGS(start, line_search=search, storage=storage, scaled=scaled), bowl, 300, goal)
+        for scaled in (False, True)
+    )
+
+    assert scaled[-1].loss < goal
+    assert len(scaled) < 0.75 * len(plain)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("pieces", [7, 1 << 22])
+def test_scaled_steps_meet_the_conditions_of_the_search(
+    search: LineSearch, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_styletransfer.engine.history._SLICE", pieces)
+    optimizer = LBFGS(torch.full((6,), -1.2, dtype=torch.float64), line_search=search, scaled=True)
+
+    accepted = [told for told in minimise(optimizer, rosenbrock, 60) if told.accepted]
+
+    assert len(accepted) > 20
+    for before, after in pairwise(accepted):
+        slope = float(before.gradient @ (after.point - before.point))
+        assert slope < 0
+        assert after.loss <= before.loss + 1e-4 * slope + 2e-6 * abs(before.loss)
+        if search is LineSearch.WOLFE:
+            assert float(after.gradient @ (after.point - before.point)) >= 0.9 * slope
+
+
+def test_where_the_gradient_never_changes_there_are_no_scales() -> None:
+    optimizer = LBFGS(torch.zeros(3), scaled=True)
+
+    for _ in range(4):
+        optimizer.tell(-float(optimizer.point.sum()), -torch.ones(3))
+
+    assert bool(torch.isfinite(optimizer.point).all())
+    assert bool((optimizer.point > 0).all())

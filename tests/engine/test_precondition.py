@@ -99,3 +99,65 @@ def test_images_stay_float32() -> None:
     image = noise(8, 8).float()
 
     assert SpectralMetric(8, 8, 0.5).to_image(image).dtype is torch.float32
+
+
+def falling(size: tuple[int, int], power: float) -> Tensor:
+    """Noise whose amplitudes fall as f^-power."""
+    down, across = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])[None]
+    frequency = torch.hypot(down, across).clamp(min=1 / max(size))
+    return torch.fft.irfft2(torch.fft.rfft2(noise(*size)) * frequency**-power, s=size).float()
+
+
+@pytest.mark.parametrize("size", [(96, 128), (75, 101)])
+@pytest.mark.parametrize(("power", "exponent"), [(0.0, 0.25), (0.7, 0.15), (1.5, 0.0)])
+def test_the_first_step_is_given_the_spectrum_of_natural_images(
+    size: tuple[int, int], power: float, exponent: float
+) -> None:
+    metric = SpectralMetric(*size, None)
+
+    changed = metric.fit(falling(size, power))
+
+    assert metric.exponent == pytest.approx(exponent, abs=0.03)
+    assert changed is (exponent > 0)
+    image = noise(*size)
+    torch.testing.assert_close(
+        metric.to_image(image), SpectralMetric(*size, metric.exponent).to_image(image), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_the_scale_of_a_gradient_does_not_matter_to_the_fit() -> None:
+    small, large = SpectralMetric(64, 64, None), SpectralMetric(64, 64, None)
+
+    small.fit(1e-9 * falling((64, 64), 0.7))
+    large.fit(1e3 * falling((64, 64), 0.7))
+
+    assert small.exponent == pytest.approx(large.exponent, rel=1e-3)
+
+
+def test_a_metric_is_fitted_once_and_a_given_exponent_never() -> None:
+    free, given_one = SpectralMetric(64, 64, None), SpectralMetric(64, 64, 0.1)
+    free.fit(falling((64, 64), 1.5))
+
+    assert not free.fit(falling((64, 64), 0.0))
+    assert not given_one.fit(falling((64, 64), 0.0))
+    assert (free.exponent, given_one.exponent) == (0.0, 0.1)
+
+
+@pytest.mark.parametrize("gradient", [torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 7, 9)])
+def test_a_gradient_without_a_spectrum_leaves_the_identity(gradient: Tensor) -> None:
+    metric = SpectralMetric(*gradient.shape[-2:], None)
+
+    assert not metric.fit(gradient)
+
+    assert metric.to_image(gradient) is gradient
+
+
+def test_of_large_gradients_only_the_centre_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    gradient = falling((96, 128), 0.7)
+    gradient[..., :16, :] = 1e3 * torch.randn(16, 128, generator=torch.Generator().manual_seed(1))
+    monkeypatch.setattr("napari_styletransfer.engine.precondition._LARGEST", 64)
+    metric = SpectralMetric(96, 128, None)
+
+    metric.fit(gradient)
+
+    assert metric.exponent == pytest.approx(0.15, abs=0.04)

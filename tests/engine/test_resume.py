@@ -154,9 +154,9 @@ def test_the_decided_settings_of_the_first_half_serve_for_the_second(content_ima
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-@pytest.mark.parametrize("exponent", [0.0, 0.5])
+@pytest.mark.parametrize("exponent", [None, 0.0, 0.5])
 def test_a_state_can_be_taken_up_more_than_once(
-    exponent: float, optimizer: str, content_image: Image, style_image: Image
+    exponent: float | None, optimizer: str, content_image: Image, style_image: Image
 ) -> None:
     fields = {"spectral_exponent": exponent, "optimizer": optimizer}
     half = end(run(content_image, style_image, **fields))

@@ -126,7 +126,7 @@ def test_every_step_tells_its_terms(content_image: Image, style_image: Image) ->
     for step in steps(run(content_image, [style_image], tv_weight=0.1)):
         assert step.losses.keys() == {"content", "style", "tv", "range", "total"}
         assert step.losses["total"] == pytest.approx(sum(step.losses.values()) - step.losses["total"])
-        assert {"style/rgb", "style/relu5_1", "content/relu4_2"} <= step.layers.keys()
+        assert {"style/rgb", "style/relu5_1", "content/relu3_1"} <= step.layers.keys()
 
 
 def test_the_end_sums_up_the_steps(content_image: Image, style_image: Image) -> None:
@@ -617,9 +617,16 @@ def test_the_image_of_a_stopped_run_is_the_last_one_accepted(content_image: Imag
 
 
 def test_without_line_search_the_image_is_the_best_one_too(content_image: Image, style_image: Image) -> None:
-    fields = {"line_search": "none", "size": 64, "spectral_exponent": 0, "tv_weight": 0, "tolerance": 0}
-    fields |= {"start": "white-noise", "history": 1}
-    events = run(content_image, [style_image], {"preview_interval": 0.0}, iterations=25, **fields)
+    fields = {
+        "line_search": "none",
+        "size": 64,
+        "spectral_exponent": 0,
+        "value_scaling": False,
+        "tv_weight": 0,
+        "tolerance": 0,
+    }
+    fields |= {"start": "white-noise", "history": 3}
+    events = run(content_image, [style_image], {"preview_interval": 0.0}, iterations=80, **fields)
 
     finished = end(events)
     assert list(finished.history) != sorted(finished.history, reverse=True), "some step rose"
@@ -650,7 +657,8 @@ def test_a_run_can_be_closed_at_any_point(after: int, content_image: Image, styl
 
 def test_a_run_in_blocks_gives_the_image_of_a_whole_run(content_image: Image, style_image: Image) -> None:
     content = np.tile(content_image, (2, 2, 1))
-    fields = {**SHALLOW, "size": 128, "tolerance": 0, "iterations": 3}
+    # Learned scales magnify the rounding of single values.
+    fields = {**SHALLOW, "size": 128, "tolerance": 0, "iterations": 3, "value_scaling": False}
 
     whole = end(run(content, [style_image], **fields))
     events = run(content, [style_image], block_size=64, **fields)

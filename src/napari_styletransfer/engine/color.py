@@ -17,6 +17,9 @@ from napari_styletransfer.config import ColorMatch
 _FLOOR = 1e-5
 """Variance added to each colour axis, so that flat and grey pictures can be matched."""
 
+_AT_ONCE = 1 << 20
+"""Pixels worked on in double precision at once."""
+
 _TO_LMS = ((0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566),
            (0.0883024619, 0.2817188376, 0.6299787005))  # fmt: skip
 _TO_LAB = ((0.2104542553, 0.7936177850, -0.0040720468), (1.9779984951, -2.4285922050, 0.4505937099),
@@ -39,9 +42,10 @@ def match_colors(
     mean, covariance = _moments(image)
     target_mean, target_covariance = _blended(targets, weights)
     between = _map_between(covariance, target_covariance, method)
-    pixels = image.double().reshape(3, -1) - mean
-    matched = between @ pixels + target_mean
-    return matched.reshape(image.shape).to(image.dtype).clamp(0, 1)
+    result = torch.empty_like(image, memory_format=torch.contiguous_format)
+    for part, out in zip(_parts(image), _parts(result), strict=True):
+        out.copy_((between @ (part.double() - mean) + target_mean).clamp_(0, 1))
+    return result
 
 
 def lightness(image: Tensor) -> Tensor:
@@ -66,11 +70,21 @@ def matched_lightness(grey: Tensor, target: Tensor) -> Tensor:
 
 
 def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
-    pixels = image.double().reshape(3, -1)
-    mean = pixels.mean(dim=1, keepdim=True)
-    centred = pixels - mean
-    floor = _FLOOR * torch.eye(3, dtype=pixels.dtype, device=pixels.device)
-    return mean, centred @ centred.T / pixels.shape[1] + floor
+    count = image.numel() // 3
+    total = torch.zeros(3, 1, dtype=torch.float64, device=image.device)
+    for part in _parts(image):
+        total += part.double().sum(dim=1, keepdim=True)
+    mean = total / count
+    covariance = torch.zeros(3, 3, dtype=torch.float64, device=image.device)
+    for part in _parts(image):
+        centred = part.double() - mean
+        covariance += centred @ centred.T
+    return mean, covariance / count + _FLOOR * torch.eye(3, dtype=torch.float64, device=image.device)
+
+
+def _parts(image: Tensor) -> tuple[Tensor, ...]:
+    """Cut the pixels into pieces (3, n): in double precision all at once would take many times the image's memory."""
+    return torch.split(image.reshape(3, -1), _AT_ONCE, dim=1)
 
 
 def _map_between(source: Tensor, target: Tensor, method: ColorMatch) -> Tensor:

@@ -21,6 +21,9 @@ from napari_styletransfer.engine.regions import Guide
 from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.pixels import decode
 
+_AT_ONCE = 1 << 20
+"""Pixels of an image turned into what is shown at once."""
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -125,16 +128,24 @@ class Pictures:
 
         With the content's colours where they are asked for, and the content itself where regions leave it.
         """
-        seen = image.detach().clamp(0, 1).cpu()
-        size = (seen.shape[2], seen.shape[3])
-        needed = config.color is Color.CONTENT or self.guide is not None
-        content = self.content_at(*size) if needed else None
-        if content is not None and config.color is Color.CONTENT:
-            seen = color.with_lightness(content, seen)
+        height, width = size = (image.shape[2], image.shape[3])
+        content = share = None
+        if config.color is Color.CONTENT or self.guide is not None:
+            content = self.content_at(*size)
         if content is not None and self.guide is not None:
             share = self.guide.covered(*size)
-            seen = torch.where(share > 0, torch.lerp(content, seen, share), content)
-        return np.ascontiguousarray(seen[0].permute(1, 2, 0).numpy())
+        shown = np.empty((height, width, 3), np.float32)
+        step = max(1, _AT_ONCE // width)
+        # Some rows at a time: nothing else of the size of the image is made on the way.
+        for rows in (slice(first, first + step) for first in range(0, height, step)):
+            seen = image[:, :, rows].detach().clamp(0, 1).cpu()
+            if content is not None and config.color is Color.CONTENT:
+                seen = color.with_lightness(content[:, :, rows], seen)
+            if content is not None and share is not None:
+                part = share[:, :, rows]
+                seen = torch.where(part > 0, torch.lerp(content[:, :, rows], seen, part), content[:, :, rows])
+            shown[rows] = seen[0].permute(1, 2, 0).numpy()
+        return shown
 
     def chosen(self, style: int | None) -> tuple[tuple[Tensor, ...], tuple[float, ...]]:
         """Return the style of that number, or all of them for None, with their weights."""

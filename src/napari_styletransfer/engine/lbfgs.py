@@ -20,17 +20,13 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import LineSearch
+from napari_styletransfer.engine.history import Heading, History
 from napari_styletransfer.errors import DivergedError
 
 _ARMIJO = 1e-4
 _CURVATURE = 0.9
-_SMALLEST_COSINE = 1e-8
-"""A pair is kept if sᵀy exceeds this fraction of ‖s‖‖y‖."""
-
 _MOST_TRIALS = 12
 _MOST_RESTARTS = 4
-_SLICE = 1 << 22
-"""Values of the history widened at once where it is stored narrower."""
 
 
 class LBFGS:
@@ -49,6 +45,9 @@ class LBFGS:
         `wolfe` for the weak Wolfe conditions.
     storage
         Number format of the history, by default the point's; sums are taken in the point's in any case.
+    scaled
+        Whether a scale for every value is learned from the changes of the gradient (see `history`): on images a
+        quarter fewer evaluations or more, for memory of the size of the point.
 
     Attributes
     ----------
@@ -70,6 +69,7 @@ class LBFGS:
         first_step: float = 0.02,
         line_search: LineSearch = LineSearch.BACKTRACKING,
         storage: torch.dtype | None = None,
+        scaled: bool = False,
     ) -> None:
         self.point = start.detach().clone()
         self.iterations = 0
@@ -78,8 +78,7 @@ class LBFGS:
         self.loss = math.inf
         self._base = self.point.clone()
         self._gradient: Tensor | None = None
-        self._direction: Tensor | None = None
-        self._slope = 0.0
+        self._heading: Heading | None = None
         self._first_step = first_step
         self._line_search = line_search
         # Only without a line search can an accepted step rise; then the best point needs memory of its own.
@@ -87,7 +86,7 @@ class LBFGS:
         self._best_loss = math.inf
         self._step, self._low, self._high, self._trials = 0.0, 0.0, math.inf, 0
         self._restarts = 0
-        self._memory = _History(start, history, storage or start.dtype)
+        self._memory = History(start, history, storage or start.dtype, scaled=scaled)
 
     @property
     def best(self) -> Tensor:
@@ -120,29 +119,35 @@ class LBFGS:
             self._high = self._step
             return self._shorter(finite, loss)
         if self._line_search is LineSearch.WOLFE and self._trials < _MOST_TRIALS:
-            slope = _dot(gradient, self._direction_now)
-            if slope < _CURVATURE * self._slope:
+            slope = self._memory.slope(self._base_gradient, self._heading_now, gradient)
+            if slope < _CURVATURE * self._heading_now.slope:
                 self._low = self._step
                 self._try(2 * self._step if math.isinf(self._high) else (self._low + self._high) / 2)
                 return False
-        self._memory.push(self.point - self._base, gradient - self._gradient)
+        self._memory.push((self.point, self._base), (gradient, self._gradient))
         self._restarts = 0
         self.iterations += 1
         self._accept(loss, gradient)
         return True
 
     @property
-    def _direction_now(self) -> Tensor:
-        if self._direction is None:
+    def _heading_now(self) -> Heading:
+        if self._heading is None:
             raise AssertionError("there is a direction once a point was accepted")
-        return self._direction
+        return self._heading
+
+    @property
+    def _base_gradient(self) -> Tensor:
+        if self._gradient is None:
+            raise AssertionError("there is a gradient once a point was accepted")
+        return self._gradient
 
     def _rises(self, loss: float) -> bool:
         if self._line_search is LineSearch.NONE:
             return loss > 10 * max(self.loss, 1e-12)
         # Float32 sums carry noise of this order; demanding less would end the run in it.
         noise = 1e-6 * abs(self.loss)
-        return loss > self.loss + _ARMIJO * self._step * self._slope + noise
+        return loss > self.loss + _ARMIJO * self._step * self._heading_now.slope + noise
 
     def _shorter(self, finite: bool, loss: float) -> bool:
         """Try a shorter step from the same base; restart from it when that has been done often enough."""
@@ -154,8 +159,9 @@ class LBFGS:
         elif self._low > 0:
             self._try((self._low + self._high) / 2)
         else:
-            curve = 2 * (loss - self.loss - self._step * self._slope)
-            guess = -self._slope * self._step**2 / curve if curve > 0 else 0.5 * self._step
+            slope = self._heading_now.slope
+            curve = 2 * (loss - self.loss - self._step * slope)
+            guess = -slope * self._step**2 / curve if curve > 0 else 0.5 * self._step
             self._try(min(max(guess, 0.1 * self._step), 0.5 * self._step))
         return False
 
@@ -185,17 +191,13 @@ class LBFGS:
 
     def _aim(self) -> None:
         """Choose the direction from the base and the first step length along it."""
-        if self._gradient is None:
-            raise AssertionError("there is a gradient once a point was accepted")
-        if self._direction is None:
-            self._direction = torch.empty_like(self._gradient)
         step = 1.0
-        self._slope = self._memory.direction(self._gradient, self._direction)
-        if self._slope >= 0:
+        self._heading = self._memory.heading(self._base_gradient)
+        if self._heading.slope >= 0:
             self._memory.clear()
-            self._slope = self._memory.direction(self._gradient, self._direction)
+            self._heading = self._memory.heading(self._base_gradient)
         if self._memory.count == 0:
-            length = math.sqrt(-self._slope / self._direction.numel())
+            length = math.sqrt(-self._heading.slope / self._base_gradient.numel())
             if length == 0:
                 self.stalled = True
                 return
@@ -212,102 +214,4 @@ class LBFGS:
         self._move()
 
     def _move(self) -> None:
-        torch.add(self._base, self._direction_now, alpha=self._step, out=self.point)
-
-
-class _History:
-    """The last pairs (s, y) as one matrix, and the inner products a direction is made from."""
-
-    def __init__(self, like: Tensor, pairs: int, storage: torch.dtype) -> None:
-        self._pairs = pairs
-        self._dtype = like.dtype
-        # Zeros, not garbage: rows without a pair enter the products too, with coefficient 0.
-        self._matrix = torch.zeros(2 * pairs, like.numel(), dtype=storage, device=like.device)
-        self._products = torch.zeros(2 * pairs, 2 * pairs, dtype=torch.float64)
-        self._order: list[int] = []
-
-    @property
-    def count(self) -> int:
-        """Number of pairs held."""
-        return len(self._order)
-
-    def clear(self) -> None:
-        """Forget all pairs, keeping the memory."""
-        self._order.clear()
-
-    def push(self, s: Tensor, y: Tensor) -> None:
-        """Add a pair, in place of the oldest when full; a pair without positive curvature is left out."""
-        s, y = s.reshape(-1), y.reshape(-1)
-        sy, ss, yy = (float(value) for value in torch.stack([s @ y, s @ s, y @ y]).cpu())
-        if not sy > _SMALLEST_COSINE * math.sqrt(ss * yy):
-            return
-        slot = self._order.pop(0) if self.count == self._pairs else self._free_slot()
-        for row, vector in ((2 * slot, s), (2 * slot + 1, y)):
-            self._matrix[row] = vector
-            # Products of what is stored, not of what came in: with narrow storage only these are consistent.
-            product = self._times(self._matrix[row].to(self._dtype)).double().cpu()
-            self._products[row] = product
-            self._products[:, row] = product
-        if self._products[2 * slot, 2 * slot + 1] > 0:
-            self._order.append(slot)
-
-    def _free_slot(self) -> int:
-        return next(slot for slot in range(self._pairs) if slot not in self._order)
-
-    def direction(self, gradient: Tensor, out: Tensor) -> float:
-        """Write the quasi-Newton direction −H g into `out` and return its slope gᵀd.
-
-        The two-loop recursion runs on coefficients of the stored vectors and the gradient; only their inner
-        products enter, which are numbers on the host.
-        """
-        g = gradient.reshape(-1)
-        if not self._order:
-            torch.neg(gradient, out=out)
-            return -float(g @ g)
-        with_g = torch.cat([self._times(g), (g @ g).reshape(1)]).double().cpu()
-        rows = with_g.numel() - 1
-        products = self._products
-        coefficient = torch.zeros(rows, dtype=torch.float64)
-        of_g = -1.0
-        alphas: dict[int, float] = {}
-        for slot in reversed(self._order):
-            s, y = 2 * slot, 2 * slot + 1
-            s_dot_q = float(products[s, :rows] @ coefficient + of_g * with_g[s])
-            alphas[slot] = s_dot_q / float(products[s, y])
-            coefficient[y] -= alphas[slot]
-        last = self._order[-1]
-        gamma = float(products[2 * last, 2 * last + 1] / products[2 * last + 1, 2 * last + 1])
-        coefficient *= gamma
-        of_g *= gamma
-        for slot in self._order:
-            s, y = 2 * slot, 2 * slot + 1
-            y_dot_r = float(products[y, :rows] @ coefficient + of_g * with_g[y])
-            coefficient[s] += alphas[slot] - y_dot_r / float(products[s, y])
-        flat = out.reshape(-1)
-        torch.mul(g, of_g, out=flat)
-        self._add_combination(coefficient.to(g.device, self._dtype), flat)
-        return float(coefficient @ with_g[:rows]) + of_g * float(with_g[rows])
-
-    def _times(self, vector: Tensor) -> Tensor:
-        """Inner products of every stored row with `vector`."""
-        rows = self._matrix.shape[0]
-        if self._matrix.dtype is self._dtype:
-            return self._matrix.mv(vector)
-        total = vector.new_zeros(rows)
-        for first in range(0, vector.numel(), _SLICE // rows + 1):
-            part = slice(first, first + _SLICE // rows + 1)
-            total += self._matrix[:, part].to(self._dtype).mv(vector[part])
-        return total
-
-    def _add_combination(self, coefficient: Tensor, out: Tensor) -> None:
-        if self._matrix.dtype is self._dtype:
-            out.addmv_(self._matrix.T, coefficient)
-            return
-        step = _SLICE // self._matrix.shape[0] + 1
-        for first in range(0, out.numel(), step):
-            part = slice(first, first + step)
-            out[part].addmv_(self._matrix[:, part].to(self._dtype).T, coefficient)
-
-
-def _dot(a: Tensor, b: Tensor) -> float:
-    return float(a.reshape(-1) @ b.reshape(-1))
+        self._memory.walk(self._base, self._base_gradient, self._heading_now, self._step, out=self.point)

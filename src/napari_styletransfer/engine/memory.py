@@ -78,7 +78,9 @@ class Footprint:
         pairs = 2.0 * self.config.history if self.config.optimizer is Optimizer.LBFGS else 2.0
         if self.config.history_precision is Precision.BFLOAT16:
             pairs /= 2
-        return pairs + _VECTORS + (_SPECTRAL_VECTORS if self.config.spectral_exponent else 0)
+        if self.config.optimizer is Optimizer.LBFGS and self.config.value_scaling:
+            pairs += pairs / (2 * self.config.history)
+        return pairs + _VECTORS + (_SPECTRAL_VECTORS if self.config.spectral_exponent != 0 else 0)
 
     def _network_bytes(self, height: int, width: int) -> int:
         """Peak of a forward and a backward pass over an image of that size."""

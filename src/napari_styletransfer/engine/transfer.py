@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy.typing as npt
@@ -80,7 +80,7 @@ def iter_stylize(
     styles: Sequence[npt.ArrayLike],
     config: StyleConfig | None = None,
     *,
-    should_stop: Callable[[], bool] = bool,
+    should_stop: Callable[[], bool] | None = None,
     init: npt.ArrayLike | None = None,
     labels: npt.ArrayLike | None = None,
     resume: RunState | None = None,
@@ -98,7 +98,7 @@ def iter_stylize(
     config
         The settings; the defaults if None.
     should_stop
-        Asked before every pass over a block; when it says yes the run finishes with the best image so far.
+        Asked before every pass over a block; when it says yes the run finishes with the best image so far. None: never.
     init
         Image to start from, for start 'image'.
     labels
@@ -154,7 +154,9 @@ def iter_stylize(
         del tensors  # float32 copies on the host; the network has its own
     yield Started(prepared.plan)
     with sparing_a_core(prepared.plan.device):
-        yield from _Run(pictures, prepared, shared, shared.network, should_stop, preview_interval).events(resume)
+        run = _Run(pictures, prepared, shared, shared.network, should_stop or bool, preview_interval)
+        del pictures  # the run lets go of them when it needs them no more
+        yield from run.events(resume)
 
 
 class _Run:
@@ -186,6 +188,7 @@ class _Run:
         self._before = 0
         self._evaluations = 0
         self._total = self._plan.total_iterations
+        self._exponent = self._config.spectral_exponent
 
     def events(self, resume: RunState | None) -> Generator[Event, None, None]:
         """Go through the scales, from the coarsest or from where an earlier run stood."""
@@ -195,23 +198,27 @@ class _Run:
             self._before = resume.iterations
             self._history.extend(resume.history)
             self._total = self._before + sum(scale.iterations for scale in self._plan.scales[first:])
-            metric = resume.metric
+            metric = copy.copy(resume.metric)  # it may yet be fitted
+            if self._exponent is None:
+                self._exponent = metric.exponent
             if _same_objective(resume.config, self._config):
-                # A copy: the state can be taken up more than once, and outlives a run that is broken off.
-                optimizer = copy.deepcopy(resume.optimizer)
+                optimizer = self._copied(resume.optimizer)
             image = metric.to_image(resume.optimizer.best).to(self._plan.device)
         else:
             scale = self._plan.scales[0]
             image = self._colored.start_at(scale.height, scale.width, self._config).to(self._plan.device)
-        reason = Reason.ITERATIONS
+        reason, state = Reason.ITERATIONS, resume
         for index in range(first, len(self._plan.scales)):
             scale = self._plan.scales[index]
+            # What a coarser scale remembers is as large as a good part of this one.
+            state = None
             image = resized(image, scale.height, scale.width)
             yield self._preview(image, index)
             try:
                 if optimizer is None or metric is None:
                     metric = self._metric(scale)
                     optimizer = self._optimizer(metric.to_latent(image))
+                image = image[:, :, :1, :1].clone()  # from here on the optimiser has it
                 begun = optimizer.iterations
                 reason = yield from self._descend(index, scale, optimizer, metric)
             except (RuntimeError, MemoryError) as error:
@@ -227,6 +234,8 @@ class _Run:
             if reason in (Reason.STOPPED, Reason.TIME):
                 break
             optimizer = metric = None
+        if state is None:
+            raise AssertionError("there is a scale to go through")
         yield self._finished(image, reason, state)
 
     def _descend(
@@ -238,14 +247,21 @@ class _Run:
         try:
             objective = self._recovering(lambda: self._objective(scale), scale)
             cover = self._cover(scale)
+            if index == len(self._plan.scales) - 1:
+                self._let_go()
             while True:
                 evaluation = self._evaluated(objective, metric.to_image(optimizer.point), scale, cover)
                 self._evaluations += 1
+                if metric.fit(evaluation.gradient):
+                    optimizer.point.copy_(metric.to_latent(optimizer.point))
+                self._exponent = metric.exponent
                 accepted = optimizer.tell(evaluation.losses["total"], metric.to_latent_gradient(evaluation.gradient))
+                told = replace(evaluation, gradient=evaluation.gradient[:, :, :0])
+                del evaluation  # its gradient would lie beside the next one
                 done = optimizer.iterations - begun
                 if accepted and done > 0:
-                    self._history.append(evaluation.losses["total"])
-                    yield self._step(done, index, evaluation)
+                    self._history.append(told.losses["total"])
+                    yield self._step(done, index, told)
                     if self._seconds() - self._previewed >= self._preview_interval:
                         yield self._preview(metric.to_image(optimizer.best), index)
                 if self._config.max_seconds and self._seconds() >= self._config.max_seconds:
@@ -257,6 +273,24 @@ class _Run:
                     return Reason.CONVERGED
         except Stopped:
             return Reason.STOPPED
+
+    def _let_go(self) -> None:
+        """Drop the content, which no scale is left to measure, unless what is shown needs it."""
+        if self._config.color is not Color.CONTENT and self._pictures.guide is None:
+            self._pictures = self._colored = replace(self._pictures, content=None, init=None)
+
+    def _copied(self, optimizer: LBFGS | Adam) -> LBFGS | Adam | None:
+        """Return a copy: the state can be taken up more than once, and outlives a run that is broken off.
+
+        None where there is no memory for two: then the run goes on from the image alone.
+        """
+        try:
+            return copy.deepcopy(optimizer)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            release(self._plan.device)
+            return None
 
     def _objective(self, scale: Scale) -> Objective:
         """Measure the targets at a scale."""
@@ -359,18 +393,27 @@ class _Run:
         return error
 
     def _metric(self, scale: Scale) -> SpectralMetric:
-        return SpectralMetric(scale.height, scale.width, self._config.spectral_exponent, self._plan.device)
+        return SpectralMetric(scale.height, scale.width, self._exponent, self._plan.device)
 
     def _optimizer(self, start: Tensor) -> LBFGS | Adam:
         if self._config.optimizer is Optimizer.ADAM:
             return Adam(start, learning_rate=self._config.learning_rate)
-        narrow = self._config.history_precision is Precision.BFLOAT16
-        return LBFGS(
-            start,
-            history=self._config.history,
-            line_search=self._config.line_search,
-            storage=torch.bfloat16 if narrow else None,
-        )
+        pairs, narrow = self._config.history, self._config.history_precision is Precision.BFLOAT16
+        while True:
+            try:
+                return LBFGS(
+                    start,
+                    history=pairs,
+                    line_search=self._config.line_search,
+                    storage=torch.bfloat16 if narrow else None,
+                    scaled=self._config.value_scaling,
+                )
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or (narrow and pairs == 1):
+                    raise
+            release(self._plan.device)
+            # Half the memory at each turn: first by the number format, then by the number of pairs.
+            pairs, narrow = (max(1, pairs // 2) if narrow else pairs), True
 
     def _levelled(self, mark: int) -> bool:
         """Tell whether the loss fell by less than the tolerance over the window, within this scale."""

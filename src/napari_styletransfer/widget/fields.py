@@ -81,7 +81,7 @@ def make_editor(name: str, info: FieldInfo) -> Editor:
         editor = _plain(name, CheckBox(**look))
     elif kind is int:
         editor = _integer(name, look, low, high, optional)
-    elif kind is float and low is not None and high is not None and _closed(info):
+    elif kind is float and not optional and low is not None and high is not None and _closed(info):
         editor = _exact(_plain(name, _bounded(look, low, high)))
     elif kind is float:
         editor = _number(name, LineEdit(**look), optional)
