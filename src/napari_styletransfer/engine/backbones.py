@@ -24,7 +24,10 @@ STD = (0.229, 0.224, 0.225)
 RGB = "rgb"
 """Name of the style layer made of the pixels themselves."""
 
-COMPACT_PLAN: tuple[int | str, ...] = (16, 16, "A", 32, 32, "A", 64, 64, 64, "A", 128, 128, 128, "A", 128)
+ChannelPlan = tuple[int | str, ...]
+"""A network of the VGG kind: channels of its 3×3 convolutions in turn, "A" where the next group begins."""
+
+COMPACT_PLAN: ChannelPlan = (16, 16, "A", 32, 32, "A", 64, 64, 64, "A", 128, 128, 128, "A", 128)
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ def backbone(network: Network) -> Backbone:
         For `auto`, which must be decided first.
     """
     if network is Network.COMPACT:
-        return Backbone(network, _compact_stages(), _COMPACT_STYLE, {"relu4_2": 1.0})
+        return Backbone(network, compact_stages(), _COMPACT_STYLE, {"relu3_1": 1.0})
     if network is Network.AUTO:
         raise ConfigError("Network 'auto' has to be decided before it is built.")
     import torchvision  # here: two seconds that the embedded network need not pay
@@ -198,19 +201,21 @@ def backbone(network: Network) -> Backbone:
 
 _VGG_STYLE = dict.fromkeys((RGB, "relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0)
 _COMPACT_STYLE = dict.fromkeys(
-    (RGB, "relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", "relu4_1", "relu4_3", "relu5_1"), 1.0
-)
-"""Twice as many as for the large networks: a small network's layers each hold less of a style."""
+    (RGB, "relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", "relu4_1"), 1.0
+) | dict.fromkeys(("relu4_3", "relu5_1"), 0.3)
+"""Twice as many as for the large networks: a small network's layers each hold less of a style. The deepest count less,
+for they push the content aside before they add to the style."""
 
 _SQUEEZENET_STYLE = dict.fromkeys((RGB, "relu1", "fire2", "fire4", "fire6", "fire8"), 1.0)
 
 
-def _compact_stages() -> tuple[Stage, ...]:
+def compact_stages(plan: ChannelPlan = COMPACT_PLAN, pool: str = "average") -> tuple[Stage, ...]:
+    """Return the stages of the embedded network, or of one with another plan or `pool` ("average" or "max")."""
     stages: list[Stage] = []
     channels, group, number = 3, 1, 1
-    for item in COMPACT_PLAN:
+    for item in plan:
         if isinstance(item, str):
-            stages.append(Pool("average", 2, 2, ceil=False))
+            stages.append(Pool(pool, 2, 2, ceil=False))
             group, number = group + 1, 1
             continue
         branch = Branch(f"conv{group}_{number}", None, channels, item, 3)
