@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.layers.geometry import lift
-from napari_styletransfer.layers.read import Snapshot
+from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.write import channel as as_channel
 from napari_styletransfer.layers.write import channel_kwargs, image_kwargs, result_name, run_metadata
 

@@ -7,8 +7,8 @@ import pytest
 from napari.layers import Image
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.layers.compose import compose, resolve_visible
-from napari_styletransfer.layers.read import resolve
+from napari_styletransfer.layers.compose import compose, groups_in
+from napari_styletransfer.layers.read import resolve, resolve_in
 from napari_styletransfer.layers.write import image_kwargs
 
 from .conftest import placed_in
@@ -24,6 +24,12 @@ def flat(color, *, alpha=None, shape=(4, 5), **options):
 
 def seen(*layers):
     return compose([resolve(layer) for layer in layers]).read()[2, 3]
+
+
+def visible(viewer):
+    """Compose the only group of visible layers."""
+    (group,) = groups_in(viewer, [layer for layer in viewer.layers if isinstance(layer, Image)])
+    return compose([resolve_in(viewer, layer) for layer in group])
 
 
 BELOW = (0.2, 0.4, 0.6)
@@ -71,17 +77,33 @@ def test_channels_are_seen_through_their_colormaps_and_limits(viewer):
     layers = viewer.add_image(data, channel_axis=0, colormap=["green", "magenta"], contrast_limits=[(0, 100)] * 2)
     layers[0].gamma = 2
     expected = [[[1, 0, 1], [0, 0.25, 0], [0.5, 1, 0.5]]]
-    picture = resolve_visible(viewer)
+    picture = visible(viewer)
     assert picture.name == " + ".join(layer.name for layer in layers)
     np.testing.assert_allclose(picture.read(), expected, atol=1e-6)
 
 
-def test_hidden_excluded_and_other_layers_do_not_count(viewer):
-    for color, options in [((1, 0, 0), {}), ((0, 1, 0), {"visible": False}), ((0, 0, 1), {"opacity": 0})]:
-        viewer.add_layer(flat(color, blending="additive", **options))
-    result = viewer.add_layer(flat((0, 1, 1), blending="additive"))
-    viewer.add_labels(np.ones((4, 5), int))
-    np.testing.assert_allclose(resolve_visible(viewer, exclude=[result]).read()[0, 0], [1, 0, 0])
+def test_hidden_and_transparent_layers_are_not_seen(viewer):
+    red, blue = (viewer.add_layer(flat(color, blending="additive")) for color in ((1, 0, 0), (0, 0, 1)))
+    viewer.add_layer(flat((0, 1, 0), blending="additive", visible=False))
+    viewer.add_layer(flat((0, 1, 0), blending="additive", opacity=0))
+    assert groups_in(viewer, viewer.layers) == [(red, blue)]
+
+
+def test_a_single_picture_is_no_group_and_what_it_covers_is_not_seen(viewer):
+    below, above = viewer.add_layer(flat(BELOW)), viewer.add_layer(flat(ABOVE))
+    assert groups_in(viewer, viewer.layers) == []
+    above.opacity = 0.5
+    assert groups_in(viewer, viewer.layers) == [(below, above)]
+    top = viewer.add_layer(flat(ABOVE, blending="additive"))
+    above.opacity = 1
+    assert groups_in(viewer, viewer.layers) == [(above, top)]
+
+
+def test_pictures_of_several_grids_are_several_groups(viewer):
+    small = [viewer.add_layer(flat(BELOW, blending="additive")) for _ in range(2)]
+    large = [viewer.add_layer(flat(BELOW, blending="additive", shape=(9, 9))) for _ in range(2)]
+    alone = viewer.add_layer(flat(BELOW, blending="additive", shape=(7, 7)))
+    assert groups_in(viewer, [small[0], large[0], small[1], alone, large[1]]) == [tuple(small), tuple(large)]
 
 
 def test_planes_of_a_stack_are_composed_where_the_viewer_stands(viewer, place):
@@ -89,7 +111,7 @@ def test_planes_of_a_stack_are_composed_where_the_viewer_stands(viewer, place):
     viewer.add_image(stack, contrast_limits=(0, 1), colormap="red", **placed_in(3, place))
     viewer.add_image(stack[1], contrast_limits=(0, 1), colormap="blue", blending="additive", **place)
     viewer.dims.set_current_step(0, 2)
-    composite = resolve_visible(viewer)
+    composite = visible(viewer)
     np.testing.assert_allclose(composite.read()[..., 0], stack[2], atol=1e-6)
     np.testing.assert_allclose(composite.read()[..., 2], stack[1], atol=1e-6)
     result = viewer.add_image(**image_kwargs(composite.read(), composite))
@@ -100,9 +122,9 @@ def test_a_layer_without_a_plane_here_is_not_seen(viewer):
     viewer.add_image(np.ones((5, 4, 4)), contrast_limits=(0, 2), colormap="red")
     viewer.add_image(np.ones((2, 4, 4)), contrast_limits=(0, 1), colormap="green", blending="additive")
     viewer.dims.set_current_step(0, 1)
-    np.testing.assert_allclose(resolve_visible(viewer).read()[0, 0], [0.5, 1, 0])
+    np.testing.assert_allclose(visible(viewer).read()[0, 0], [0.5, 1, 0])
     viewer.dims.set_current_step(0, 4)
-    np.testing.assert_allclose(resolve_visible(viewer).read()[0, 0], [0.5, 0, 0])
+    assert groups_in(viewer, viewer.layers) == []
 
 
 @pytest.mark.parametrize(
@@ -122,7 +144,6 @@ def test_layers_in_other_units_share_pixels_where_they_lie_on_each_other():
         seen(one, flat(ABOVE, scale=(1, 1), units=("mm", "mm")))
 
 
-def test_nothing_visible_is_told(viewer):
-    viewer.add_image(np.ones((4, 4)), visible=False)
-    with pytest.raises(ImageError, match="No image layer is visible"):
-        resolve_visible(viewer)
+def test_nothing_to_compose_is_told():
+    with pytest.raises(ImageError, match="no picture to compose"):
+        compose([])

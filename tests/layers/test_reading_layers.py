@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from napari.layers import Image, Labels, Points
 from napari.utils.colormaps import Colormap
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.layers.read import resolve, resolve_in
+from napari_styletransfer.layers.read import in_units_of, resolve, resolve_in
 
 from .conftest import Lazy, placed_in
 
@@ -385,3 +387,10 @@ def test_a_plane_without_finite_pixels_is_refused():
     assert resolve(layer, point_world=(0, 0, 0)).read().shape == (4, 4, 3)
     with pytest.raises(ImageError, match="'gap' is NaN or infinite"):
         resolve(layer, point_world=(1, 0, 0)).read()
+
+
+@pytest.mark.parametrize(("axes", "expected"), [(1, [1000.0]), (2, [1000.0] * 2), (3, [1.0, 1000.0, 1000.0])])
+def test_coordinates_are_converted_even_while_the_viewer_has_fewer_or_more_axes_than_units(axes, expected):
+    layer = Image(np.zeros((4, 4)), units=("um", "um"))
+    closing = SimpleNamespace(dims=SimpleNamespace(units=Image(np.zeros((4, 4)), units=("mm", "mm")).units))
+    assert in_units_of(layer, closing, [1.0] * axes) == expected

@@ -5,20 +5,25 @@ from __future__ import annotations
 import dask.array as da
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from napari.layers import Image, Labels, Points, Shapes
 
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.read import resolve, resolve_in
-from napari_styletransfer.layers.regions import feather, labels_in, resolve_labels, resolve_shapes, shapes_mask
+from napari_styletransfer.layers.regions import resolve_labels, resolve_shapes
 
 from .conftest import Lazy, placed_in
 
 CELLS = np.zeros((12, 16), int)
 CELLS[2:7, 3:9] = 1
 CELLS[6:11, 8:15] = 7
+
+
+def labels_in(source, layer):
+    return resolve_labels(source, layer).read()
+
+
+def shapes_mask(source, layer):
+    return resolve_shapes(source, layer).read()
 
 
 def at_pixels(source, layer):
@@ -212,30 +217,3 @@ def test_regions_without_the_axes_of_the_plane_are_refused(viewer):
 def test_other_layers_are_no_regions(find):
     with pytest.raises(ImageError, match="'spots' is a Points layer"):
         find(resolve(Image(np.zeros((4, 4)))), Points(np.zeros((3, 2)), name="spots"))
-
-
-@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)), st.floats(0, 20))
-@settings(max_examples=100, deadline=None)
-def test_feathering_leaves_the_outside_at_exactly_0_and_the_inside_above(mask, width):
-    weights = feather(mask, width)
-    assert weights.dtype == np.float32
-    assert (weights[~mask] == 0).all()
-    assert (weights[mask] > 0).all()
-    assert weights.max(initial=0) <= 1
-
-
-def test_weights_rise_evenly_over_the_width():
-    mask = np.zeros((1, 12), bool)
-    mask[0, 2:] = True
-    np.testing.assert_allclose(feather(mask, 3)[0], [0, 0, 0.25, 0.5, 0.75, *[1] * 7])
-    np.testing.assert_array_equal(feather(mask, 0), mask)
-
-
-def test_the_edge_of_the_image_is_no_border():
-    np.testing.assert_array_equal(feather(np.ones((5, 5)), 3), 1)
-
-
-@pytest.mark.parametrize(("mask", "width"), [(np.ones(4), 1), (np.ones((2, 2)), -1), (np.ones((2, 2)), np.nan)])
-def test_impossible_feathers_are_refused(mask, width):
-    with pytest.raises(ImageError):
-        feather(mask, width)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.errors import ConfigError
+from napari_styletransfer.config import ALL_STYLES, StyleConfig
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.regions import ALL, NONE, REST
 from napari_styletransfer.widget.session import State
@@ -86,17 +85,18 @@ def test_all_styles_here_and_none_there_goes_without_numbers(form, cells, viewer
     assert set(np.unique(read[cells.data != 1])) == {2, 3}
 
 
-def test_all_styles_beside_a_single_one_is_refused_with_words(form, cells, viewer, qtbot):
+def test_all_styles_beside_a_single_one(form, cells, viewer, qtbot):
     dots = viewer.add_image(np.zeros((8, 8)), name="dots")
     form.pictures.choose(styles=[viewer.layers["waves"], dots])
     known(form, qtbot)
     give(form, 1, dots)
-    assert not form.controls.run.isEnabled()
-    assert "Give every region one style" in form.controls.message.text()
-    with pytest.raises(ConfigError):
-        form.job()
-    give(form, 2, NONE)
     assert form.controls.run.isEnabled()
+    wanted = {0: None, 1: form.pictures.style_layers.index(dots), 2: ALL_STYLES}
+    assert form.config().regions == wanted
+    np.testing.assert_array_equal(form.job().regions[0].read(), cells.data)
+    give(form, 2, NONE)
+    form.show_config(StyleConfig(regions=wanted))
+    assert {label: combo.currentData() for label, combo in form.regions.rows.items()} == {1: dots, 2: ALL, 0: NONE}
 
 
 def test_what_is_painted_later_is_found(form, cells, viewer, qtbot):

@@ -240,6 +240,12 @@ def test_of_a_pyramid_the_level_that_suits_the_size_is_read(form, engine, viewer
     assert form.job().content.level == 2
     form.settings.editors["size"].write(None)
     assert form.job().content.level == 0
+    form.settings.editors["level"].write(3)
+    assert form.job().content.level == 3
+    form.pictures.choose(viewer.layers["cells"], [viewer.layers["waves"]])
+    assert form.job().content.level == 0
+    form.pictures.choose(layer, [viewer.layers["waves"]])
+    form.settings.editors["level"].write(None)
     form.settings.editors["size"].write(64)
     engine.shape = (32, 64)
     engine.go.set()

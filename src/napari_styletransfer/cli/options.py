@@ -19,11 +19,14 @@ import typer
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from napari_styletransfer.config import PRESETS, StyleConfig
+from napari_styletransfer.config import ALL_STYLES, PRESETS, StyleConfig
 from napari_styletransfer.errors import ConfigError
 
 NONE = "none"
 """What to write for an empty field."""
+
+_ANY_STYLE = {NONE: None, "all": str(ALL_STYLES)}
+"""Words for what a label can be given besides the number of a style."""
 
 _ROOM = 32
 """Characters up to which choices stand beside their flag; more would break across lines."""
@@ -177,11 +180,13 @@ def _weights(text: str) -> dict[str, str]:
 
 
 def _regions(text: str) -> dict[str, str | None]:
-    """Read "1=0,2=none": label and number of its style."""
+    """Read "1=0,2=all,3=none": label and number of its style."""
     regions: dict[str, str | None] = {}
     for part in text.split(","):
         label, _, style = (word.strip() for word in part.partition("="))
         if not label or not style or label in regions:
-            raise ValueError(f"expected labels with their styles such as 1=0,2=1,3=none, each once, but got '{text}'.")
-        regions[label] = None if style.lower() == NONE else style
+            raise ValueError(
+                f"expected labels with their styles such as 1=0,2=1,3=none,4=all, each once, but got '{text}'."
+            )
+        regions[label] = _ANY_STYLE.get(style.lower(), style)
     return regions

@@ -16,7 +16,7 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.config import ALL_STYLES, StyleConfig
 from napari_styletransfer.engine.backbones import RGB, Reach
 from napari_styletransfer.engine.objective import Region
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError
@@ -62,7 +62,8 @@ class Guide:
         # The background takes part only when it is named.
         chosen: dict[int, int | None] = dict.fromkeys(present - {0})
         if config.regions is not None:
-            chosen = {label: style for label, style in config.regions.items() if style is not None and label in present}
+            named = {label: style for label, style in config.regions.items() if style is not None and label in present}
+            chosen = {label: None if style == ALL_STYLES else style for label, style in named.items()}
             for label, style in chosen.items():
                 if style is not None and not 0 <= style < styles:
                     raise ConfigError(f"Label {label} is given style {style}; there are only styles 0 to {styles - 1}.")

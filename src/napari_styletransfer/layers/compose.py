@@ -1,13 +1,13 @@
 """What the canvas shows: the visible image layers of one pixel grid as one picture.
 
-Fluorescence channels usually are separate layers, and what a scientist sees is their sum. `resolve_visible`
-decides on the GUI thread what belongs to the picture; the `Composite` it returns reads in any thread and
-serves wherever a `Snapshot` does, as content or as style.
+Fluorescence channels usually are separate layers, and what a scientist sees is their sum. `groups_in` finds on
+the GUI thread which layers belong together; the `Composite` that `compose` makes of their snapshots reads in
+any thread and serves wherever a `Snapshot` does, as content or as style.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,12 @@ import numpy as np
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.display import FloatImage, Picture
 from napari_styletransfer.layers.geometry import FloatArray, Grid, unit_factors
-from napari_styletransfer.layers.planes import NotShownError
-from napari_styletransfer.layers.read import Snapshot, resolve_in
+from napari_styletransfer.layers.read import resolve_in
+from napari_styletransfer.layers.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Layer
+    from napari.layers import Image
 
 _TRANSLUCENT = ("translucent", "translucent_no_depth")
 _BLENDINGS = (*_TRANSLUCENT, "additive", "minimum", "opaque", "multiplicative")
@@ -97,7 +97,7 @@ def compose(snapshots: Sequence[Snapshot]) -> Composite:
         If there are none, or their pixels do not lie on each other.
     """
     if not snapshots:
-        raise ImageError("No image layer is visible where the viewer stands. Make one visible or move the sliders.")
+        raise ImageError("There is no picture to compose. Make a layer visible, or move the sliders.")
     bottom = snapshots[0]
     for snapshot in snapshots:
         if snapshot.blending not in _BLENDINGS:
@@ -114,41 +114,38 @@ def compose(snapshots: Sequence[Snapshot]) -> Composite:
     return Composite(tuple(snapshots))
 
 
-def resolve_visible(
-    viewer: ViewerModel,
-    *,
-    level: int | None = None,
-    max_pixels: int | None = None,
-    exclude: Collection[Layer] = (),
-) -> Composite:
-    """Decide what will be read of all visible image layers; cheap, for the thread that owns the viewer.
+def groups_in(viewer: ViewerModel, layers: Iterable[Image]) -> list[tuple[Image, ...]]:
+    """Find the visible layers that make one picture where the viewer stands; cheap, for the viewer's own thread.
 
     Parameters
     ----------
     viewer
-        Its layers, sliders and axis order count.
-    level, max_pixels
-        As in `resolve`.
-    exclude
-        Layers that do not belong to the picture, such as earlier results.
+        Its sliders and axis order count.
+    layers
+        That may belong to a picture, from the bottom to the top.
 
-    Raises
-    ------
-    ImageError
-        If no image layer is visible, one cannot be read, or their pixels do not lie on each other.
+    Returns
+    -------
+    groups
+        Of at least two layers each, whose pixels lie on each other, from the bottom to the top. What an opaque
+        picture covers is not seen and belongs to none.
     """
-    from napari.layers import Image
-
-    snapshots = []
-    for layer in viewer.layers:
-        left_out = any(layer == other for other in exclude)
-        if left_out or not isinstance(layer, Image) or not layer.visible or layer.opacity == 0:
+    groups: list[list[tuple[Image, Snapshot]]] = []
+    for layer in layers:
+        if not layer.visible or layer.opacity == 0:
             continue
         try:
-            snapshots.append(resolve_in(viewer, layer, level=level, max_pixels=max_pixels))
-        except NotShownError:
+            # Other levels have other grids; the finest ones tell.
+            seen = resolve_in(viewer, layer, level=0)
+        except ImageError:
             continue
-    return compose(snapshots)
+        group = next((group for group in groups if _fits(group[0][1], seen)), None)
+        if group is None:
+            groups.append(group := [])
+        if _covers(seen):
+            group.clear()
+        group.append((layer, seen))
+    return [tuple(layer for layer, _ in group) for group in groups if len(group) > 1]
 
 
 def _draw(
@@ -178,6 +175,15 @@ def _draw(
         canvas_alpha[...] = 1 if first else alpha
     np.clip(canvas, 0, 1, out=canvas)
     np.clip(canvas_alpha, 0, 1, out=canvas_alpha)
+
+
+def _fits(one: Snapshot, other: Snapshot) -> bool:
+    return other.blending in _BLENDINGS and _same_pixels(one.grid, other.grid)
+
+
+def _covers(seen: Snapshot) -> bool:
+    """Tell whether nothing below a layer can be seen."""
+    return seen.opacity == 1 and seen.kind != "rgba" and seen.blending in ("opaque", *_TRANSLUCENT)
 
 
 def _same_pixels(one: Grid, other: Grid) -> bool:

@@ -14,10 +14,6 @@ from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.geometry import FloatArray, Geometry
 
 
-class NotShownError(ImageError):
-    """The layer has no pixels where the viewer looks."""
-
-
 def place_of(geometry: Geometry, full: Sequence[int], point_world: Sequence[float] | None) -> FloatArray:
     """Return a world position with at least the layer's axes; None stands for the middle of the layer."""
     if point_world is None:
@@ -45,12 +41,12 @@ def slab_reach(geometry: Geometry, margins: Sequence[Sequence[float]], hidden: l
 
 
 def check_shown(name: str, at: FloatArray, reach: FloatArray | None, full: Sequence[int], hidden: list[int]) -> None:
-    """Raise `NotShownError` if neither plane nor slab touches the layer."""
+    """Raise `ImageError` if neither plane nor slab touches the layer."""
     before, after = (0, 0) if reach is None else reach
     first, last = np.round(at - before), np.round(at + after)
     for axis in hidden:
         if last[axis] < 0 or first[axis] > full[axis] - 1:
-            raise NotShownError(
+            raise ImageError(
                 f"Layer '{name}' has no plane where the viewer stands: along its axis {axis} that is index "
                 f"{np.round(at[axis]):g}, and the layer has 0 to {full[axis] - 1}. Move the slider onto the layer."
             )

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt
 from skimage.draw import polygon
 
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.geometry import FloatArray, Geometry, Grid, unit_factors
 
 if TYPE_CHECKING:
-    from napari.layers import Labels, Layer, Shapes
+    from napari.layers import Labels, Layer
 
 _BLOCK_VALUES = 1 << 20
 _ROUNDING = 1e-6
@@ -206,50 +205,6 @@ def resolve_shapes(source: Source, layer: Layer) -> ShapesRegion:
         placed = outline @ world[:-1, :-1].T + world[:-1, -1]
         outlines.append(np.column_stack([placed[:, canvas], np.ones(len(placed))]) @ to_pixels.T[:, :2])
     return ShapesRegion(layer.name, source.grid.shape, tuple(outlines))
-
-
-def labels_in(source: Source, layer: Labels) -> npt.NDArray[np.int64]:
-    """Return the labels on a plane at once: int64 (H, W); see `resolve_labels` and `LabelsRegion.read`."""
-    return resolve_labels(source, layer).read()
-
-
-def shapes_mask(source: Source, layer: Shapes) -> npt.NDArray[np.bool_]:
-    """Return the mask of the shapes on a plane at once: bool (H, W); see `resolve_shapes`."""
-    return resolve_shapes(source, layer).read()
-
-
-def feather(mask: npt.ArrayLike, width: float) -> npt.NDArray[np.float32]:
-    """Turn a mask into weights that rise softly from its border inwards.
-
-    Parameters
-    ----------
-    mask
-        (H, W), true inside.
-    width
-        Pixels over which the weight rises; 0 gives the mask itself.
-
-    Returns
-    -------
-    weights
-        float32 (H, W): exactly 0 outside, above 0 inside, 1 at `width` pixels or more from the border. The
-        edge of the image is no border.
-
-    Raises
-    ------
-    ImageError
-        If `mask` is not (H, W), or `width` is negative.
-    """
-    inside = np.asarray(mask, bool)
-    if inside.ndim != 2:
-        raise ImageError(f"Expected a mask of shape (H, W), but got {inside.shape}. Pass the mask of one plane.")
-    if not width >= 0:
-        raise ImageError(f"The feather width is {width} pixels. Give 0 or more.")
-    if width == 0 or inside.all():
-        return inside.astype(np.float32)
-    # The distance is to the centre of the nearest pixel outside, so the innermost border pixel has 1.
-    distance = distance_transform_edt(inside)
-    weights: npt.NDArray[np.float32] = np.minimum(distance / (width + 1), 1).astype(np.float32)
-    return weights
 
 
 def _world_from_pixels(source: Source, target: Geometry) -> FloatArray:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.geometry import Geometry, lift
-from napari_styletransfer.layers.read import Snapshot
+from napari_styletransfer.layers.snapshot import Snapshot
 
 
 @dataclass(frozen=True, eq=False)

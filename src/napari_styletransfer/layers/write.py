@@ -21,7 +21,7 @@ from napari_styletransfer.pixels import Encoding, decode, encode
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-    from napari_styletransfer.layers.read import Snapshot
+    from napari_styletransfer.layers.snapshot import Snapshot
     from napari_styletransfer.layers.stack import Stack
 
 METADATA_KEY = "napari-styletransfer"

@@ -30,7 +30,8 @@ from qtpy.QtWidgets import (
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, StyleTransferError
 from napari_styletransfer.layers.compose import Composite, compose
-from napari_styletransfer.layers.read import Snapshot, resolve_in
+from napari_styletransfer.layers.read import resolve_in
+from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import read_recipe
 from napari_styletransfer.widget.controls import RUN_KEYS, STOP_KEY, RunControls
@@ -177,14 +178,19 @@ class StyleTransferWidget(QWidget):
     def _content(self, config: StyleConfig) -> Snapshot | Composite | None:
         """Decide what is read of the content."""
         if self.pictures.content_visible:
-            return compose([self._snapshot(layer, config) for layer in self.pictures.together])
+            return compose([self._snapshot(layer, config, level=config.level) for layer in self.pictures.together])
         layer = self.pictures.content_layer
-        return None if layer is None else self._snapshot(layer, config, colored=not self.result.channel)
+        if layer is None:
+            return None
+        return self._snapshot(layer, config, colored=not self.result.channel, level=config.level)
 
-    def _snapshot(self, layer: Image, config: StyleConfig, scale: float = 1.0, *, colored: bool = True) -> Snapshot:
+    def _snapshot(
+        self, layer: Image, config: StyleConfig, scale: float = 1.0, *, colored: bool = True, level: int | None = None
+    ) -> Snapshot:
         # Of a pyramid the finest level of at most four times the run's size: where levels halve, at least twice.
         most = None if config.size is None else int(16 * (config.size * max(scale, 1)) ** 2)
-        return resolve_in(self._viewer, layer, max_pixels=most, colored=colored)
+        chosen = level if layer.multiscale else None
+        return resolve_in(self._viewer, layer, max_pixels=most, colored=colored, level=chosen)
 
     def load_settings(self, path: str) -> None:
         """Show the settings of a recipe file."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_styletransfer.layers.read import Snapshot
+from napari_styletransfer.layers.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from napari_styletransfer.config import StyleConfig

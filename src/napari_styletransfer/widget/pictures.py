@@ -15,17 +15,13 @@ from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_styletransfer.config import Mode, Start
-from napari_styletransfer.errors import ImageError
-from napari_styletransfer.layers.compose import compose
-from napari_styletransfer.layers.read import resolve_in
+from napari_styletransfer.layers.compose import groups_in
 from napari_styletransfer.layers.write import METADATA_KEY
 from napari_styletransfer.widget.looks import CalmWheel, FormRows
 from napari_styletransfer.widget.style_list import ICON_SIZE, StyleList, StyleRow, thumbnail_icon
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-
-    from napari_styletransfer.layers.read import Snapshot
 
 
 WHAT_YOU_SEE = "what you see"
@@ -250,27 +246,7 @@ class PicturePanel(QWidget):
 
     def _found_together(self, images: Sequence[Image]) -> list[Image]:
         """Return the lowest visible layers, results of ours left out, that make one picture."""
-        groups: list[list[tuple[Image, Snapshot]]] = []
-        for layer in _pictures(images):
-            if not layer.visible or layer.opacity == 0:
-                continue
-            try:
-                # Other levels have other grids; the finest ones tell.
-                seen = resolve_in(self._viewer, layer, level=0)
-            except ImageError:
-                continue
-            for group in groups:
-                try:
-                    compose([group[0][1], seen])
-                except ImageError:
-                    continue
-                if _covers(seen):
-                    group.clear()
-                group.append((layer, seen))
-                break
-            else:
-                groups.append([(layer, seen)])
-        return next(([layer for layer, _ in group] for group in groups if len(group) > 1), [])
+        return list(next(iter(groups_in(self._viewer, _pictures(images))), ()))
 
     def _describe(self, event: Any = None) -> None:
         for combo in (self.content, self.init):
@@ -282,12 +258,6 @@ class PicturePanel(QWidget):
                 combo.setItemIcon(index, thumbnail_icon(layer))
         for row in self._rows:
             row.describe()
-
-
-def _covers(seen: Snapshot) -> bool:
-    """Tell whether nothing below a layer can be seen."""
-    opaque = seen.opacity == 1 and seen.kind != "rgba"
-    return opaque and seen.blending in ("opaque", "translucent", "translucent_no_depth")
 
 
 def _index_of(combo: QComboBox, layer: Image | str | None) -> int:

@@ -18,7 +18,8 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
-from napari_styletransfer.errors import ConfigError, ImageError
+from napari_styletransfer.config import ALL_STYLES
+from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.regions import LabelsRegion, ShapesRegion, Source, resolve_labels, resolve_shapes
 from napari_styletransfer.widget.looks import CalmWheel, FormRows
 
@@ -126,28 +127,17 @@ class RegionPanel(QWidget):
         self._show()
 
     def regions(self) -> dict[int, int | None] | None:
-        """Return the style number of each label as `StyleConfig.regions` has it.
-
-        Raises
-        ------
-        ConfigError
-            If some labels take all styles and others one of several.
-        """
+        """Return the style number of each label as `StyleConfig.regions` has it."""
         if not isinstance(self.layer, Labels) or self._blended():
             return None
         choices = self._spelled_out()
-        if len(self._styles) > 1 and ALL in choices.values():
-            raise ConfigError(
-                "Some regions take all styles and others one of them. Give every region one style or 'none', or let "
-                "all that are stylised take all styles."
-            )
         return {label: self._number(choice) for label, choice in choices.items()}
 
     def show_regions(self, regions: dict[int, int | None] | None) -> None:
         """Show the style numbers of a recipe, as far as there are such styles."""
         self._choices, self._unnamed = {}, ALL if regions is None else NONE
         for label, style in (regions or {}).items():
-            one_of_several = style is not None and style < len(self._styles) > 1
+            one_of_several = style is not None and 0 <= style < len(self._styles) > 1
             self._choices[label] = self._styles[style] if one_of_several else NONE if style is None else ALL
         self._show_rows()
 
@@ -201,7 +191,11 @@ class RegionPanel(QWidget):
         return usual or len(self._styles) != 1
 
     def _number(self, choice: Choice) -> int | None:
-        return None if choice == NONE else 0 if choice == ALL else self._styles.index(choice)
+        if choice == NONE:
+            return None
+        if choice == ALL:
+            return ALL_STYLES if len(self._styles) > 1 else 0
+        return self._styles.index(choice)
 
     def _refill(self) -> None:
         """Bring the list of layers up to date with the viewer."""

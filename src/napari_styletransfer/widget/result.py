@@ -13,7 +13,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.layers.read import Snapshot
+from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import Stack, stack_of
 from napari_styletransfer.widget.looks import CalmWheel, FormRows
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_styletransfer.layers.compose import Composite
-    from napari_styletransfer.layers.read import Snapshot
+    from napari_styletransfer.layers.snapshot import Snapshot
 
 COLUMNS = 3
 _BALANCES = (-0.25, 0.0, 0.25)
