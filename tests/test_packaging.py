@@ -137,3 +137,9 @@ def test_pictures_and_links_of_the_readme_work_on_pypi() -> None:
     targets = re.findall(r"\]\(([^)\s]+)", README) + re.findall(r"(?:src|href)=\"([^\"]+)\"", README)
     assert any("docs/images/" in target for target in targets)
     assert [target for target in targets if not target.startswith(("https://", "#"))] == []
+
+
+def test_every_picture_that_a_page_shows_is_there_and_every_picture_is_shown() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = {name for page in pages for name in re.findall(r"images/([\w.-]+)", page.read_text(encoding="utf-8"))}
+    assert shown == {path.name for path in (ROOT / "docs" / "images").iterdir()}

@@ -15,15 +15,10 @@ import argparse
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from contents import PLANES, Picture, composite, drifting, eight_bits, glands
 from PIL import Image
-from skimage.color import rgb2hed
-from skimage.filters import gaussian, threshold_li
-from skimage.measure import label
-from skimage.morphology import isotropic_opening, remove_small_holes, remove_small_objects
 
 from napari_styletransfer import StyleConfig, samples, stylize
 from napari_styletransfer.engine.events import Finished
@@ -33,16 +28,11 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 LARGEST = 250_000  # bytes of a picture
 SIDE = 512  # pixels of a result as shown
 GAP = 8
-PLANES = 7
-DRIFT = (2, 5)  # pixels down and to the right from one plane to the next
-
-Picture = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int32]
 
 
 def fluorescence(config: StyleConfig) -> Picture:
-    """Make the picture of one channel as a painting."""
-    content, style = shown(samples.content("fluorescence")), samples.style("brush-swirls")
+    """Make the picture of two channels as a painting."""
+    content, style = composite(), samples.style("brush-swirls")
     return beside([content, style], stylize(content, style, config))
 
 
@@ -79,28 +69,6 @@ def colours(config: StyleConfig) -> Picture:
     return row([column([sized(picture, 188) for picture in (content, style)]), *(sized(r, 384) for r in results)])
 
 
-def drifting() -> list[Picture]:
-    """Return a movie of cells on a stage that drifts, with the noise of a camera: planes (256, 256)."""
-    cells = shown(samples.content("fluorescence"))[..., 0].astype(np.float64)
-    rng = np.random.default_rng(0)
-    planes = []
-    for time in range(PLANES):
-        down, right = (100 + time * step for step in DRIFT)
-        plane = cells[down : down + 256, right : right + 256]
-        planes.append(np.clip(plane + rng.normal(0, 6, plane.shape), 0, 255).astype(np.uint8))
-    return planes
-
-
-def glands(picture: Picture) -> Labels:
-    """Label the connected brown parts, the largest 1, by a threshold alone; 0 between them."""
-    brown = gaussian(rgb2hed(picture)[..., 2], 3)
-    inside = remove_small_holes(brown > threshold_li(brown), max_size=1500)
-    parts = label(remove_small_objects(isotropic_opening(inside, 9), max_size=3000))
-    order = np.argsort(-np.bincount(parts.ravel())[1:])
-    numbers = np.concatenate([[0], np.argsort(order) + 1])
-    return numbers[parts].astype(np.int32)
-
-
 TASKS: dict[str, Callable[[StyleConfig], Picture]] = {
     "fluorescence": fluorescence,
     "histology": histology,
@@ -108,17 +76,6 @@ TASKS: dict[str, Callable[[StyleConfig], Picture]] = {
     "regions": regions,
     "colours": colours,
 }
-
-
-def shown(picture: npt.NDArray[Any]) -> Picture:
-    """Bring a deep picture to RGB of 8 bits, without its few brightest pixels, as napari's contrast limits do."""
-    low, high = np.percentile(picture, (1, 99.8))
-    grey = eight_bits((picture - low) / (high - low))
-    return np.repeat(grey[..., None], 3, axis=2)
-
-
-def eight_bits(picture: npt.NDArray[Any]) -> Picture:
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
 def sized(picture: Picture, side: int) -> Picture:
