@@ -47,7 +47,9 @@ class StyleRow(QWidget):
         self.weight.setRange(0, 100)
         self.weight.setSingleStep(0.1)
         self.weight.setValue(1)
-        self.weight.setFixedWidth(72)
+        # The keys and the wheel serve as well, and the name needs the room.
+        self.weight.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
+        self.weight.setStyleSheet("min-width: 36px; max-width: 36px;")  # napari's own sheet overrules a fixed width
         self.weight.setToolTip("<p>How much this style counts against the others.</p>")
         self.weight.setVisible(False)
         self.weight.valueChanged.connect(self.changed)
