@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -10,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import qtpy
 from napari.qt.threading import create_worker
 from superqt.utils import WorkerBase
 
-from napari_styletransfer import worker
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
 from napari_styletransfer.errors import DeviceError, OutOfMemoryError, StyleTransferError, WeightsError
-from napari_styletransfer.worker import Report, RunHandle, ShouldStop, engine_run, start_run, translated
+from napari_styletransfer.worker import Report, RunHandle, ShouldStop, engine_run, loading, start_run, translated
+from napari_styletransfer.worker.sharing import sharing_the_lock
 
 PLAN = Plan(StyleConfig(), "cpu", "fake", "float32", (Scale(8, 6, 5),), None, 1, 1, 2)
 PATIENCE = 20
@@ -217,7 +222,7 @@ def test_pictures_are_read_and_torch_is_loaded_in_the_thread_only(listener, qtbo
             return self.name
 
     calls, threads = [], set()
-    monkeypatch.setattr(worker, "_load_engine", lambda module: SimpleNamespace(iter_stylize=fake_engine))
+    monkeypatch.setattr(loading, "load_engine", lambda module: SimpleNamespace(iter_stylize=fake_engine))
     config = StyleConfig()
     more = {"init": Picture("init"), "resume": "state", "labels": [Picture("labels")]}
     run = engine_run(Picture("content"), [Picture("style")], config, **more)
@@ -226,6 +231,97 @@ def test_pictures_are_read_and_torch_is_loaded_in_the_thread_only(listener, qtbo
     qtbot.waitUntil(lambda: listener.done == 1)
     assert calls == [("content", ["style"], config, "init", "state", "labels")]
     assert threading.get_ident() not in threads
+
+
+def test_the_run_waits_while_the_window_makes_the_layer_of_the_first_preview(listener, qtbot):
+    """Both at once would keep the window still for longer."""
+
+    def run(should_stop):
+        yield Started(PLAN)
+        yield preview(0.25)
+        shown.append(any(isinstance(event, Preview) for event in listener.events))
+        yield finished()
+
+    shown: list[bool] = []
+    listener.start(run)
+    qtbot.waitUntil(lambda: listener.done == 1)
+    assert shown == [True]
+
+
+def test_a_first_preview_that_cannot_be_shown_does_not_hold_up_the_run(listener, qtbot):
+    def run(should_stop):
+        yield Started(PLAN)
+        yield preview(0.25)
+        ended.set()
+
+    def failing(report):
+        raise ValueError("no layer")
+
+    ended = threading.Event()
+    start_run(run, on_report=failing, on_error=listener._error, on_done=listener._done)
+    with qtbot.capture_exceptions() as raised:
+        qtbot.waitUntil(ended.is_set)
+        qtbot.waitUntil(lambda: listener.done == 1)
+    assert "no layer" in str(raised[0][1])
+
+
+def test_a_stop_is_heeded_while_nobody_looks_at_the_first_preview(qapp):
+    """The event loop does not turn here, as when the application is being closed."""
+
+    def run(should_stop):
+        yield Started(PLAN)
+        yield preview(0.25)
+        ended.set()
+
+    ended = threading.Event()
+    handle = start_run(run, on_report=print, on_error=print, on_done=lambda: None)
+    handle.abandon()
+    assert ended.wait(PATIENCE)
+    WorkerBase.await_workers(PATIENCE * 1000)
+
+
+def test_threads_hand_the_lock_over_sooner_while_runs_are_under_way(listener, qtbot):
+    usual = sys.getswitchinterval()
+    with sharing_the_lock():
+        first = sys.getswitchinterval()
+        with sharing_the_lock():
+            pass
+        assert sys.getswitchinterval() == first < usual
+    assert sys.getswitchinterval() == usual
+    listener.start(lambda should_stop: iter_of(Started(PLAN), finished()))
+    qtbot.waitUntil(lambda: listener.done == 1)
+    WorkerBase.await_workers(PATIENCE * 1000)
+    assert sys.getswitchinterval() == usual
+
+
+def test_torch_is_imported_without_collecting_garbage_meanwhile(monkeypatch):
+    def importing(name):
+        collecting.append(gc.isenabled())
+        shares.append(sys.getswitchinterval())
+
+    collecting: list[bool] = []
+    shares: list[float] = []
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    monkeypatch.setattr(loading, "_map_libraries", lambda: None)
+    monkeypatch.setattr(importlib, "import_module", importing)
+    usual = sys.getswitchinterval()
+    loading.load_engine("transfer")
+    assert (collecting, gc.isenabled()) == ([False], True)
+    assert shares[0] < usual == sys.getswitchinterval()
+    assert gc.get_freeze_count() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="torch's libraries are mapped beforehand on Linux alone")
+def test_torchs_libraries_are_open_before_the_import_and_the_import_works_with_them():
+    """In an interpreter of its own, because this one may have torch in memory."""
+    code = (
+        "import sys; from napari_styletransfer.worker import loading; loading._map_libraries()\n"
+        "assert 'torch' not in sys.modules; assert 'libtorch_cpu' in open('/proc/self/maps').read()\n"
+        "print(loading.load_engine('device').devices()[-1].name)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -239,7 +335,7 @@ def test_a_broken_torch_is_explained(monkeypatch, error, words):
 
     monkeypatch.setattr(importlib, "import_module", failing)
     with pytest.raises(DeviceError, match=words):
-        worker._load_engine("transfer")
+        loading.load_engine("transfer")
 
 
 def test_napari_really_swallows_a_runtime_error(qtbot):
@@ -276,3 +372,9 @@ def telling(events: Iterator[Event], ended: threading.Event) -> Iterator[Event]:
         yield from events
     finally:
         ended.set()
+
+
+def test_there_is_one_qt_binding_in_memory_and_it_is_the_one_asked_for(qapp):
+    loaded = {name for name in ("PyQt6", "PySide6") if f"{name}.QtCore" in sys.modules}
+    assert loaded == {qtpy.API_NAME}
+    assert os.environ.get("QT_API", qtpy.API_NAME).lower() == qtpy.API_NAME.lower()

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QEvent, QObject, Signal
 
+from napari_styletransfer.errors import DeviceError
 from napari_styletransfer.widget.settings import memory_words
+from napari_styletransfer.worker import load_engine
 
 if TYPE_CHECKING:
     from napari_styletransfer.engine.device import DeviceInfo
@@ -68,8 +70,8 @@ class DeviceList(QObject):
 
 def _ask() -> list[DeviceInfo] | None:
     try:
-        from napari_styletransfer.engine.device import devices
-    except (ImportError, OSError):
+        found: list[DeviceInfo] = load_engine("device").devices()
+    except DeviceError:
         # A broken torch is told in full when Run is pressed; a list of devices is no place for it.
         return None
-    return devices()
+    return found

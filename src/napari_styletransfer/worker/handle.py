@@ -1,0 +1,189 @@
+"""A run's thread and the main thread's hold on it; started by the session."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QElapsedTimer, QTimer
+
+from napari_styletransfer.engine.events import Plan, Preview, Started
+from napari_styletransfer.errors import StyleTransferError
+from napari_styletransfer.worker.failures import translated
+from napari_styletransfer.worker.mailbox import REPORT_INTERVAL, Failure, Mailbox, Report
+from napari_styletransfer.worker.runs import Run, ShouldStop
+from napari_styletransfer.worker.sharing import sharing_the_lock
+
+_GLANCE = 0.02
+"""Seconds between looks at whether to stop, while waiting."""
+
+Prepare = Callable[[npt.NDArray[np.float32], Plan], npt.NDArray[Any]]
+
+
+def start_run(
+    run: Run,
+    *,
+    on_report: Callable[[Report], None],
+    on_error: Callable[[StyleTransferError], None],
+    on_done: Callable[[], None],
+    prepare: Prepare | None = None,
+) -> RunHandle:
+    """Start a run in a thread of napari's; call this, and be called back, on the main thread.
+
+    Parameters
+    ----------
+    run
+        Called in the thread with a function that says whether to stop, to be polled at every evaluation.
+    on_report
+        Gets each `Report`; the last one of a run that was not cut off ends with `Finished`.
+    on_error
+        Gets what ended the run, instead of a report with `Finished`.
+    on_done
+        Called once, after all other calls, also when napari shut the run down.
+    prepare
+        Applied, in the thread, to each preview image, with the run's plan.
+
+    Returns
+    -------
+    RunHandle
+        To stop the run.
+    """
+    return RunHandle(run, on_report, on_error, on_done, prepare)
+
+
+_UNDER_WAY: set[RunHandle] = set()
+"""Handles of runs that are not over: Qt's connections alone would not keep one that nobody else holds."""
+
+
+class RunHandle:
+    """One run under way, seen from the main thread."""
+
+    def __init__(
+        self,
+        run: Run,
+        on_report: Callable[[Report], None],
+        on_error: Callable[[StyleTransferError], None],
+        on_done: Callable[[], None],
+        prepare: Prepare | None = None,
+    ) -> None:
+        self._on_report = on_report
+        self._on_error = on_error
+        self._on_done = on_done
+        self._stop = threading.Event()
+        self._abandoned = False
+        self._mailbox = Mailbox()
+        self._since = QElapsedTimer()
+        self._later = QTimer()
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._deliver)
+        self._worker = create_worker(
+            _post,
+            run,
+            prepare,
+            self._should_stop,
+            self._quitting,
+            self._mailbox,
+            _start_thread=False,
+            _ignore_errors=True,
+            _connect={"yielded": self._on_mail, "errored": self._on_raised, "finished": self._on_finished},
+        )
+        _UNDER_WAY.add(self)
+        self._worker.start()
+
+    def stop(self) -> None:
+        """Ask the run to end with its best image, within one evaluation."""
+        self._stop.set()
+
+    def abandon(self) -> None:
+        """Ask the run to end and call nobody back: the window is gone."""
+        self._abandoned = True
+        self._later.stop()
+        self._stop.set()
+
+    def _should_stop(self) -> bool:
+        return self._stop.is_set() or self._quitting()
+
+    def _quitting(self) -> bool:
+        # napari asks its workers to quit when a viewer or the application closes, and then waits for them.
+        return bool(self._worker.abort_requested)
+
+    @property
+    def _silent(self) -> bool:
+        return self._abandoned or self._quitting()
+
+    def _on_mail(self) -> None:
+        """Deliver soon, or as soon as the last delivery is long enough ago."""
+        wait = REPORT_INTERVAL - self._since.elapsed() if self._since.isValid() else 0
+        if not self._later.isActive():
+            # Even if at once, then by a timer: what a delivery changes is drawn in a turn of its own.
+            self._later.start(max(int(wait), 0))
+
+    def _deliver(self) -> None:
+        messages = self._mailbox.empty()
+        if not messages or self._silent:
+            return
+        self._since.start()
+        events = tuple(message for message in messages if not isinstance(message, Failure))
+        try:
+            if events:
+                self._on_report(Report(events))
+        finally:
+            if any(isinstance(event, Preview) for event in events):
+                self._mailbox.seen.set()
+        for message in messages:
+            if isinstance(message, Failure):
+                self._on_error(message.error)
+
+    def _on_raised(self, error: Exception) -> None:
+        if not self._silent:
+            self._on_error(translated(error))
+
+    def _on_finished(self) -> None:
+        _UNDER_WAY.discard(self)
+        self._later.stop()
+        self._deliver()
+        if not self._abandoned:
+            self._on_done()
+
+
+def _post(
+    run: Run,
+    prepare: Prepare | None,
+    should_stop: ShouldStop,
+    quitting: ShouldStop,
+    mailbox: Mailbox,
+) -> Iterator[None]:
+    """Drive the run in the thread; yield whenever there is mail where there was none."""
+    plan: Plan | None = None
+    try:
+        with sharing_the_lock(), closing(run(should_stop)) as events:
+            for event in events:
+                if isinstance(event, Started):
+                    plan = event.plan
+                if isinstance(event, Preview) and prepare is not None and plan is not None:
+                    event = replace(event, image=prepare(event.image, plan))
+                # Once told to quit, the worker would leave the run hanging at a yield instead of closing it.
+                if mailbox.put(event) and not quitting():
+                    yield
+                if isinstance(event, Preview):
+                    _await_first(mailbox, should_stop)
+    except Exception as error:
+        # Not raised: napari's worker would swallow a RuntimeError. GeneratorExit is no Exception and passes.
+        if mailbox.put(Failure(translated(error))) and not quitting():
+            yield
+
+
+def _await_first(mailbox: Mailbox, should_stop: ShouldStop) -> None:
+    """Wait until the first preview was shown.
+
+    That makes a layer, which is the most the main thread ever has to do at once: in competition with the run it
+    would take longer than a window may stand still.
+    """
+    while not mailbox.seen.is_set() and not should_stop():
+        mailbox.seen.wait(_GLANCE)

@@ -1,0 +1,127 @@
+"""The real runs, of one picture, a stack or variations, as the thread drives them; made by the session.
+
+Pictures are read, and torch is imported, only when a run begins, which is in the thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy.typing as npt
+
+from napari_styletransfer.engine.events import Event, Finished, Reason
+from napari_styletransfer.worker import loading
+
+if TYPE_CHECKING:
+    from napari_styletransfer.config import StyleConfig
+
+ShouldStop = Callable[[], bool]
+
+
+class Readable(Protocol):
+    """A picture that is read when it is needed, in the thread: `layers.read.Snapshot` is one."""
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the pixels as `pixels.decode` takes them."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlaneBegun:
+    """The events that follow are those of plane number `plane` of `planes`, counted from 0."""
+
+    plane: int
+    planes: int
+
+
+News = Event | PlaneBegun
+Run = Callable[[ShouldStop], Generator[News, None, None]]
+
+
+def engine_run(
+    content: Readable | None,
+    styles: Sequence[Readable],
+    config: StyleConfig,
+    *,
+    init: Readable | None = None,
+    resume: Any = None,
+    labels: Sequence[Readable] | None = None,
+    planes: Sequence[Readable] | None = None,
+    finished: Mapping[int, npt.NDArray[Any]] | None = None,
+    variations: Sequence[StyleConfig] = (),
+) -> Run:
+    """Return the real run of these pictures, to be started by `start_run`.
+
+    Pictures are read, and torch is imported, only when the run begins, which is in the thread.
+
+    Parameters
+    ----------
+    content, styles, config, init, resume
+        As `engine.transfer.iter_stylize` takes them.
+    labels
+        Of the content, or of each of the planes.
+    planes
+        To be run one after another in place of `content`.
+    finished
+        Results of planes that are not to be run again.
+    variations
+        Settings to be run one after another in place of `config`, all with the same network.
+    """
+
+    def run_planes(should_stop: ShouldStop) -> Generator[News, None, None]:
+        assert planes is not None
+        iter_stylize_stack = loading.load_engine("stack").iter_stylize_stack
+        number: int | None = None
+        for told in iter_stylize_stack(
+            [partial(_read, planes, index) for index in range(len(planes))],
+            [style.read() for style in styles],
+            config,
+            finished=finished,
+            labels=None if labels is None else [partial(_read, labels, index) for index in range(len(labels))],
+            should_stop=should_stop,
+        ):
+            if told.plane != number:
+                number = told.plane
+                yield PlaneBegun(told.plane, told.planes)
+            # A plane's optimiser is of no use once the plane is done, and far larger than the plane.
+            yield replace(told.event, state=None) if isinstance(told.event, Finished) else told.event
+
+    def run_variations(should_stop: ShouldStop) -> Generator[News, None, None]:
+        engine = loading.load_engine("transfer")
+        pixels = None if content is None else content.read()
+        pictures = [style.read() for style in styles]
+        marks = None if labels is None else labels[0].read()
+        shared = engine.Shared()
+        for number, variation in enumerate(variations):
+            yield PlaneBegun(number, len(variations))
+            # The network is the same, but not what was measured of the styles: they are fitted differently.
+            shared = engine.Shared(network=shared.network)
+            for event in engine.iter_stylize(
+                pixels, pictures, variation, should_stop=should_stop, labels=marks, shared=shared
+            ):
+                yield replace(event, state=None) if isinstance(event, Finished) else event
+                if isinstance(event, Finished) and event.reason is Reason.STOPPED:
+                    return
+
+    def run(should_stop: ShouldStop) -> Generator[News, None, None]:
+        iter_stylize = loading.load_engine("transfer").iter_stylize
+        yield from iter_stylize(
+            None if content is None else content.read(),
+            [style.read() for style in styles],
+            config,
+            should_stop=should_stop,
+            init=None if init is None else init.read(),
+            resume=resume,
+            labels=None if labels is None else labels[0].read(),
+        )
+
+    if variations:
+        return run_variations
+    return run if planes is None else run_planes
+
+
+def _read(pictures: Sequence[Readable], index: int) -> npt.NDArray[Any]:
+    return pictures[index].read()
