@@ -13,11 +13,11 @@ export NAPARI_STRICT_QT := 1
 export GOMP_SPINCOUNT ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench docs clean distclean
+.PHONY: help demo test test-all test-pyside lint format bench docs clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do \
-	  printf '  make %-10s %s\n' "$$name" "$$what"; done
+	  printf '  make %-12s %s\n' "$$name" "$$what"; done
 
 demo: $(call STAMP,base) ## stylise the sample pictures into demo-output/
 	$(BIN)/napari-styletransfer demo -o demo-output $(ARGS)
@@ -27,6 +27,11 @@ test: $(call STAMP,test) ## run the tests, but for the slow ones (ARGS="-k name"
 
 test-all: $(call STAMP,test) ## run all tests
 	tools/with-display.sh $(BIN)/python -m pytest $(ARGS)
+
+# The other Qt binding lies in a folder of its own, so that it needs no second torch and `make test` does not see it.
+test-pyside: $(call STAMP,pyside6) ## run the tests of the form with PySide6 in place of PyQt6
+	QT_API=pyside6 PYTEST_QT_API=pyside6 PYTHONPATH=$(CURDIR)/$(VENV)/pyside6 tools/with-display.sh \
+	  $(BIN)/python -m pytest -m "not slow" tests/test_worker.py tests/test_preview.py tests/widget $(ARGS)
 
 lint: $(call STAMP,lint) ## check style, format and types
 	$(BIN)/ruff check $(SOURCES)
@@ -50,6 +55,8 @@ clean: ## remove what the targets wrote, but for .venv
 
 distclean: clean ## remove .venv as well
 	rm -rf $(VENV)
+
+$(call STAMP,pyside6): $(call STAMP,test)
 
 $(VENV)/stamps/%-$(KEY):
 	@tools/environment.sh $(VENV) $* $@

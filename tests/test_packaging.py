@@ -143,3 +143,12 @@ def test_every_picture_that_a_page_shows_is_there_and_every_picture_is_shown() -
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     shown = {name for page in pages for name in re.findall(r"images/([\w.-]+)", page.read_text(encoding="utf-8"))}
     assert shown == {path.name for path in (ROOT / "docs" / "images").iterdir()}
+
+
+def test_the_workflow_installs_groups_that_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    workflow = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    bindings = set(re.findall(r"\bqt: \[?(\w+)", workflow)) - {"true"}
+    named = set(re.findall(r"--group ([\w-]+)", workflow))
+    assert bindings == {"pyqt6", "pyside6"}
+    assert bindings | named <= set(project["dependency-groups"])

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Brings the virtual environment up to what one make target needs; called by the Makefile only when its stamp is missing.
 #
-#   tools/environment.sh VENV KIND STAMP      KIND: base, or a dependency group of pyproject.toml
+#   tools/environment.sh VENV KIND STAMP      KIND: base, or a dependency group of pyproject.toml; pyside6 goes into
+#                                             the folder VENV/pyside6, which only those see who put it on their path
 #
 # The environment may be there already, made by hand or for another target: it is completed, never replaced.
 set -euo pipefail
@@ -43,11 +44,18 @@ if ! "$python" -c 'import sys, pip; sys.exit(tuple(map(int, pip.__version__.spli
     "$python" -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 fi
 
-# One run for all: torchvision works only with the torch of its own release, and the resolver sees both here.
-say "Installing for '$kind' into $venv (the first time it fetches torch: some gigabytes and minutes)"
-groups=()
-if [[ $kind != base ]]; then groups=(--group "$kind"); fi
-"$python" -m pip install --quiet --disable-pip-version-check --editable . ${groups[@]+"${groups[@]}"}
+pip_install=("$python" -m pip install --quiet --disable-pip-version-check)
+if [[ $kind == pyside6 ]]; then
+    say "Installing PySide6 into $venv/$kind"
+    rm -rf "${venv:?}/$kind"
+    "${pip_install[@]}" --target "$venv/$kind" --group "$kind"
+else
+    # One run for all: torchvision works only with the torch of its own release, and the resolver sees both here.
+    say "Installing for '$kind' into $venv (the first time it fetches torch: some gigabytes and minutes)"
+    groups=()
+    if [[ $kind != base ]]; then groups=(--group "$kind"); fi
+    "${pip_install[@]}" --editable . ${groups[@]+"${groups[@]}"}
+fi
 
 mkdir -p "$(dirname "$stamp")"
 rm -f "$(dirname "$stamp")/$kind"-*
