@@ -91,10 +91,22 @@ def test_a_seed_gives_the_same_file_from_a_folder_and_from_a_tar_file(pictures: 
     assert trained(tar, tmp_path / "other.safetensors", seed=1).read_bytes() != first
 
 
+def test_the_head_helps_to_learn_but_is_not_written(pictures: Path, tmp_path: Path) -> None:
+    with_head = checkpoint.read(trained(pictures, tmp_path / "with.safetensors", head="8,5", epochs=3))
+    without = checkpoint.read(trained(pictures, tmp_path / "without.safetensors", head="", epochs=3))
+
+    assert {key: tensor.shape for key, tensor in with_head.items()} == {k: t.shape for k, t in without.items()}
+    assert any(not torch.equal(with_head[key], without[key]) for key in without)
+    network = train_compact.Compact(train_compact.parsed(PLAN), [8, 5], "average", 2)
+    assert network.head.in_features == 5
+    with pytest.raises(typer.BadParameter, match="only widths"):
+        trained(pictures, tmp_path / "none.safetensors", head="8,A,5")
+
+
 @pytest.mark.parametrize("pool", ["average", "max"])
 def test_the_folded_network_is_the_one_that_was_trained(pool: str) -> None:
     torch.manual_seed(0)
-    network = train_compact.Compact(train_compact.parsed(PLAN), pool, 2)
+    network = train_compact.Compact(train_compact.parsed(PLAN), [5], pool, 2)
     for norm in network.norms.values():
         norm.running_mean.normal_()
         norm.running_var.uniform_(0.5, 2)

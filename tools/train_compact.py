@@ -20,7 +20,7 @@ import os
 import platform
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -48,6 +48,7 @@ class Recipe:
     """Everything that decides what comes out, but for the pictures and the machine."""
 
     plan: str
+    head: str
     pool: str
     epochs: int
     augment: bool
@@ -55,7 +56,7 @@ class Recipe:
     batch: int = 128
     peak_rate: float = 0.2
     momentum: float = 0.9
-    weight_decay: float = 2e-4
+    weight_decay: float = 3e-4
     label_smoothing: float = 0.05
     crop: float = 0.75
     """Side of the crops seen at first, as a share of the pictures': they cost half, and show more scales."""
@@ -144,10 +145,26 @@ def parsed(plan: str) -> ChannelPlan:
     return items
 
 
-class Compact(nn.Module):
-    """The network as it learns: convolutions with batch norm, then the mean over the picture and a linear layer."""
+def parsed_head(head: str) -> list[int]:
+    """Read the widths of the head's convolutions, such as "256,256"; an empty text is none."""
+    items = parsed(head) if head else ()
+    widths = [item for item in items if isinstance(item, int)]
+    if len(widths) != len(items):
+        raise typer.BadParameter(f"--head {head}: only widths, such as 256,256.")
+    return widths
 
-    def __init__(self, plan: ChannelPlan, pool: str, classes: int) -> None:
+
+def layer(inputs: int, outputs: int) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    """Return a 3×3 convolution, set to start, and its batch norm."""
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    return convolution, nn.BatchNorm2d(outputs)
+
+
+class Compact(nn.Module):
+    """The network as it learns: convolutions with batch norm, more of them that stay behind, mean and linear layer."""
+
+    def __init__(self, plan: ChannelPlan, head: Sequence[int], pool: str, classes: int) -> None:
         super().__init__()
         self.convolutions = nn.ModuleDict()
         self.norms = nn.ModuleDict()
@@ -158,12 +175,14 @@ class Compact(nn.Module):
                 self.order.append(None)
                 continue
             (branch,) = stage.branches
-            convolution = nn.Conv2d(branch.in_channels, branch.out_channels, 3, padding=1, bias=False)
-            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-            self.convolutions[branch.key] = convolution
-            self.norms[branch.key] = nn.BatchNorm2d(branch.out_channels)
+            self.convolutions[branch.key], self.norms[branch.key] = layer(branch.in_channels, branch.out_channels)
             self.order.append(branch.key)
             width = branch.out_channels
+        deeper: list[nn.Module] = []
+        for wider in head:
+            deeper += [*layer(width, wider), nn.ReLU(inplace=True)]
+            width = wider
+        self.deeper = nn.Sequential(*deeper)
         self.head = nn.Linear(width, classes)
 
     def features(self, x: Tensor) -> Tensor:
@@ -173,7 +192,7 @@ class Compact(nn.Module):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).mean((2, 3)))
+        return self.head(self.deeper(self.features(x)).mean((2, 3)))
 
     @torch.no_grad()
     def folded(self) -> dict[str, Tensor]:
@@ -288,16 +307,19 @@ def main(
     plan: Annotated[str, typer.Option(help="Widths, 'A' where the next group begins.")] = ",".join(
         str(item) for item in COMPACT_PLAN
     ),
+    head: Annotated[
+        str, typer.Option(help="Widths of deeper convolutions that only help to learn and are not written.")
+    ] = "256,256",
     pool: Annotated[str, typer.Option(help="Between the groups: average or max.")] = "average",
-    epochs: Annotated[int, typer.Option(min=1)] = 20,
+    epochs: Annotated[int, typer.Option(min=1)] = 40,
     augment: Annotated[bool, typer.Option(help="Scale, recolour and blur the pictures as well as shift them.")] = False,
     seed: int = 0,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the CPU; all cores if not given.")] = None,
 ) -> None:
     if pool not in ("average", "max"):
         raise typer.BadParameter(f"--pool {pool}: choose 'average' or 'max'.")
-    recipe = Recipe(plan, pool, epochs, augment, seed)
-    items = parsed(plan)
+    recipe = Recipe(plan, head, pool, epochs, augment, seed)
+    items, deeper = parsed(plan), parsed_head(head)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -307,7 +329,7 @@ def main(
     side, smallest = round(pictures.pixels.shape[-1] * recipe.crop), 2 ** items.count("A")
     if side < smallest:
         raise typer.BadParameter(f"Crops of {side} pixels are too small for this plan; it needs {smallest}.")
-    network = Compact(items, pool, len(names)).to(memory_format=torch.channels_last)
+    network = Compact(items, deeper, pool, len(names)).to(memory_format=torch.channels_last)
     started = time.perf_counter()
     history = []
     for figures in train(network, pictures, held_out, recipe):

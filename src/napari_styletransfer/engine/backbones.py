@@ -187,7 +187,7 @@ def backbone(network: Network) -> Backbone:
         For `auto`, which must be decided first.
     """
     if network is Network.COMPACT:
-        return Backbone(network, compact_stages(), _COMPACT_STYLE, {"relu3_1": 1.0})
+        return Backbone(network, compact_stages(), _COMPACT_STYLE, {"relu2_2": 1.0, "relu3_1": 1.0})
     if network is Network.AUTO:
         raise ConfigError("Network 'auto' has to be decided before it is built.")
     import torchvision  # here: two seconds that the embedded network need not pay
@@ -195,18 +195,21 @@ def backbone(network: Network) -> Backbone:
     with torch.device("meta"):
         features = getattr(torchvision.models, network.value)().features
     if network is Network.SQUEEZENET:
-        return Backbone(network, _squeezenet_stages(features), _SQUEEZENET_STYLE, {"fire5": 1.0})
+        return Backbone(network, _squeezenet_stages(features), _SQUEEZENET_STYLE, {"fire3": 1.0, "fire5": 1.0})
     return Backbone(network, _vgg_stages(features), _VGG_STYLE, {"relu4_2": 1.0})
 
 
 _VGG_STYLE = dict.fromkeys((RGB, "relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0)
-_COMPACT_STYLE = dict.fromkeys(
-    (RGB, "relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_3", "relu4_1"), 1.0
-) | dict.fromkeys(("relu4_3", "relu5_1"), 0.3)
-"""Twice as many as for the large networks: a small network's layers each hold less of a style. The deepest count less,
-for they push the content aside before they add to the style."""
+_COMPACT_STYLE = dict.fromkeys((RGB, "relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1"), 1.0) | {
+    "relu3_3": 0.5,
+    "relu4_1": 0.3,
+    "relu4_3": 0.1,
+    "relu5_1": 0.1,
+}
+"""Twice as many as for the large networks: a small network's layers each hold less of a style. Deep ones count less,
+for they push the content aside before they add to the style (docs/compact-network.md has the comparison)."""
 
-_SQUEEZENET_STYLE = dict.fromkeys((RGB, "relu1", "fire2", "fire4", "fire6", "fire8"), 1.0)
+_SQUEEZENET_STYLE = dict.fromkeys((RGB, "relu1", "fire2", "fire4"), 1.0) | {"fire6": 0.3, "fire8": 0.1}
 
 
 def compact_stages(plan: ChannelPlan = COMPACT_PLAN, pool: str = "average") -> tuple[Stage, ...]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 EMBEDDED = files("napari_styletransfer") / "data" / "compact.safetensors"
-EMBEDDED_SHA256 = "c0946b493ec68c0f7ba2dc14516107c3ba3133fb71ada3eb0e2d9babd4fe0f64"
+EMBEDDED_SHA256 = "914ac838af974a603cf9bfa20d206ccc04a4689a303386e6f43fee2e64f97f0b"
 
 
 @dataclass(frozen=True)
