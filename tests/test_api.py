@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 
-from napari_styletransfer.api import stylize
+from napari_styletransfer.api import encoded, stylize
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Fetching, Finished, Reason, Started, Step
+from napari_styletransfer.engine.events import Fetching, Finished, Preview, Reason, Started, Step
 from napari_styletransfer.errors import ConfigError, ImageError
+from napari_styletransfer.pixels import decode, encode
 
 TINY = StyleConfig(network="compact", size=32, iterations=2, scales=1, device="cpu", precision="float32")
 
@@ -153,6 +155,33 @@ def test_labels_guide_a_run_at_a_reduced_size_too(content_image, style_image):
     assert result.shape == (24, 32, 3)
 
 
+def test_a_plane_whose_labels_mark_nothing_comes_back_as_it_is(content_image):
+    content = as_dtype(content_image, np.float32)
+    content[0, 0] = np.nan
+    rgb, encoding = decode(content)
+    for image in (1 - rgb, rgb[:24, :32]):
+        finished = Finished(image, TINY, Reason.ITERATIONS, 0, 0, 0.0, {}, ())
+        result = encoded(finished, encoding, content, np.zeros((48, 64), int), 1)
+        np.testing.assert_array_equal(result, content if image.shape == content.shape else encode(image, encoding))
+
+
+def test_no_preview_outlives_its_turn(content_image, style_image):
+    seen = []
+
+    def look(event):
+        assert not [shown for shown in seen if shown() is not None]
+        if isinstance(event, Preview):
+            seen.append(weakref.ref(event.image))
+
+    stylize(content_image, style_image, TINY, on_event=look)
+    assert seen
+
+
+def test_an_array_has_one_level(content_image, style_image):
+    with pytest.raises(ConfigError, match="an array has one resolution"):
+        stylize(content_image, style_image, TINY, level=1)
+
+
 def test_labels_that_cannot_work_are_told(content_image, style_image):
     with pytest.raises(ImageError, match="whole numbers"):
         stylize(content_image, style_image, TINY, labels=two_labels() / 2)
@@ -184,6 +213,7 @@ def test_wrong_arrays_are_told(style_image):
 
 WITHOUT_NAPARI = """
 import sys
+import weakref
 
 class Blocked:
     names = {"napari", "qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "magicgui", "superqt", "pyqtgraph", "vispy"}

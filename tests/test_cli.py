@@ -21,7 +21,14 @@ from napari_styletransfer.cli.progress import Work, clock
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.engine.events import Fetching, Finished, Plan, Reason, Scale, Started, Step
 from napari_styletransfer.errors import ConfigError, DivergedError, WeightsError
-from napari_styletransfer.files import pixel_density, read_image, read_stack, write_image, writing_stack
+from napari_styletransfer.files import (
+    level_shapes,
+    pixel_density,
+    read_image,
+    read_stack,
+    write_image,
+    writing_stack,
+)
 
 TINY = ["--network", "compact", "--size", "32", "--iterations", "2", "--device", "cpu", "--precision", "float32"]
 runner = CliRunner()
@@ -165,6 +172,7 @@ VALUES = {
     "content_weight": ("1e-3", 1e-3),
     "style_weight": ("2", 2.0),
     "tv_weight": ("0.1", 0.1),
+    "coarse_weight": ("0.25", 0.25),
     "style_weights": ("1, 0.5", (1.0, 0.5)),
     "style_scale": ("0.5", 0.5),
     "style_fit": ("whole", "whole"),
@@ -509,14 +517,44 @@ def test_ctrl_c_keeps_the_planes_that_are_done(tmp_path, movie, style, monkeypat
     assert [bool(plane.any()) for plane in planes] == [True, True, False, False]
 
 
-def test_a_plane_whose_labels_mark_nothing_is_refused_before_any_work(tmp_path, movie, style):
+@pytest.fixture
+def coming_and_going(tmp_path):
+    """Labels of the movie: planes 0 and 2 have none, plane 3 only one that --regions 1=0 does not name."""
+    where = np.zeros((4, 48, 64), np.uint8)
+    where[1, 8:40, 6:28], where[3, 8:40, 6:28] = 1, 2
+    path = tmp_path / "each.tif"
+    tifffile.imwrite(path, where, photometric="minisblack")
+    return path
+
+
+@pytest.mark.parametrize(("regions", "marked"), [([], [1, 3]), (["--regions", "1=0"], [1])])
+def test_planes_without_a_label_are_left_as_they_are(tmp_path, movie, style, coming_and_going, regions, marked):
+    out, recipe = tmp_path / "out.tif", tmp_path / "recipe.json"
+    flags = [*TINY, "--size", "none", "--labels", coming_and_going, *regions, "--save-recipe", recipe]
+    status, told, error = call("stylize", movie, style, "-o", out, *flags)
+    assert status == 0, error
+    assert told.endswith("all of 4 planes\n")
+    assert error.startswith("compact on ")
+    before, after = np.repeat(tifffile.imread(movie)[..., None], 3, axis=3), tifffile.imread(out)
+    where = tifffile.imread(coming_and_going)
+    for number in range(4):
+        changed = where[number] > 0 if number in marked else np.zeros((48, 64), bool)
+        np.testing.assert_array_equal(after[number][~changed], before[number][~changed])
+        assert number not in marked or (after[number][changed] != before[number][changed]).mean() > 0.9
+    saved = StyleConfig.load(recipe)
+    assert (saved.network, saved.start) == (Network.COMPACT, "auto")
+
+
+def test_labels_that_mark_nothing_in_any_plane_are_refused(tmp_path, movie, style, coming_and_going):
     folder = tmp_path / "results"
     folder.mkdir()
-    where = np.ones((4, 48, 64), np.uint8)
-    where[2] = 0
-    tifffile.imwrite(tmp_path / "each.tif", where, photometric="minisblack")
     out = folder / "out.tif"
-    assert "labels of plane 2" in refused(out, movie, style, "-o", out, *TINY, "--labels", tmp_path / "each.tif")
+    flags = [*TINY, "--labels", coming_and_going]
+    assert "In none of the 4 planes" in refused(out, movie, style, "-o", out, *flags, "--regions", "7=0")
+    assert "In none of the 3 planes" in refused(
+        out, movie, style, "-o", out, *flags, "--planes", "0:3", "--regions", "2=0"
+    )
+    assert "nothing to do" in refused(out, movie, style, "-o", out, *flags, "--planes", "2")
 
 
 def test_a_stack_that_fails_leaves_no_file_behind(tmp_path, movie, style, monkeypatch):
@@ -535,6 +573,63 @@ def test_a_stack_that_fails_leaves_no_file_behind(tmp_path, movie, style, monkey
     status, _, error = call("stylize", movie, style, "-o", folder / "out.tif", *TINY, "-q")
     assert (status, error) == (1, "Error: not finite\n")
     assert list(folder.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------ levels
+
+
+@pytest.fixture
+def pyramid(tmp_path):
+    """Return how to write three resolutions of a picture or stack, each of a grey of its own."""
+
+    def write(*shape, axes):
+        path = tmp_path / "pyramid.ome.tif"
+        metadata = {"axes": axes, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+        with tifffile.TiffWriter(path) as file:
+            for level in range(3):
+                size = [side >> level if axis in "YX" else side for axis, side in zip(axes, shape, strict=True)]
+                plane = np.full(size, level, np.uint16)
+                plane[..., : size[-1] // 2] += 100
+                if level:
+                    file.write(plane, subfiletype=1)
+                else:
+                    file.write(plane, subifds=2, metadata=metadata)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(("given", "level"), [([], 0), (["--level", "0"], 0), (["--level", "2"], 2)])
+def test_a_level_of_a_pyramid_can_be_chosen(tmp_path, pyramid, style, fake, given, level):
+    path, out, recipe = pyramid(96, 128, axes="YX"), tmp_path / "out.tif", tmp_path / "recipe.json"
+    assert level_shapes(path) == ((96, 128), (48, 64), (24, 32))
+    flags = ["-o", out, "--size", "none", *given, "--save-recipe", recipe]
+    assert call("stylize", path, style, *flags)[0] == 0
+    assert fake.content.shape == (96 >> level, 128 >> level)
+    assert set(np.unique(fake.content)) == {level, 100 + level}
+    assert fake.config.level is None
+    assert StyleConfig.load(recipe).level == (level if given else None)
+    assert pixel_density(out) == pytest.approx((20000 >> level,) * 2)
+
+
+def test_a_level_of_a_stack_can_be_chosen(tmp_path, pyramid, style):
+    path, out = pyramid(2, 96, 128, axes="ZYX"), tmp_path / "out.tif"
+    assert [read_stack(path, level).plane(1).shape for level in range(3)] == [(96, 128), (48, 64), (24, 32)]
+    np.testing.assert_array_equal(np.unique(read_stack(path, 2).plane(1)), [2, 102])
+    assert call("stylize", path, style, "-o", out, *TINY, "--size", "none", "--level", "2")[0] == 0
+    assert axes_of(out) == ("ZYXS", (2, 24, 32, 3))
+    assert pixel_density(out) == pytest.approx((5000, 5000))
+
+
+def test_a_level_that_is_not_there_is_refused(tmp_path, content, movie, style, pyramid, labels, no_run):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    out, path = folder / "out.tif", pyramid(96, 128, axes="YX")
+    assert "3 resolutions, levels 0 to 2" in refused(out, path, style, "-o", out, "--level", "3")
+    assert "one resolution" in refused(out, content, style, "-o", out, "--level", "1")
+    assert "one resolution" in refused(out, movie, style, "-o", out, "--level", "1")
+    assert "has none of" in refused(out, style, "-o", out, "--mode", "style-reconstruction", "--level", "1")
+    assert "the content is 32×24" in refused(out, path, style, "-o", out, "--level", "2", "--labels", labels)
 
 
 # ---------------------------------------------------------------------------------------------- refusals

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 
 from napari_styletransfer.layers.read import resolve_in
-from napari_styletransfer.preview import OutputLayer, as_dtype, fitted
+from napari_styletransfer.layers.rendering import as_dtype, fitted
+from napari_styletransfer.preview import OutputLayer
 
 U8, F32 = np.dtype(np.uint8), np.dtype(np.float32)
 KEY = "napari-styletransfer"

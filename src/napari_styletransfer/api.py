@@ -16,8 +16,11 @@ import numpy.typing as npt
 
 from napari_styletransfer.config import Mode, StyleConfig
 from napari_styletransfer.engine.events import Event, Finished
-from napari_styletransfer.errors import ConfigError, StyleTransferError
+from napari_styletransfer.errors import ConfigError, NothingToDoError, StyleTransferError
 from napari_styletransfer.pixels import Encoding, decode, encode
+
+_PREVIEW_INTERVAL = 0.15
+"""Seconds between previews, at least, where someone looks at them."""
 
 
 def stylize(
@@ -83,6 +86,11 @@ def stylize(
     settings = StyleConfig() if config is None else config
     if fields:
         settings = settings.changed(**fields)
+    if settings.level:
+        raise ConfigError(
+            f"Level {settings.level} is asked for, but an array has one resolution. Pass the array of that level, and "
+            "level=None."
+        )
     # An array is one picture; a list of them is not an array.
     pictures: list[Any] = [styles] if hasattr(styles, "ndim") else list(styles)
     if content is None and settings.mode is not Mode.STYLE:
@@ -90,19 +98,31 @@ def stylize(
     if not pictures and settings.mode is not Mode.CONTENT:
         raise ConfigError(f"Mode {settings.mode} needs a style picture. Give at least one, or use {Mode.CONTENT}.")
     if content is None:
-        rgb, encoding = None, replace(decode(pictures[0])[1], channels=3, alpha=None)
+        encoding = replace(decode(pictures[0])[1], channels=3, alpha=None)
     else:
-        rgb, encoding = decode(content)
+        # As floats the run makes it for itself, and drops it when it needs it no more.
+        content = np.asarray(content)
+        encoding = decode(content)[1]
 
     # Only now, because it loads torch.
     from napari_styletransfer.engine.transfer import iter_stylize
 
-    with closing(iter_stylize(rgb, pictures, settings, should_stop=should_stop, init=init, labels=labels)) as events:
+    run = iter_stylize(
+        content,
+        pictures,
+        settings,
+        should_stop=should_stop,
+        init=init,
+        labels=labels,
+        preview_interval=float("inf") if on_event is None else _PREVIEW_INTERVAL,
+    )
+    with closing(run) as events:
         for event in events:
             if on_event is not None:
                 on_event(event)
             if isinstance(event, Finished):
                 return encoded(event, encoding, content, labels, len(pictures))
+            del event  # a preview is as large as the picture
     raise StyleTransferError("The run ended without an image. Please report this with the settings used.")
 
 
@@ -134,9 +154,14 @@ def encoded(
         return array
     from napari_styletransfer.engine.regions import Guide
 
-    guide = Guide.checked(labels, own.shape[:2], styles, finished.config)
-    if guide is not None:
-        # What was decoded and encoded may be a rounding away from what it was.
+    try:
+        guide = Guide.checked(labels, own.shape[:2], styles, finished.config)
+    except NothingToDoError:
+        # One plane of several, which was left as it is.
+        outside = np.ones(own.shape[:2], np.bool_)
+    else:
+        assert guide is not None
         outside = guide.covered(*own.shape[:2])[0, 0].numpy() == 0
-        array[outside] = own[outside][:, None] if own.ndim == 2 else own[outside]
+    # What was decoded and encoded may be a rounding away from what it was.
+    array[outside] = own[outside][:, None] if own.ndim == 2 else own[outside]
     return array

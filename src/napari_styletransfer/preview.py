@@ -13,17 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.layers.geometry import lift
+from napari_styletransfer.layers.rendering import Rendering
 from napari_styletransfer.layers.snapshot import Snapshot
-from napari_styletransfer.layers.write import channel as as_channel
 from napari_styletransfer.layers.write import channel_kwargs, image_kwargs, result_name, run_metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari.components import ViewerModel
     from napari.layers import Image
 
     from napari_styletransfer.layers.compose import Composite
+    from napari_styletransfer.layers.rendering import Marks
 
 
 class OutputLayer:
@@ -41,6 +42,8 @@ class OutputLayer:
         uint8 or float32, of the layer's data.
     channel
         Whether the result stays one channel, in the dtype and the looks of its content.
+    marks, regions
+        Labels of the place and what they are given, as `layers.rendering.Rendering` takes them.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class OutputLayer:
         styles: Sequence[str],
         dtype: np.dtype[Any],
         channel: bool = False,
+        marks: Marks | None = None,
+        regions: Mapping[int, int | None] | None = None,
     ) -> None:
         self.layer: Image | None = None
         self.alpha: npt.NDArray[Any] | None = None
@@ -59,8 +64,8 @@ class OutputLayer:
         self._place = place
         self._content = content
         self._styles = tuple(styles)
-        self._dtype = dtype
         self._channel = channel
+        self._rendering = Rendering(place, dtype, channel=channel, marks=marks, regions=regions)
 
     @property
     def present(self) -> bool:
@@ -69,10 +74,7 @@ class OutputLayer:
 
     def prepared(self, image: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Turn an image of any scale into what the layer holds, for any thread."""
-        if self._channel:
-            assert isinstance(self._place, Snapshot)
-            return as_channel(fitted(image, shape, np.dtype(np.float32)), self._place)
-        return fitted(image, shape, self._dtype)
+        return self._rendering(image, shape)
 
     def show(self, image: npt.NDArray[Any]) -> None:
         """Show a preview of the final size; see `prepared`."""
@@ -93,6 +95,8 @@ class OutputLayer:
             As `layers.write.run_metadata` takes them.
         """
         image = self.prepared(image, (image.shape[0], image.shape[1]))
+        # The layer may be continued, but need not: its content is not kept in memory for that.
+        self._rendering.release()
         if self.layer is None or not self.present:
             self._add(image, made)
             return
@@ -115,8 +119,7 @@ class OutputLayer:
         if not self._channel:
             return image_kwargs(image, self._place, name=name, alpha=self.alpha, styles=self._styles)
         assert isinstance(self._place, Snapshot)
-        looks = channel_kwargs(np.zeros((*image.shape, 3), np.uint8), self._place, name=name, styles=self._styles)
-        return {**looks, "data": lift(image, self._place.grid.resized(image.shape))}
+        return channel_kwargs(image, self._place, name=name, styles=self._styles)
 
     def _write(self, image: npt.NDArray[Any]) -> None:
         assert self.layer is not None
@@ -130,38 +133,3 @@ class OutputLayer:
         else:
             # The user has put other data into the layer: it is theirs now, and the result gets its own.
             self._add(image, {})
-
-
-def fitted(image: npt.NDArray[Any], shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Bring a preview of a coarse scale to the final size and dtype, for any thread.
-
-    Parameters
-    ----------
-    image
-        float32 (h, w, 3) in [0, 1].
-    shape
-        (H, W) wanted.
-    dtype
-        uint8 or float32.
-    """
-    height, width = shape
-    if image.shape[:2] != shape:
-        top, bottom, down = _between(image.shape[0], height)
-        rows = image[top] * (1 - down)[:, None, None] + image[bottom] * down[:, None, None]
-        left, right, across = _between(image.shape[1], width)
-        image = rows[:, left] * (1 - across)[None, :, None] + rows[:, right] * across[None, :, None]
-    return as_dtype(image, dtype)
-
-
-def as_dtype(image: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Turn a float image in [0, 1] into uint8 or float32."""
-    if dtype == np.uint8:
-        return np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
-    return image.astype(np.float32, copy=False)
-
-
-def _between(size: int, wanted: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Return for each wanted pixel centre the two pixels around it and how far it is towards the second."""
-    at = np.clip((np.arange(wanted) + 0.5) * size / wanted - 0.5, 0, size - 1)
-    first = np.floor(at).astype(np.intp)
-    return first, np.minimum(first + 1, size - 1), (at - first).astype(np.float32)

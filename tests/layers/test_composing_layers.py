@@ -7,8 +7,8 @@ import pytest
 from napari.layers import Image
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.layers.compose import compose, groups_in
-from napari_styletransfer.layers.read import resolve, resolve_in
+from napari_styletransfer.layers.compose import compose, compose_in, groups_in
+from napari_styletransfer.layers.read import resolve
 from napari_styletransfer.layers.write import image_kwargs
 
 from .conftest import placed_in
@@ -29,7 +29,7 @@ def seen(*layers):
 def visible(viewer):
     """Compose the only group of visible layers."""
     (group,) = groups_in(viewer, [layer for layer in viewer.layers if isinstance(layer, Image)])
-    return compose([resolve_in(viewer, layer) for layer in group])
+    return compose_in(viewer, group)
 
 
 BELOW = (0.2, 0.4, 0.6)
@@ -147,3 +147,26 @@ def test_layers_in_other_units_share_pixels_where_they_lie_on_each_other():
 def test_nothing_to_compose_is_told():
     with pytest.raises(ImageError, match="no picture to compose"):
         compose([])
+
+
+def levels(value, sizes=(16, 8, 4)):
+    return [np.full((size, size), value, np.float32) for size in sizes]
+
+
+def test_pyramids_are_composed_at_one_level(viewer):
+    red = viewer.add_image(levels(1), multiscale=True, contrast_limits=(0, 1), colormap="red")
+    green = viewer.add_image(levels(1), multiscale=True, contrast_limits=(0, 2), colormap="green", blending="additive")
+    chosen = compose_in(viewer, [red, green], level=1)
+    assert chosen.shape == (8, 8)
+    np.testing.assert_allclose(chosen.read()[2, 3], [1, 0.5, 0])
+    assert [snapshot.level for snapshot in compose_in(viewer, [red, green], max_pixels=20).snapshots] == [2, 2]
+
+
+def test_a_pyramid_and_a_plain_picture_are_composed_at_full_resolution(viewer):
+    red = viewer.add_image(levels(1), multiscale=True, contrast_limits=(0, 1), colormap="red")
+    green = viewer.add_image(levels(1)[0], contrast_limits=(0, 2), colormap="green", blending="additive")
+    composite = compose_in(viewer, [red, green], max_pixels=20)
+    assert composite.shape == (16, 16)
+    np.testing.assert_allclose(composite.read()[2, 3], [1, 0.5, 0])
+    with pytest.raises(ImageError, match="do not lie on"):
+        compose_in(viewer, [red, green], level=1)

@@ -82,6 +82,14 @@ def test_contrast_limits_gamma_and_colormap_are_applied_as_the_canvas_does():
     np.testing.assert_allclose(resolve(layer).read(), expected, atol=1e-6)
 
 
+def test_what_is_done_to_the_layer_later_does_not_show():
+    layer = Image(np.array([[0.0, 1.0]]), contrast_limits=(0, 1), colormap=Colormap([[0, 0, 0], [1, 0, 0]]))
+    snapshot = resolve(layer)
+    layer.colormap.colors = [[0, 0, 0], [0, 1, 0]]
+    layer.gamma, layer.contrast_limits = 2, (0, 0.5)
+    np.testing.assert_allclose(snapshot.read(), [[[0, 0, 0], [1, 0, 0]]], atol=1e-6)
+
+
 def test_read_in_grey_leaves_out_the_colormap_alone():
     layer = Image(np.array([[0, 5, 10]]), contrast_limits=(0, 10), gamma=0.5, colormap="magenta")
     picture = resolve(layer, colored=False).read()

@@ -8,8 +8,9 @@ from napari.layers import Image
 
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.read import resolve, resolve_in
+from napari_styletransfer.layers.rendering import Rendering
 from napari_styletransfer.layers.stack import stack_of
-from napari_styletransfer.layers.write import channel, stack_kwargs
+from napari_styletransfer.layers.write import stack_kwargs
 
 from .conftest import Lazy, placed_in
 
@@ -57,7 +58,8 @@ def test_results_put_back_unchanged_give_the_data_again(displayed, axes):
     stack = stack_of(base(displayed=displayed), axes)
     output = stack.empty(stack.base.shape, channels=1)
     for number, snapshot in enumerate(stack):
-        stack.put(output, number, channel(snapshot.read(), snapshot))
+        render = Rendering(snapshot, np.dtype(np.uint8), channel=True)
+        stack.put(output, number, render(snapshot.read(), snapshot.shape))
     expected = DATA
     for axis in set(range(4)) - set(displayed) - set(stack.axes):
         expected = expected.take([stack.base.plane[axis]], axis=axis)

@@ -13,7 +13,6 @@ from napari_styletransfer.layers.geometry import lift
 from napari_styletransfer.layers.read import resolve, resolve_in
 from napari_styletransfer.layers.write import (
     METADATA_KEY,
-    channel,
     channel_kwargs,
     image_kwargs,
     read_recipe,
@@ -176,18 +175,6 @@ def test_only_rgb_becomes_a_result(result, says):
         image_kwargs(result, resolve(Image(np.zeros((4, 4)))))
 
 
-@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "f4", "f8"])
-@pytest.mark.parametrize("gamma", [1, 0.6])
-@pytest.mark.parametrize("colored", [False, True])
-def test_a_channel_that_was_not_changed_comes_back_as_it_was(dtype, gamma, colored):
-    values = np.random.default_rng(0).integers(20, 100, (9, 7)).astype(dtype)
-    layer = Image(values, contrast_limits=(10, 110), gamma=gamma, colormap="green")
-    snapshot = resolve(layer, colored=colored)
-    back = channel(snapshot.read(), snapshot)
-    assert back.dtype == values.dtype
-    np.testing.assert_allclose(back, values, rtol=0, atol=0 if values.dtype.kind in "iu" else 1e-3)
-
-
 def test_a_channel_looks_like_its_content_and_overlays_it(viewer, place):
     content = viewer.add_image(
         np.random.default_rng(0).integers(0, 4000, (3, 20, 30), dtype=np.uint16),
@@ -199,27 +186,21 @@ def test_a_channel_looks_like_its_content_and_overlays_it(viewer, place):
         **placed_in(3, place),
     )
     snapshot = resolve_in(viewer, content, colored=False)
-    result = viewer.add_image(**channel_kwargs(picture(10, 15), snapshot, styles=["waves"]))
+    values = snapshot.pixels()[:10, :15]
+    result = viewer.add_image(**channel_kwargs(values, snapshot, styles=["waves"]))
     assert not result.rgb
     assert result.dtype == np.uint16
     assert result.data.shape == (1, 10, 15)
-    assert 100 <= result.data.min() < result.data.max() <= 3000
+    assert np.shares_memory(result.data, values)
     for look in ("contrast_limits", "gamma", "blending", "opacity"):
         assert getattr(result, look) == getattr(content, look)
     assert result.colormap.name == "magenta"
     assert_overlays(result, content, snapshot)
 
 
-def test_the_brightest_result_stays_within_the_dtype_of_the_channel():
-    layer = Image(np.zeros((2, 2), np.uint8), contrast_limits=(0, 255))
-    snapshot = resolve(layer, colored=False)
-    np.testing.assert_array_equal(channel(np.full((2, 2, 3), 9.0), snapshot), 255)
-    np.testing.assert_array_equal(channel(np.full((2, 2, 3), 255, np.uint8), snapshot), 255)
-
-
 def test_a_colour_layer_cannot_stay_a_channel():
     with pytest.raises(ImageError, match="'photo' is a colour layer"):
-        channel_kwargs(picture(4, 4), resolve(Image(picture(4, 4), rgb=True, name="photo")))
+        channel_kwargs(np.zeros((4, 4)), resolve(Image(picture(4, 4), rgb=True, name="photo")))
 
 
 def test_a_lifted_picture_is_a_view():

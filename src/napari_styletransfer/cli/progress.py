@@ -20,9 +20,10 @@ LINE_SECONDS = 10.0
 
 
 class Silent:
-    """Shows nothing, and remembers how the run ended; the others add to it."""
+    """Shows nothing, and remembers what was planned first and how the run ended; the others add to it."""
 
     def __init__(self) -> None:
+        self.plan: Plan | None = None
         self.finished: Finished | None = None
         self.plane = ""
 
@@ -40,7 +41,8 @@ class Silent:
             self.fetching(event)
         elif isinstance(event, Started):
             self.work = Work(event.plan)
-            if self.finished is None:
+            if self.plan is None:
+                self.plan = event.plan
                 self.started(event.plan)
         elif isinstance(event, Step):
             self.work.add(event)

@@ -5,13 +5,10 @@ Called by `cli.app`, and by the demo for its own pictures. The run itself is `ap
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +16,17 @@ import typer
 
 from napari_styletransfer import api
 from napari_styletransfer.cli import stack as stacks
-from napari_styletransfer.cli.progress import Silent, clock, reporter
-from napari_styletransfer.config import Mode, Start, StyleConfig
-from napari_styletransfer.engine.events import Event, Fetching, Finished, Reason
+from napari_styletransfer.cli.checks import assign, check_settings, check_stack, level_of
+from napari_styletransfer.cli.interrupt import Interrupt, Watch
+from napari_styletransfer.cli.progress import clock, reporter
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.events import Finished, Reason
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
 from napari_styletransfer.files import (
     Stack,
     check_folder,
     check_writable,
+    level_shapes,
     pixel_density,
     read_image,
     read_labels,
@@ -84,15 +84,16 @@ def stylize_files(
     content, styles = assign(pictures, config)
     check_settings(config, len(styles), init, labels)
     inputs = [*pictures, *([init] if init else []), *([labels] if labels else [])]
-    stack = read_stack(content) if content else None
+    level = level_of(content, config)
+    stack = read_stack(content, level) if content else None
     numbers = stacks.chosen(planes, len(stack)) if stack else []
     if planes is not None and stack is None:
         raise ConfigError("--planes chooses from a TIFF stack, but the content is one picture. Leave it out.")
     if stack is not None and (len(numbers) > 1 or planes is None):
-        _check_stack(output, init)
+        check_stack(output, init)
     arrays = {path: _read(path) for path in (*styles, *([init] if init else []))}
     if content and stack is None:
-        arrays[content] = _read(content)
+        arrays[content] = _read(content, level)
     elif content and stack and len(numbers) == 1:
         arrays[content] = stack.plane(numbers[0])
     shape, dtype = (stack.shape, stack.dtype) if stack else _kind(arrays[content or styles[0]])
@@ -109,17 +110,18 @@ def stylize_files(
     outcome = run(
         arrays[content] if content else None,
         wanted,
-        config,
+        # The picture that was read is that level.
+        config.changed(level=None),
         init=arrays[init] if init else None,
         labels=_labels(labels, shape, numbers) if labels else None,
         quiet=quiet,
     )
     # Not the user's input is at fault from here on, so not an error of that kind.
     try:
-        write_image(output, outcome.image, _density(content, shape, outcome.image.shape))
+        write_image(output, outcome.image, _density(content, level, shape, outcome.image.shape))
     except ImageError as error:
         raise StyleTransferError(f"The result is lost: {error}") from error
-    _save(outcome.finished.config, save_recipe, output)
+    _save(outcome.finished.config.changed(level=config.level), save_recipe, output)
     if not quiet:
         typer.echo(outcome.told(output))
     return outcome.stopped
@@ -136,7 +138,7 @@ def run(
 ) -> Outcome:
     """Run with progress shown, and with Ctrl-C as the way to stop."""
     with Interrupt() as interrupt, reporter(quiet) as progress:
-        watch = _Watch(interrupt, progress)
+        watch = Watch(interrupt, progress)
         image = api.stylize(
             content, styles, config, on_event=watch, should_stop=watch.should_stop, init=init, labels=labels
         )
@@ -159,21 +161,24 @@ def _stylize_stack(
     planes = stacks.Planes.of(stack, numbers)
     guides = stacks.labels_of(labels, planes)
     with Interrupt() as interrupt, reporter(quiet) as progress:
-        watch = _Watch(interrupt, progress)
+        watch = Watch(interrupt, progress)
         done = stacks.run_stack(
             planes,
             styles,
             config,
             output,
             labels=guides,
-            density=pixel_density(stack.path),
+            density=_density(stack.path, stack.level, stack.shape, stack.shape),
             should_stop=watch.should_stop,
             progress=progress,
             on_event=watch,
         )
     assert progress.finished is not None
+    assert progress.plan is not None
     stopped = interrupt.asked and (progress.finished.reason is Reason.STOPPED or done < len(numbers))
-    _save(progress.finished.config, save_recipe, output)
+    # A plane that follows another starts from it; the recipe is that of the whole stack.
+    decided = progress.plan.config.changed(start=config.start, scales=config.scales)
+    _save(decided, save_recipe, output)
     if not quiet:
         height, width = progress.finished.image.shape[:2]
         end = "stopped at" if stopped else "all of"
@@ -182,105 +187,9 @@ def _stylize_stack(
     return stopped
 
 
-class _Watch:
-    """What a run is given to ask and to tell."""
-
-    def __init__(self, interrupt: Interrupt, progress: Silent) -> None:
-        self._interrupt, self._progress = interrupt, progress
-
-    def should_stop(self) -> bool:
-        """Tell whether the user asked to stop."""
-        self._interrupt.tell(self._progress)
-        return self._interrupt.asked
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-        if self._interrupt.asked and isinstance(event, Fetching):
-            # There is no picture yet that would be worth keeping.
-            raise KeyboardInterrupt
-        self._progress(event)
-
-
-def assign(pictures: Sequence[Path], config: StyleConfig) -> tuple[Path | None, list[Path]]:
-    """Tell content and styles apart, by the mode.
-
-    Raises
-    ------
-    ConfigError
-        If there are too many or too few pictures.
-    """
-    if config.mode is Mode.STYLE:
-        return None, list(pictures)
-    if config.mode is Mode.CONTENT and len(pictures) > 1:
-        raise ConfigError(
-            f"Mode {config.mode} takes one picture, the content, but {len(pictures)} were given. Leave out the styles."
-        )
-    if config.mode in (Mode.TRANSFER, Mode.COLORS) and len(pictures) < 2:
-        raise ConfigError(
-            f"There is a content picture, {pictures[0]}, but no style picture. Give one or more after it."
-        )
-    return pictures[0], list(pictures[1:])
-
-
-def check_settings(config: StyleConfig, styles: int, init: Path | None, labels: Path | None) -> None:
-    """Refuse settings that do not go with the pictures.
-
-    Raises
-    ------
-    ConfigError
-        Saying which flag to change.
-    """
-    if config.style_weights is not None and len(config.style_weights) != styles:
-        raise ConfigError(
-            f"--style-weights has {len(config.style_weights)} weights for {styles} style "
-            f"picture{'s' if styles != 1 else ''}. Give one for each."
-        )
-    if config.weights is not None and not config.weights.is_file():
-        raise ConfigError(f"--weights: there is no file {config.weights}. Check its name and folder.")
-    if init is not None and config.start is not Start.IMAGE:
-        raise ConfigError(f"--init gives a picture to start from, but --start is {config.start}. Leave out one.")
-    if init is None and config.start is Start.IMAGE:
-        raise ConfigError("--start image needs a picture to start from. Give one with --init FILE.")
-    if config.regions is not None and labels is None:
-        raise ConfigError("--regions gives styles to labels. Say where those are with --labels FILE.")
-    if labels is not None and config.mode is Mode.STYLE:
-        raise ConfigError(f"--labels are regions of a content picture, which mode {config.mode} has none of.")
-
-
-class Interrupt:
-    """Ctrl-C as a question: the first asks the run to stop, the second breaks it off."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._told = False
-        self._before: Any = None
-
-    def __enter__(self) -> Self:
-        # Python allows handlers in the main thread only.
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._first)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def tell(self, progress: Silent) -> None:
-        """Show, once, that the question was heard; not done in the handler, where printing is unsafe."""
-        if self.asked and not self._told:
-            self._told = True
-            progress.stopping()
-
-    def _first(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _read(path: Path) -> npt.NDArray[Any]:
+def _read(path: Path, level: int = 0) -> npt.NDArray[Any]:
     """Read a picture and make sure that its pixels can be used."""
-    array = read_image(path)
+    array = read_image(path, level)
     try:
         decode(array)
     except ImageError as error:
@@ -290,16 +199,6 @@ def _read(path: Path) -> npt.NDArray[Any]:
 
 def _kind(array: npt.NDArray[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return array.shape, array.dtype
-
-
-def _check_stack(output: Path, init: Path | None) -> None:
-    if output.suffix.lower() not in stacks.SUFFIXES:
-        raise ImageError(
-            f"The content is a stack, which {output.name} cannot hold. Write {output.with_suffix('.tif').name}, or "
-            "choose one plane with --planes."
-        )
-    if init is not None:
-        raise ConfigError("--init gives one picture to start from, but the content is a stack. Leave it out.")
 
 
 def _labels(path: Path, shape: tuple[int, ...], numbers: Sequence[int]) -> npt.NDArray[Any]:
@@ -321,9 +220,14 @@ def _save(config: StyleConfig, recipe: Path | None, output: Path) -> None:
         ) from error
 
 
-def _density(content: Path | None, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[float, float] | None:
+def _density(
+    content: Path | None, level: int, before: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[float, float] | None:
     """Return the result's pixels per centimetre: the content's, changed as its size was."""
     known = pixel_density(content) if content else None
     if known is None:
         return None
+    if level and content:
+        # What the file says is of its finest level.
+        before = level_shapes(content)[0]
     return known[0] * after[1] / before[1], known[1] * after[0] / before[0]

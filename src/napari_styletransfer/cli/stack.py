@@ -19,7 +19,7 @@ from napari_styletransfer import api
 from napari_styletransfer.cli.progress import Silent
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Event, Finished
-from napari_styletransfer.errors import ConfigError, ImageError
+from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError
 from napari_styletransfer.files import Stack, read_labels, read_stack, writing_stack
 from napari_styletransfer.pixels import Encoding, decode
 
@@ -162,11 +162,22 @@ def run_stack(
     from napari_styletransfer.engine.regions import Guide
     from napari_styletransfer.engine.stack import iter_stylize_stack
 
+    height, width = planes.stack.shape[:2]
+    marked = 0
     for number, read in zip(planes.numbers, labels or (), strict=False):
         try:
-            Guide.checked(read(), planes.stack.shape[:2], len(styles), config)
+            Guide.checked(read(), (height, width), len(styles), config)
+            marked += 1
+        except NothingToDoError:
+            # Tracked objects come and go: such a plane is left as it is.
+            continue
         except ImageError as error:
             raise ImageError(f"The labels of plane {number}: {error}") from error
+    if labels is not None and not marked:
+        raise NothingToDoError(
+            f"In none of the {len(planes.numbers)} planes is a label given a style: there would be nothing to do. "
+            "Give labels that are not 0 with --labels, or their styles with --regions."
+        )
     axes, counts = planes.axes
     flat: npt.NDArray[Any] | None = None
     done = 0

@@ -42,6 +42,8 @@ class Stack:
         Of a plane: (H, W), (H, W, 3) or (H, W, 4).
     dtype
         Of the pixels, in the machine's byte order.
+    level
+        Resolution that is read, 0 the finest.
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Stack:
     counts: tuple[int, ...]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    level: int = 0
 
     def __len__(self) -> int:
         return math.prod(self.counts)
@@ -63,7 +66,7 @@ class Stack:
         """
         try:
             with tifffile.TiffFile(self.path) as file:
-                return self._read(_series(file), number)
+                return self._read(_series(file).levels[self.level], number)
         except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error) as error:
             hint = "pip install imagecodecs" if "imagecodecs" in str(error) else "Save or copy it again"
             raise ImageError(f"Plane {number} of {self.path} cannot be read: {error}. {hint}.") from error
@@ -74,18 +77,18 @@ class Stack:
             stored = series.dtype.newbyteorder(series.keyframe.parent.byteorder)
             whole = np.memmap(self.path, stored, "r", series.dataoffset, (len(self), *self.shape))
             plane = np.array(whole[number])
-        elif len(series.pages) == len(self):
-            plane = series.pages[number].asarray()
+        elif len(series.pages) == len(self) and (page := series.pages[number]) is not None:
+            plane = page.asarray()
         else:
             plane = series.asarray().reshape(len(self), *self.shape)[number]
         return plane.reshape(self.shape).astype(self.dtype, copy=False)
 
 
-def stack_of(path: Path) -> Stack | None:
+def stack_of(path: Path, level: int = 0) -> Stack | None:
     """Return the stack a TIFF file holds, or None if it holds one picture, or something else than planes."""
     try:
         with tifffile.TiffFile(path) as file:
-            series = _series(file)
+            series = _series(file).levels[level]
             axes, shape = series.get_axes(squeeze=True), series.get_shape(squeeze=True)
             page, dtype = series.keyframe, series.dtype
     except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error) as error:
@@ -98,7 +101,17 @@ def stack_of(path: Path) -> Stack | None:
         return None
     if dtype is None or dtype.name not in _DTYPES:
         return None
-    return Stack(path, names, shape[:first], shape[first:], dtype.newbyteorder("="))
+    return Stack(path, names, shape[:first], shape[first:], dtype.newbyteorder("="), level)
+
+
+def level_shapes(path: Path) -> tuple[tuple[int, int], ...]:
+    """Return (H, W) of every resolution of a file; see `files.level_shapes`."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            levels = _series(file).levels if len(file.series) else []
+            return tuple((level.shape[level.axes.index("Y")], level.shape[level.axes.index("X")]) for level in levels)
+    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error) as error:
+        raise ImageError(f"{path} is damaged or cut off: {error}. Save or copy it again.") from error
 
 
 @contextmanager
@@ -139,8 +152,8 @@ def writing(
         yield array
         array.flush()
     finally:
-        # Windows renames no file that is still mapped.
-        array._mmap.close()
+        # Windows renames no file that is still mapped, and numpy's own way to close it is to let go of the array.
+        array._mmap.close()  # type: ignore[attr-defined]
 
 
 def _series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:

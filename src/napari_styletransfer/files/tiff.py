@@ -31,13 +31,18 @@ def is_tiff(start: bytes) -> bool:
     return start[:4] in _STARTS
 
 
-def read(path: Path) -> npt.NDArray[Any]:
+def read(path: Path, level: int = 0) -> npt.NDArray[Any]:
     """Read one picture; see `files.read_image`."""
     try:
         with tifffile.TiffFile(path) as file:
-            series = _only_series(path, file)
+            series = _only_series(path, file).levels[level]
             page = series.keyframe
             array = _pixels(path, series)
+            if array is None and level:
+                raise ImageError(
+                    f"Of {path}, which is compressed with {_name(page.compression)}, only the finest resolution can be "
+                    "read. Save the one you want as a picture of its own."
+                )
             if array is None:
                 return raster.read(path)
             array = _colored(path, array, series)

@@ -1,8 +1,8 @@
 """What the canvas shows: the visible image layers of one pixel grid as one picture.
 
 Fluorescence channels usually are separate layers, and what a scientist sees is their sum. `groups_in` finds on
-the GUI thread which layers belong together; the `Composite` that `compose` makes of their snapshots reads in
-any thread and serves wherever a `Snapshot` does, as content or as style.
+the GUI thread which layers belong together; the `Composite` that `compose_in` makes of them there reads in any
+thread and serves wherever a `Snapshot` does, as content or as style.
 """
 
 from __future__ import annotations
@@ -112,6 +112,37 @@ def compose(snapshots: Sequence[Snapshot]) -> Composite:
                 "Hide one of them, or bring them to the same shape, scale and place."
             )
     return Composite(tuple(snapshots))
+
+
+def compose_in(
+    viewer: ViewerModel, layers: Iterable[Image], *, level: int | None = None, max_pixels: int | None = None
+) -> Composite:
+    """Decide what will be read of layers as a viewer shows them now; cheap, for the viewer's own thread.
+
+    Parameters
+    ----------
+    viewer
+        Its sliders and axis order count.
+    layers
+        From the bottom to the top.
+    level
+        Of those that are pyramids. None: one that all have and `max_pixels` allows, else the finest.
+    max_pixels
+        Most pixels of the picture if the level is free; None: no limit.
+
+    Raises
+    ------
+    ImageError
+        As `read.resolve_in` and `compose`.
+    """
+    layers = list(layers)
+    snapshots = [
+        resolve_in(viewer, layer, level=level if layer.multiscale else None, max_pixels=max_pixels) for layer in layers
+    ]
+    if level is None and len({snapshot.shape for snapshot in snapshots}) > 1:
+        # Only some are pyramids, or by other factors: their finest pixels are those that lie on each other.
+        snapshots = [resolve_in(viewer, layer, level=0) for layer in layers]
+    return compose(snapshots)
 
 
 def groups_in(viewer: ViewerModel, layers: Iterable[Image]) -> list[tuple[Image, ...]]:

@@ -104,7 +104,7 @@ def resolve(
         colored=colored,
         contrast_limits=(float(limits[0]), float(limits[1])) if _finite(limits) else None,
         gamma=float(image.gamma),
-        colormap=copy.deepcopy(image.colormap),
+        colormap=copy.copy(image.colormap),
         opacity=float(image.opacity),
         blending=str(image.blending),
         point=tuple(float(value) for value in point),
@@ -138,18 +138,22 @@ def resolve_in(viewer: ViewerModel, layer: Layer, **options: Any) -> Snapshot:
             f"The viewer shows layer '{image.name}' as a volume, and a style can be given to a plane only. "
             "Switch the viewer to 2D with the button below the layer list."
         )
-    offset = dims.ndim - image.ndim
-    order = [axis - offset for axis in dims.order if axis >= offset]
     return resolve(
         image,
         point_world=in_units_of(image, viewer, dims.point),
-        displayed=order[-2:],
+        displayed=_shown_axes(viewer, image),
         margins=(
             in_units_of(image, viewer, dims.margin_left),
             in_units_of(image, viewer, dims.margin_right),
         ),
         **options,
     )
+
+
+def levels_in(viewer: ViewerModel, layer: Image) -> list[tuple[int, int]]:
+    """Return (H, W) of each resolution level of a layer, the finest first, as the viewer turns it."""
+    axes = _shown_axes(viewer, layer)
+    return [(int(shape[axes[0]]), int(shape[axes[1]])) for shape in layer.level_shapes] if len(axes) == 2 else []
 
 
 def in_units_of(layer: Layer, viewer: ViewerModel, coordinates: Sequence[float]) -> list[float]:
@@ -182,6 +186,12 @@ def _image(layer: Layer) -> Image:
             f"Layer '{layer.name}' has shape {tuple(layer.level_shapes[0])}. Choose a layer with rows and columns."
         )
     return layer
+
+
+def _shown_axes(viewer: ViewerModel, layer: Layer) -> list[int]:
+    """Return a layer's axes that the viewer shows as rows and columns; fewer if the layer has fewer."""
+    offset = viewer.dims.ndim - layer.ndim
+    return [axis - offset for axis in viewer.dims.order if axis >= offset][-2:]
 
 
 def _displayed(layer: Image, displayed: Sequence[int] | None) -> tuple[int, int]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import napari_styletransfer
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.geometry import Grid, lift
-from napari_styletransfer.pixels import Encoding, decode, encode
+from napari_styletransfer.pixels import Encoding, encode
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from napari_styletransfer.layers.stack import Stack
 
 METADATA_KEY = "napari-styletransfer"
-
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
-"""Weights of Rec. 709."""
 
 
 class Source(Protocol):
@@ -80,6 +77,12 @@ def read_recipe(layer: Layer) -> dict[str, Any] | None:
     return dict(recipe) if isinstance(recipe, Mapping) else None
 
 
+def is_sheet(layer: Layer) -> bool:
+    """Tell whether a layer is a sheet of variations, which is neither a picture nor a result."""
+    made = layer.metadata.get(METADATA_KEY)
+    return isinstance(made, Mapping) and "tiles" in made
+
+
 def image_kwargs(
     result: npt.NDArray[Any],
     source: Source,
@@ -127,23 +130,20 @@ def image_kwargs(
 
 
 def channel_kwargs(
-    result: npt.NDArray[Any],
+    values: npt.NDArray[Any],
     source: Snapshot,
     *,
     name: str | None = None,
     styles: Sequence[str] = (),
     **made: Any,
 ) -> dict[str, Any]:
-    """Return the arguments of `add_image` for a result that stays one channel, like its content.
-
-    The luminance of the result becomes intensity between the content's contrast limits, in its dtype, and is
-    shown with its gamma, colormap, blending and opacity. To have only structure change, read the content with
-    `colored=False`; where it was read through its colormap, the colormap's brightest colour counts as white.
+    """Return the arguments of `add_image` for a result that stays one channel and looks like its content.
 
     Parameters
     ----------
-    result
-        (h, w, 3), float in [0, 1] or uint8, oriented as displayed.
+    values
+        (h, w), from a `Rendering` of a channel; not copied. Shown with the content's contrast limits, gamma,
+        colormap, blending and opacity.
     source
         The content: a single-channel layer.
     name, styles, **made
@@ -152,17 +152,16 @@ def channel_kwargs(
     Raises
     ------
     ImageError
-        If `result` is not an RGB image, or the content is a colour layer.
+        If the content is a colour layer.
     """
     if source.kind != "grey":
         raise ImageError(
             f"Layer '{source.name}' is a colour layer, so its result cannot be kept as a channel. "
             "Choose an RGB result, or a single-channel layer as content."
         )
-    image = channel(result, source)
-    grid = source.grid.resized((image.shape[0], image.shape[1]))
+    grid = source.grid.resized((values.shape[0], values.shape[1]))
     return {
-        "data": lift(image, grid),
+        "data": lift(values, grid),
         **_looks_like(source),
         **_named(source, name, styles, made),
         **grid.placed.arguments(),
@@ -198,20 +197,6 @@ def stack_kwargs(
         **_named(base, name, styles, made),
         **stack.geometry((output.shape[rows], output.shape[columns])).arguments(),
     }
-
-
-def channel(result: npt.NDArray[Any], source: Snapshot) -> npt.NDArray[Any]:
-    """Return a result as one channel: (h, w) in the content's dtype; see `channel_kwargs`."""
-    _check(result)
-    intensity = decode(result, low=0, high=255 if result.dtype == np.uint8 else 1)[0] @ _LUMINANCE
-    if source.as_displayed:
-        if source.colored:
-            intensity /= max(float((source.colormap.colors[:, :3] @ _LUMINANCE).max()), 1e-6)
-        intensity = np.clip(intensity, 0, 1) ** (1 / source.gamma)
-    low, high = _limits(source)
-    grey = np.repeat(intensity[..., None], 3, axis=2)
-    values: npt.NDArray[Any] = encode(grey, Encoding(source.dtype, low, high, 1))[..., 0]
-    return np.ascontiguousarray(values)
 
 
 def _looks_rgb(dtype: np.dtype[Any]) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""What an image of the engine becomes in the layer that shows it: a picture in colour, or a channel like its content.
+
+Where regions leave the content alone, the layer holds the content's own pixels, bit for bit and at the content's own
+size, however small the run works. Used by the output layers of the form, one `Rendering` for each plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_styletransfer.layers.compose import Composite
+from napari_styletransfer.layers.snapshot import Snapshot
+
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
+"""Weights of Rec. 709."""
+
+_SHADES = 1 << 16
+"""Shades of luminance that are told apart."""
+
+
+class Marks(Protocol):
+    """Labels or a mask of a plane, not read yet: a `LabelsRegion` or a `ShapesRegion`."""
+
+    def read(self) -> npt.NDArray[Any]:
+        """Return the labels, (H, W)."""
+        ...
+
+
+class Rendering:
+    """Turns images of one plane's run into what its layer holds, for any thread.
+
+    Parameters
+    ----------
+    place
+        The plane the result lies on.
+    dtype
+        uint8 or float32, of a result in colour.
+    channel
+        Whether the result stays one channel: it has the content's dtype, and its values are distributed like the
+        content's, so that only structure changes and a dark background stays dark.
+    marks
+        Labels of the plane, in its pixels; outside them nothing is changed.
+    regions
+        As `StyleConfig.regions`: the style of each label.
+    """
+
+    def __init__(
+        self,
+        place: Snapshot | Composite,
+        dtype: np.dtype[Any],
+        *,
+        channel: bool = False,
+        marks: Marks | None = None,
+        regions: Mapping[int, int | None] | None = None,
+    ) -> None:
+        self._place = place
+        self._dtype = dtype
+        self._channel = channel
+        self._marks = marks
+        self._regions = regions
+
+    def load(self) -> None:
+        """Read what will be needed of content and labels; otherwise that is done with the first image.
+
+        Raises
+        ------
+        ImageError
+            If content or labels cannot be read.
+        """
+        if self._marks is not None:
+            _ = self._inside
+        if self._channel:
+            _ = self._shades
+        elif self._marks is not None:
+            _ = self._own
+
+    def release(self) -> None:
+        """Let go of what was read; it is read again if another image comes."""
+        for name in ("_own", "_inside", "_shades"):
+            self.__dict__.pop(name, None)
+
+    def __call__(self, image: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[Any]:
+        """Return what the layer holds for an image of any scale.
+
+        Parameters
+        ----------
+        image
+            float32 (h, w, 3) in [0, 1].
+        shape
+            (H, W) of the run's result. With regions, what comes back has the size of the content instead.
+
+        Returns
+        -------
+        array
+            (H, W, 3) of the dtype asked for; for a channel (H, W) of the content's. It may be `image` itself.
+
+        Raises
+        ------
+        ImageError
+            If content or labels cannot be read.
+        """
+        if self._marks is None:
+            return self._rendered(fitted(image, shape, self._between))
+        result = self._own.copy()
+        window = _window(self._inside)
+        inside = self._inside[window]
+        if inside.any():
+            part = fitted(image, self._inside.shape, self._between, window)
+            result[window][inside] = self._rendered(part[inside])
+        return result
+
+    @property
+    def _between(self) -> np.dtype[Any]:
+        """What an image is fitted as."""
+        return np.dtype(np.float32) if self._channel else self._dtype
+
+    def _rendered(self, colors: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Turn fitted colours (..., 3) into pixels of the layer."""
+        return shaded(colors @ _LUMINANCE, self._shades) if self._channel else colors
+
+    @cached_property
+    def _own(self) -> npt.NDArray[Any]:
+        """The content as it is where nothing is stylised."""
+        if self._channel:
+            assert isinstance(self._place, Snapshot)
+            return self._place.pixels()
+        return as_dtype(self._place.read(), self._dtype)
+
+    @cached_property
+    def _inside(self) -> npt.NDArray[np.bool_]:
+        """Where something is stylised."""
+        assert self._marks is not None
+        return stylized(self._marks.read(), self._regions)
+
+    @cached_property
+    def _shades(self) -> npt.NDArray[Any]:
+        """The content's values, where it is stylised, in order."""
+        own = self._own
+        chosen = own if self._marks is None else own[self._inside]
+        if own.dtype.kind != "f":
+            return np.sort(chosen, axis=None)
+        finite = chosen[np.isfinite(chosen)]
+        return np.sort(finite if finite.size else own[np.isfinite(own)], axis=None)
+
+
+def stylized(labels: npt.NDArray[Any], regions: Mapping[int, int | None] | None) -> npt.NDArray[np.bool_]:
+    """Return where labels (H, W), or a mask, name a style: without `regions` that is where they are not 0."""
+    if regions is None:
+        return labels != 0
+    return np.isin(labels, [label for label, style in regions.items() if style is not None])
+
+
+def shaded(luminance: npt.NDArray[np.float32], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Give each pixel the value that has its rank: the darkest the lowest, equally dark ones the same.
+
+    That is exact histogram matching without arithmetic on the values, so that it holds for every dtype.
+
+    Parameters
+    ----------
+    luminance
+        In [0, 1], of any shape.
+    values
+        (n,) in ascending order, finite, n > 0; n need not be the number of pixels.
+
+    Returns
+    -------
+    array
+        Of the shape of `luminance`, with nothing but `values` in it.
+    """
+    shades = np.rint(np.clip(luminance, 0, 1) * np.float32(_SHADES - 1)).astype(np.intp)
+    counts = np.bincount(shades.ravel(), minlength=_SHADES)
+    middle = np.cumsum(counts) - counts / 2
+    ranks = np.minimum((middle * (values.size / shades.size)).astype(np.intp), values.size - 1)
+    result: npt.NDArray[Any] = values[ranks][shades]
+    return result
+
+
+def fitted(
+    image: npt.NDArray[Any],
+    shape: tuple[int, int],
+    dtype: np.dtype[Any],
+    window: tuple[slice, slice] | None = None,
+) -> npt.NDArray[Any]:
+    """Bring an image of another scale to a size and dtype, for any thread.
+
+    Parameters
+    ----------
+    image
+        float32 (h, w, 3) in [0, 1].
+    shape
+        (H, W) wanted.
+    dtype
+        uint8 or float32.
+    window
+        Rows and columns to cut out of that; None: all.
+    """
+    if image.shape[:2] == shape:
+        return as_dtype(image if window is None else image[window], dtype)
+    tall, broad = window or (slice(None), slice(None))
+    top, bottom, down = _neighbours(image.shape[0], shape[0], tall)
+    rows = image[top] * (1 - down)[:, None, None] + image[bottom] * down[:, None, None]
+    left, right, across = _neighbours(image.shape[1], shape[1], broad)
+    wide = rows[:, left] * (1 - across)[None, :, None] + rows[:, right] * across[None, :, None]
+    return as_dtype(wide, dtype)
+
+
+def as_dtype(image: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Turn a float image in [0, 1] into uint8 or float32."""
+    if dtype == np.uint8:
+        return np.rint(np.clip(image, 0, 1) * np.float32(255)).astype(np.uint8)
+    return image.astype(np.float32, copy=False)
+
+
+def _neighbours(
+    size: int, wanted: int, window: slice
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Return for each wanted pixel centre the two pixels around it and how far it is towards the second."""
+    at = np.clip((np.arange(wanted)[window] + 0.5) * size / wanted - 0.5, 0, size - 1)
+    first = np.floor(at).astype(np.intp)
+    return first, np.minimum(first + 1, size - 1), (at - first).astype(np.float32)
+
+
+def _window(inside: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Return the smallest rows and columns that hold all that is stylised."""
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not rows.size:
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
