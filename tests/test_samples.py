@@ -72,6 +72,24 @@ def test_sample_layers_are_valid_and_do_not_overlap(make, names):
             assert (high <= other_low).any() or (other_high <= low).any()
 
 
+@pytest.mark.usefixtures("no_network", "small_styles")
+def test_channels_make_one_picture_with_labels_of_what_is_where():
+    layer_class = pytest.importorskip("napari.layers").Layer
+    made = samples.fluorescence_channels()
+    nuclei, cytoplasm, labels, style = (layer_class.create(*layer_tuple) for layer_tuple in made)
+    assert [layer.name for layer in (nuclei, cytoplasm, style)] == ["Nuclei", "Cytoplasm", "Marbling"]
+    assert nuclei.data.shape == cytoplasm.data.shape == labels.data.shape
+    assert style.translate[1] > nuclei.data.shape[1]
+    for channel, label in ((nuclei, 1), (cytoplasm, 2)):
+        assert (channel.blending, channel.data.dtype, channel.rgb) == ("additive", np.uint16, False)
+        inside, outside = channel.data[labels.data == label], channel.data[labels.data != label]
+        assert np.median(inside) > 1.5 * np.median(outside)
+    assert nuclei.colormap.name != cytoplasm.colormap.name
+    assert set(np.unique(labels.data)) == {0, 1, 2}
+    made[0][0][:] = 0
+    assert samples.fluorescence_channels()[0][0].any()
+
+
 @pytest.mark.usefixtures("small_styles")
 def test_the_fluorescence_layer_is_shown_with_contrast():
     picture, settings, _ = samples.fluorescence_and_style()[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 import qtpy
 from napari.qt.threading import create_worker
+from qtpy.QtCore import QThreadPool
 from superqt.utils import WorkerBase
 
 from napari_styletransfer.config import StyleConfig
@@ -86,6 +86,27 @@ def test_events_arrive_in_order_on_the_main_thread(listener, qtbot):
     assert listener.threads == {threading.get_ident()}
     assert threads.isdisjoint(listener.threads)
     assert listener.errors == []
+
+
+def test_runs_do_not_wait_for_each_other_on_a_machine_with_one_core(listener, qtbot):
+    def run(should_stop):
+        begun.append(len(begun))
+        yield Started(PLAN)
+        go.wait(PATIENCE)
+        yield finished()
+
+    go, begun = threading.Event(), []
+    pool = QThreadPool.globalInstance()
+    usual = pool.maxThreadCount()
+    pool.setMaxThreadCount(1)
+    try:
+        for _ in range(6):
+            listener.start(run)
+        qtbot.waitUntil(lambda: len(begun) == 6)
+    finally:
+        go.set()
+        qtbot.waitUntil(lambda: listener.done == 6)
+        pool.setMaxThreadCount(usual)
 
 
 def test_every_step_arrives_but_of_previews_only_the_newest(listener, qtbot):
@@ -312,16 +333,13 @@ def test_torch_is_imported_without_collecting_garbage_meanwhile(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch's libraries are mapped beforehand on Linux alone")
-def test_torchs_libraries_are_open_before_the_import_and_the_import_works_with_them():
-    """In an interpreter of its own, because this one may have torch in memory."""
+def test_torchs_libraries_are_open_before_the_import_and_the_import_works_with_them(told_by_fresh_interpreter):
     code = (
         "import sys; from napari_styletransfer.worker import loading; loading._map_libraries()\n"
         "assert 'torch' not in sys.modules; assert 'libtorch_cpu' in open('/proc/self/maps').read()\n"
         "print(loading.load_engine('device').devices()[-1].name)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "cpu"
+    assert told_by_fresh_interpreter(code) == "cpu"
 
 
 @pytest.mark.parametrize(

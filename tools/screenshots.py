@@ -26,7 +26,7 @@ from qtpy.QtWidgets import QApplication
 from napari_styletransfer import StyleConfig, samples
 from napari_styletransfer.paintings import PAINTINGS
 from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.session import State
+from napari_styletransfer.widget.status import State
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SIZE = (1400, 900)
@@ -55,7 +55,7 @@ def composite(stage: Stage) -> None:
     side = stage.viewer.layers[0].data.shape[0] + GAP
     stage.add_style("brush-swirls", at=(0, side))
     stage.open_form()
-    stage.form.pictures.choose(content="what you see")
+    stage.form.pictures.choose(content=stage.form.pictures.groups[0])
     for color, place in (("style", (side, 0)), ("content", (side, side))):
         stage.load("fluorescence", color=color, iterations=QUICK)
         stage.finish()
@@ -84,7 +84,7 @@ def regions(stage: Stage) -> None:
     labels = stage.viewer.add_labels(cell_labels(), name="Nuclei and cells")
     labels.contour = 2
     stage.open_form()
-    stage.form.pictures.choose(content="what you see", styles=styles)
+    stage.form.pictures.choose(content=stage.form.pictures.groups[0], styles=styles)
     stage.form.regions.choose(labels)
     stage.wait_for(lambda: len(stage.form.regions.rows) == 3)
     order = stage.form.pictures.style_layers

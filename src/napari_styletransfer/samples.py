@@ -1,10 +1,11 @@
 """Sample pictures that need no network: contents to stylise and styles to do it with.
 
 napari calls the functions named in the manifest (`content_and_style`, `fluorescence_and_style`,
-`paintings_gallery`); the command line and the docs take single pictures through `content` and `style`.
+`fluorescence_channels`, `paintings_gallery`); the command line and the docs take single pictures through
+`content` and `style`.
 
 The micrographs of histology, retina and the phase image come inside scikit-image's own wheel; the
-fluorescence picture and all styles are computed by this package.
+fluorescence pictures and all styles are computed by this package.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.paintings import PAINTINGS
-from napari_styletransfer.paintings.cells import fluorescence
+from napari_styletransfer.paintings.cells import channels, fluorescence
 
 LayerTuple = tuple[NDArray[Any], dict[str, Any], str]
 
@@ -169,6 +170,37 @@ def fluorescence_and_style() -> list[LayerTuple]:
     return _pair("fluorescence", "stained-glass")
 
 
+def fluorescence_channels() -> list[LayerTuple]:
+    """Give two channels of the same cells as layers that add up, labels of what is where, and a style beside.
+
+    Returns
+    -------
+    list of tuple
+        Four napari layer tuples: nuclei, cytoplasm, labels (1 nuclei, 2 cytoplasm; hidden), style.
+    """
+    nuclei, cytoplasm, labels = _channels()
+    made = {"source": "Computed by napari-styletransfer."}
+    layers: list[LayerTuple] = []
+    for name, picture, colormap in (("Nuclei", nuclei, "bop blue"), ("Cytoplasm", cytoplasm, "bop orange")):
+        settings = {
+            "name": name,
+            "rgb": False,
+            "colormap": colormap,
+            "blending": "additive",
+            "contrast_limits": _contrast(picture),
+            "metadata": {"description": f"{name} of adherent cells; one of two channels, 16 bit.", **made},
+        }
+        layers.append((picture.copy(), settings, "image"))
+    about = {
+        "name": "Nuclei and cytoplasm",
+        "visible": False,
+        "metadata": {"description": "1: nuclei, 2: cytoplasm, 0: outside the cells.", **made},
+    }
+    layers.append((labels.copy(), about, "labels"))
+    beside = (0, nuclei.shape[1] + _GAP)
+    return [*layers, _style_layer("marbling", style("marbling", STYLE_SIZE), beside)]
+
+
 def paintings_gallery() -> list[LayerTuple]:
     """Give all procedural paintings, each as its own layer, laid out in rows of three.
 
@@ -196,6 +228,11 @@ def _load(name: str) -> NDArray[Any]:
     return CONTENTS[name].function()
 
 
+@lru_cache(maxsize=1)
+def _channels() -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
+    return channels()
+
+
 @lru_cache(maxsize=16)
 def _paint(name: str, shape: tuple[int, int], seed: int) -> NDArray[np.uint8]:
     return PAINTINGS[name].function(shape, seed)
@@ -210,10 +247,15 @@ def _pair(content_name: str, style_name: str) -> list[LayerTuple]:
         "metadata": {"description": about.description, "source": about.source},
     }
     if picture.ndim == 2:
-        low, high = np.percentile(picture, (1, 99.8))
-        settings["contrast_limits"] = (float(low), float(high))
+        settings["contrast_limits"] = _contrast(picture)
     beside = (0, picture.shape[1] + _GAP)
     return [(picture, settings, "image"), _style_layer(style_name, style(style_name, STYLE_SIZE), beside)]
+
+
+def _contrast(picture: NDArray[Any]) -> tuple[float, float]:
+    """Return contrast limits that leave out the darkest and the brightest few."""
+    low, high = np.percentile(picture, (1, 99.8))
+    return float(low), float(high)
 
 
 def _style_layer(name: str, picture: NDArray[np.uint8], translate: tuple[int, int]) -> LayerTuple:

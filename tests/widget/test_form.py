@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
@@ -16,7 +13,7 @@ from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.session import State
 
 
-def test_opening_the_form_imports_no_torch():
+def test_opening_the_form_imports_no_torch(told_by_fresh_interpreter):
     code = (
         "import sys\n"
         "from napari.components import ViewerModel\n"
@@ -28,9 +25,7 @@ def test_opening_the_form_imports_no_torch():
         "app.processEvents()\n"
         "print(sorted({'torch', 'torchvision', 'pyqtgraph'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "[]"
+    assert told_by_fresh_interpreter(code) == "[]"
 
 
 def test_napari_opens_the_form_from_its_manifest(make_napari_viewer_proxy):
@@ -48,7 +43,7 @@ def test_an_empty_viewer_offers_an_example_that_can_be_run(make_napari_viewer_pr
     assert not form.hint.isHidden()
     form.hint.linkActivated.emit("sample")
     assert len(viewer.layers) == 2
-    assert form.hint.isHidden()
+    qtbot.waitUntil(form.hint.isHidden)
     assert form.controls.run.isEnabled()
     form.release()
 
@@ -63,7 +58,7 @@ def test_the_form_fits_a_small_screen_and_a_narrow_dock(form, qtbot):
 
 
 def test_every_control_has_a_tooltip(form):
-    buttons = [form.controls.run, form.controls.stop, form.controls.go_on, form.menu]
+    buttons = [form.controls.run, form.controls.stop, form.controls.go_on, form.recipes]
     lists = [form.pictures.content, form.pictures.styles, form.settings.preset.native]
     editors = [editor.native for editor in form.settings.editors.values()]
     assert all(widget.toolTip() for widget in (*buttons, *lists, *editors))
@@ -112,22 +107,22 @@ def test_settings_are_saved_and_loaded(form, tmp_path):
     path = tmp_path / "recipe.json"
     wanted = StyleConfig(balance=0.3, style_layers={"relu1_1": 1.0})
     form.show_config(wanted)
-    form.save_settings(str(path))
+    form.recipes.save(str(path))
     form.show_config(StyleConfig())
-    form.load_settings(str(path))
+    form.recipes.load(str(path))
     assert form.config() == wanted
 
 
 def test_a_broken_recipe_is_told_and_changes_nothing(form, tmp_path):
     path = tmp_path / "recipe.json"
     path.write_text("not json")
-    form.load_settings(str(path))
+    form.recipes.load(str(path))
     assert "is not JSON" in form.controls.message.text()
     assert form.config() == StyleConfig()
 
 
 def test_settings_that_cannot_be_written_are_told(form, tmp_path):
-    form.save_settings(str(tmp_path / "no such folder" / "recipe.json"))
+    form.recipes.save(str(tmp_path / "no such folder" / "recipe.json"))
     assert "cannot be written" in form.controls.message.text()
 
 
@@ -138,11 +133,11 @@ def test_the_settings_of_a_result_are_loaded_from_its_layer(form, engine, viewer
     qtbot.waitUntil(lambda: not form.session.status.active)
     form.show_config(StyleConfig())
     viewer.layers.selection.active = viewer.layers["cells × waves"]
-    form.load_settings_from_layer()
+    form.recipes.load_from_layer()
     assert form.config().balance == 0.3
     viewer.layers.selection.active = viewer.layers["cells"]
     told = len(notification_manager.records)
-    form.load_settings_from_layer()
+    form.recipes.load_from_layer()
     assert "made by style transfer" in notification_manager.records[told].message
 
 
@@ -217,6 +212,21 @@ def test_sample_pictures_open_with_the_content_first(make_napari_viewer_proxy, e
     job = form.job()
     assert job.content.name == viewer.layers[0].name
     assert [style.name for style in job.styles] == [viewer.layers[1].name]
+    form.release()
+
+
+def test_sample_channels_are_offered_together_with_their_labels(make_napari_viewer_proxy, engine):
+    viewer = make_napari_viewer_proxy()
+    form = StyleTransferWidget(viewer, engine)
+    viewer.window.add_dock_widget(form)
+    viewer.open_sample("napari-styletransfer", "fluorescence_channels")
+    (seen,) = form.pictures.groups
+    form.pictures.choose(seen)
+    form.regions.choose(viewer.layers["Nuclei and cytoplasm"])
+    job = form.job()
+    assert job.content.name == "Nuclei + Cytoplasm"
+    assert [style.name for style in job.styles] == ["Marbling"]
+    assert set(np.unique(job.regions[0].read())) == {0, 1, 2}
     form.release()
 
 

@@ -29,7 +29,7 @@ def names(form):
 
 def test_settings_are_kept_under_a_name_and_come_back_in_every_form(form, viewer, engine, presets_folder):
     form.show_config(StyleConfig(balance=0.3, iterations=40))
-    form.keep_preset(" soft swirls ")
+    form.recipes.keep_preset(" soft swirls ")
     assert form.settings.preset.value == "soft swirls"
     assert names(form)[-2:] == ["custom", "soft swirls"]
     form.settings.preset.value = ""
@@ -42,8 +42,8 @@ def test_settings_are_kept_under_a_name_and_come_back_in_every_form(form, viewer
 
 def test_a_deleted_preset_leaves_its_settings_in_the_form(form, presets_folder):
     form.show_config(StyleConfig(balance=0.3))
-    form.keep_preset("mine")
-    form.delete_preset()
+    form.recipes.keep_preset("mine")
+    form.recipes.delete_preset()
     assert "mine" not in names(form)
     assert form.settings.preset.value == "custom"
     assert form.config().balance == 0.3
@@ -52,8 +52,8 @@ def test_a_deleted_preset_leaves_its_settings_in_the_form(form, presets_folder):
 
 def test_a_built_in_preset_cannot_be_deleted_or_replaced(form, presets_folder):
     form.settings.preset.value = "compact-fast"
-    form.delete_preset()
-    form.keep_preset("compact-fast")
+    form.recipes.delete_preset()
+    form.recipes.keep_preset("compact-fast")
     assert "built-in preset" in form.controls.message.text()
     assert not presets_folder.exists()
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+import tifffile
+from typer.testing import CliRunner
 
+from napari_styletransfer.cli import app
 from napari_styletransfer.config import ALL_STYLES, StyleConfig
+from napari_styletransfer.files import read_image, write_image
 from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.regions import ALL, NONE, REST
+from napari_styletransfer.widget.region_table import ALL, NONE, REST
 from napari_styletransfer.widget.session import State
 
 
@@ -38,8 +44,8 @@ def give(form, label, choice):
 def test_regions_show_only_where_there_is_a_layer_for_them(form, viewer):
     assert form.regions.isHidden()
     viewer.add_shapes([np.array([[2, 2], [2, 9], [9, 9], [9, 2]])], shape_type="polygon")
-    assert not form.regions.isHidden()
     assert form.regions.layer is None
+    assert not form.regions.isHidden()
     assert form.job().regions is None
     form.settings.editors["mode"].write("style-reconstruction")
     form._check()
@@ -99,6 +105,28 @@ def test_all_styles_beside_a_single_one(form, cells, viewer, qtbot):
     assert {label: combo.currentData() for label, combo in form.regions.rows.items()} == {1: dots, 2: ALL, 0: NONE}
 
 
+def test_blend_weights_count_only_where_styles_are_blended(form, cells, viewer, qtbot):
+    dots = viewer.add_image(np.zeros((8, 8)), name="dots")
+    form.pictures.choose(styles=[viewer.layers["waves"], dots])
+    form.pictures.set_style_weights((0, 2))
+    known(form, qtbot)
+    rows = [row for row in form.pictures._rows if row.check.isChecked()]
+    assert form.config().style_weights == (0, 2)
+    give(form, 1, dots)
+    assert all(row.weight.isEnabled() for row in rows)
+    assert form.config().style_weights == (0, 2)
+    give(form, 2, viewer.layers["waves"])
+    assert not any(row.weight.isEnabled() for row in rows)
+    assert "each region has a style of its own" in rows[0].weight.toolTip()
+    assert form.config().style_weights is None
+    rows[1].weight.setValue(0)
+    assert form.controls.run.isEnabled()
+    form.regions.choose(None)
+    assert all(row.weight.isEnabled() for row in rows)
+    assert "counts against the others" in rows[0].weight.toolTip()
+    assert not form.controls.run.isEnabled()
+
+
 def test_what_is_painted_later_is_found(form, cells, viewer, qtbot):
     known(form, qtbot)
     cells.data_setitem((np.array([0, 1]), np.array([0, 1])), 7)
@@ -130,6 +158,24 @@ def test_labels_that_a_recipe_does_not_name_stay_as_they_are(form, cells, qtbot)
     form.show_config(StyleConfig(regions={2: 0}))
     known(form, qtbot)
     assert form.config().regions == {0: None, 1: None, 2: 0}
+
+
+def test_renamed_layers_are_called_by_their_new_names(form, cells, viewer, qtbot):
+    known(form, qtbot)
+    waves, combo = viewer.layers["waves"], form.regions.rows[1]
+    waves.name = "sea"
+    assert [combo.itemText(index) for index in range(combo.count())] == ["sea", "none"]
+    dots = viewer.add_image(np.zeros((8, 8)), name="dots")
+    form.pictures.choose(styles=[waves, dots])
+    combo = form.regions.rows[1]
+    give(form, 1, dots)
+    dots.name, cells.name = "points", "bodies"
+    assert [combo.itemText(index) for index in range(combo.count())] == ["all styles", "points", "sea", "none"]
+    assert form.regions.combo.currentText() == "bodies"
+    assert form.config().regions[1] == 0
+    form.release()
+    cells.name = waves.name = "too late"
+    assert form.regions.combo.currentText() == "bodies"
 
 
 def test_a_mode_without_content_has_no_regions(form, cells, qtbot):
@@ -172,3 +218,45 @@ def test_a_real_run_leaves_everything_outside_as_it_was(viewer, qtbot):
     np.testing.assert_array_equal(after[data == 0], before[data == 0])
     assert (after[data == 3] != before[data == 3]).any()
     form.release()
+
+
+def test_a_saved_recipe_gives_the_same_picture_on_the_command_line(viewer, qtbot, tmp_path):
+    form = StyleTransferWidget(viewer)
+    qtbot.addWidget(form)
+    stripes = np.zeros((40, 40, 3), np.uint8)
+    stripes[:, ::4, 0] = 255
+    dots = viewer.add_image(stripes, name="dots")
+    data = np.zeros((48, 64), np.int32)
+    data[4:44, 4:30], data[4:44, 34:60] = 1, 2
+    form.regions.choose(viewer.add_labels(data, name="labels", scale=(0.5, 2), translate=(3, 4)))
+    form.pictures.choose(viewer.layers["cells"], [viewer.layers["waves"], dots])
+    known(form, qtbot)
+    give(form, 1, viewer.layers["waves"])
+    give(form, 2, dots)
+    form.show_config(
+        StyleConfig(network="compact", size=64, iterations=2, scales=1, device="cpu", regions=form.regions.regions())
+    )
+    form.recipes.save(str(tmp_path / "recipe.json"))
+    form.run()
+    qtbot.waitUntil(lambda: not form.session.status.active, timeout=120_000)
+    assert form.session.status.state is State.DONE, form.session.status.message
+    expected = form.session.output.layer.data.astype(int)
+    form.release()
+
+    order = json.loads((tmp_path / "recipe.json").read_text())["styles"]
+    assert order == ["dots", "waves"]
+    for name in ("cells", *order):
+        write_image(tmp_path / f"{name}.png", viewer.layers[name].data)
+    tifffile.imwrite(tmp_path / "labels.tif", data)
+
+    def off(styles):
+        """Return how far the command line's picture is from the form's."""
+        out = tmp_path / "out.png"
+        pictures = [str(tmp_path / f"{name}.png") for name in ("cells", *styles)]
+        flags = ["-o", str(out), "--labels", str(tmp_path / "labels.tif"), "--recipe", str(tmp_path / "recipe.json")]
+        done = CliRunner().invoke(app, ["stylize", *pictures, *flags])
+        assert done.exit_code == 0, done.output
+        return np.abs(read_image(out) - expected).max()
+
+    assert off(order) <= 1
+    assert off(reversed(order)) > 20

@@ -145,7 +145,7 @@ def test_a_second_press_starts_no_second_run(form, engine, viewer, qtbot):
 def test_a_refused_request_does_not_end_the_run(form, engine, viewer, qtbot, tmp_path):
     started(form, engine, qtbot)
     told = len(notification_manager.records)
-    form.load_settings(str(tmp_path / "missing.json"))
+    form.recipes.load(str(tmp_path / "missing.json"))
     assert "cannot be read" in notification_manager.records[told].message
     assert form.session.status.state is State.RUNNING
     engine.go.set()

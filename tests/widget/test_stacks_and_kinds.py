@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.config import Color, StyleConfig
+from napari_styletransfer.errors import ImageError
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.session import State
 
@@ -44,6 +45,14 @@ def test_planes_are_offered_only_where_there_are_several(form, viewer, movie):
     assert form.job().stack is None
 
 
+def test_axes_are_called_what_the_viewer_calls_them(form, viewer, movie, qtbot):
+    assert offered(form)[1:] == ["all 2 along axis 0", "all 3 along axis 1", "all 6 along axis 0, axis 1"]
+    viewer.dims.axis_labels = ("time", "z", "y", "x")
+    form.pictures.choose(viewer.layers["cells"], [viewer.layers["waves"]])
+    form.pictures.choose(movie, [viewer.layers["waves"]])
+    assert offered(form)[1:] == ["all 2 along time", "all 3 along z", "all 6 along time, z"]
+
+
 def test_one_plane_is_the_default(form, movie):
     assert form.result.axes == ()
     assert form.job().stack is None
@@ -74,7 +83,7 @@ def test_a_stack_fills_one_layer_in(window, form, engine, viewer, movie, qtbot):
     made = layer.metadata["napari-styletransfer"]
     assert [plane["plane"] for plane in made["planes"]] == list(range(6))
     assert StyleConfig.from_recipe(made["recipe"]) == form.config()
-    assert not form.session.can_continue
+    assert not form.controls.go_on.isEnabled()
     np.testing.assert_allclose(layer.data_to_world((1, 2, 3, 4)), movie.data_to_world((1, 2, 3, 4)))
 
 
@@ -166,11 +175,56 @@ def test_a_result_stays_a_channel(form, engine, viewer, movie, qtbot, axes):
     assert layer.data.shape == ((1, 3, 48, 64) if axes else (1, 1, 48, 64))
     assert list(layer.contrast_limits) == [100, 50_000]
     assert layer.colormap.name == "magenta"
-    level = 0.1 if axes else 0.8
-    np.testing.assert_allclose(layer.data[0, 0], 100 + level * 49_900, atol=2)
+    # The fake paints planes of one grey, and the shade in the middle of each content is given to all of it.
+    expected = [[[np.sort(movie.data[0, plane], axis=None)[48 * 32]]] for plane in range(3 if axes else 1)]
+    np.testing.assert_array_equal(layer.data[0], np.broadcast_to(expected, layer.data[0].shape))
 
 
-def test_a_stopped_channel_stack_hands_back_what_the_engine_painted(form, engine, viewer, movie, qtbot):
+def test_a_channel_keeps_its_brightness_unless_other_colours_are_asked_for(form, movie):
+    assert form.job().config.color is Color.STYLE
+    form.result.choose(channel=True)
+    assert form.job().config.color is Color.MATCH
+    form.settings.editors["color"].write(Color.CONTENT)
+    assert form.job().config.color is Color.CONTENT
+
+
+@pytest.mark.parametrize("channel", [False, True])
+@pytest.mark.parametrize("axes", [(), (1,)])
+@pytest.mark.parametrize("shape", [(48, 64), (24, 32)])
+def test_nothing_outside_the_regions_is_touched(form, engine, viewer, movie, qtbot, channel, axes, shape):
+    labels = np.zeros((3, 48, 64), int)
+    labels[0, 5:20, 7:40], labels[2, 30:, 50:] = 4, 9
+    form.result.choose(axes=axes, channel=channel)
+    form.regions.choose(viewer.add_labels(labels, scale=(5, 0.5, 0.5)))
+    engine.shape = shape
+    engine.go.set()
+    form.run()
+    ended(form, qtbot)
+    assert form.session.status.state is State.DONE, form.session.status.message
+    result = form.session.output.layer
+    contents = form.job().stack or [form.job().content]
+    for number, content in enumerate(contents):
+        inside, plane = labels[number] != 0, result.data[0, number]
+        shown = content.read() if result.dtype == np.float32 else np.rint(content.read() * 255).astype(np.uint8)
+        own = content.pixels() if channel else shown
+        assert plane.dtype == own.dtype
+        np.testing.assert_array_equal(plane[~inside], own[~inside])
+        assert (plane[inside] != own[inside]).mean() > 0.9 if inside.any() else number == 1
+    np.testing.assert_allclose(result.data_to_world((0, 0, 47, 63)), movie.data_to_world((0, 0, 47, 63)))
+
+
+def test_results_of_regions_take_the_contents_own_size(form, viewer, movie, monkeypatch):
+    form.result.choose(axes=(1,))
+    form.settings.editors["size"].write(32)
+    available = type("Memory", (), {"available": 3 * 48 * 64 * 3 - 1})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: available)
+    assert form.job().stack is not None
+    form.regions.choose(viewer.add_labels(np.ones((48, 64), int), scale=(0.5, 0.5)))
+    with pytest.raises(ImageError, match="results of 3 planes"):
+        form.job()
+
+
+def test_a_stopped_channel_stack_hands_back_what_it_shows(form, engine, viewer, movie, qtbot):
     form.result.choose(axes=(1,), channel=True)
     engine.pause_after = 0
     engine.go.set()
@@ -179,7 +233,8 @@ def test_a_stopped_channel_stack_hands_back_what_the_engine_painted(form, engine
     form.stop()
     ended(form, qtbot)
     assert form.session.output.results[0].shape == (48, 64, 3)
-    np.testing.assert_allclose(form.session.output.results[0], 0.1, atol=1e-4)
+    painted = np.sort(movie.data[0, 0], axis=None)[48 * 32]
+    np.testing.assert_allclose(form.session.output.results[0], (painted - 100) / 49_900, atol=1e-4)
 
 
 def test_channels_are_run_as_the_canvas_shows_them(form, engine, viewer, qtbot):
@@ -188,7 +243,7 @@ def test_channels_are_run_as_the_canvas_shows_them(form, engine, viewer, qtbot):
     for name, data in (("green", ramp), ("red", 1 - ramp)):
         viewer.add_image(data, name=name, colormap=name, **options)
     viewer.layers["cells"].visible = False
-    form.pictures.choose("what you see", [viewer.layers["waves"]])
+    form.pictures.choose(form.pictures.groups[0], [viewer.layers["waves"]])
     assert form.result.isHidden()
     engine.go.set()
     form.run()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from napari_styletransfer.config import Start, StyleConfig
+from napari_styletransfer.widget.captions import font_for
 from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.session import State
-from napari_styletransfer.widget.variations import variations_of
+from napari_styletransfer.widget.status import State
+from napari_styletransfer.widget.variations import caption_of, variations_of
 
 SHEET = "Variations of cells"
 
@@ -45,17 +46,58 @@ def test_the_sheet_fills_in_over_the_content(form, engine, viewer, qtbot):
     ended(form, qtbot)
     assert form.session.status.state is State.DONE
     assert form.session.status.message.startswith("Done: 9 variations")
-    sheet, content = viewer.layers[SHEET], viewer.layers["cells"]
-    assert sheet.data.shape == (3 * 48 + 8, 3 * 64 + 8, 3)
-    np.testing.assert_array_equal(sheet.data[:48, :64], 26)
-    np.testing.assert_array_equal(sheet.data[-48:, -64:], 230)
-    np.testing.assert_allclose(sheet.data_to_world((-0.5, -0.5)), content.data_to_world((-0.5, -0.5)))
-    np.testing.assert_allclose(sheet.data_to_world((151.5, 199.5)), content.data_to_world((47.5, 63.5)))
+    sheet = viewer.layers[SHEET]
     tiles = sheet.metadata["napari-styletransfer"]["tiles"]
     assert len(tiles) == 9
-    assert tiles[5]["box"] == [52, 136, 48, 64]
+    words = tiles[3]["box"][0] - 5 * 48
+    assert 15 < words < 40
+    assert [tile["box"] for tile in tiles] == [
+        [row * (240 + words), column * 324, 240, 320] for row in range(3) for column in range(3)
+    ]
+    assert sheet.data.shape == (3 * (240 + words), 3 * 320 + 8, 3)
+    for number, tile in enumerate(tiles):
+        top, left, height, width = tile["box"]
+        np.testing.assert_allclose(sheet.data[top : top + height, left : left + width], 25.5 * (number + 1), atol=1)
+        caption = sheet.data[top + height : top + height + words, left : left + width]
+        assert caption.max() > 200
+        # Words neither touch the picture nor its neighbours.
+        assert caption[[0, -1]].max() == caption[:, [0, -1]].max() == 24
     assert StyleConfig.from_recipe(tiles[5]["settings"]) == variations_of(StyleConfig())[5]
     assert not form.controls.go_on.isEnabled()
+
+
+def test_the_sheet_is_as_wide_as_the_content_and_tiles_keep_its_proportions(form, engine, viewer, qtbot):
+    engine.go.set()
+    form.try_variations()
+    ended(form, qtbot)
+    sheet, content = viewer.layers[SHEET], viewer.layers["cells"]
+    first, across = sheet.data_to_world((-0.5, -0.5)), sheet.data_to_world((-0.5, sheet.data.shape[1] - 0.5))
+    np.testing.assert_allclose(first, content.data_to_world((-0.5, -0.5)))
+    np.testing.assert_allclose(across, content.data_to_world((-0.5, 63.5)))
+    height, width = np.subtract(sheet.data_to_world((240, 320)), sheet.data_to_world((0, 0)))
+    assert height / width == pytest.approx(48 * 0.5 / (64 * 2), rel=0.01)
+
+
+def test_captions_tell_what_differs():
+    assert caption_of(StyleConfig(balance=0.25, style_scale=2)) == "balance 0.25 · style 2x"
+    assert caption_of(StyleConfig()) == "balance 0.5 · style 1x"
+
+
+@pytest.mark.parametrize(("width", "size"), [(400, 28), (320, 28), (160, 15), (20, 9)])
+def test_the_words_are_as_large_as_the_tiles_allow(width, size):
+    assert font_for(("balance 0.25 · style 2x",), width).size == size
+
+
+def test_a_sheet_is_offered_for_nothing(form, engine, viewer, qtbot):
+    engine.go.set()
+    form.try_variations()
+    ended(form, qtbot)
+    qtbot.waitUntil(lambda: not form.pictures.behind)
+    assert [form.pictures.content.itemText(index) for index in range(form.pictures.content.count())] == [
+        "cells",
+        "waves",
+    ]
+    assert [row.picture.name for row in form.pictures._rows] == ["waves"]
 
 
 def test_a_double_click_takes_over_the_settings_of_a_tile(window, form, engine, viewer, qtbot):
@@ -65,10 +107,23 @@ def test_a_double_click_takes_over_the_settings_of_a_tile(window, form, engine, 
     ended(form, qtbot)
     sheet = viewer.layers[SHEET]
     (callback,) = sheet.mouse_double_click_callbacks
-    callback(sheet, SimpleNamespace(position=sheet.data_to_world((50, 10))))
+    callback(sheet, SimpleNamespace(position=sheet.data_to_world((10, 322))))
     assert form.config() == StyleConfig(iterations=77)
-    callback(sheet, SimpleNamespace(position=sheet.data_to_world((120, 150))))
+    callback(sheet, SimpleNamespace(position=sheet.data_to_world((700, 800))))
     assert form.config() == StyleConfig(iterations=77, balance=0.75, style_scale=2)
+
+
+def test_a_tile_changes_nothing_but_what_it_varies(form, engine, viewer, qtbot):
+    """Not even the colours, which a channel takes otherwise than the form says."""
+    channel = viewer.add_image(np.random.default_rng(0).random((48, 64)), name="channel")
+    form.pictures.choose(channel, [viewer.layers["waves"]])
+    form.result.choose(channel=True)
+    engine.go.set()
+    form.try_variations()
+    ended(form, qtbot)
+    before = form.settings.config()
+    form.session.output.choose(8)
+    assert form.settings.config() == before.changed(balance=0.75, style_scale=2)
 
 
 def test_stop_keeps_the_tiles_that_are_done(form, engine, viewer, qtbot):
@@ -90,7 +145,7 @@ def test_of_a_stack_the_plane_shown_is_tried(form, engine, viewer, qtbot):
     engine.go.set()
     form.try_variations()
     ended(form, qtbot)
-    assert viewer.layers["Variations of stack"].data.shape == (1, 152, 200, 3)
+    assert viewer.layers["Variations of stack"].data.shape[::2] == (1, 968)
     assert engine.calls[0].get("planes") is None
 
 
@@ -103,6 +158,9 @@ def test_real_variations_differ(viewer, qtbot):
     ended(form, qtbot, 120_000)
     assert form.session.status.state is State.DONE, form.session.status.message
     data = viewer.layers[SHEET].data
-    height, width = (data.shape[0] - 8) // 3, (data.shape[1] - 8) // 3
-    assert np.abs(data[:height, :width].astype(int) - data[-height:, -width:]).mean() > 1
+    boxes = [tile["box"] for tile in viewer.layers[SHEET].metadata["napari-styletransfer"]["tiles"]]
+    first, last = (
+        data[top : top + height, left : left + width].astype(int) for top, left, height, width in (boxes[0], boxes[-1])
+    )
+    assert np.abs(first - last).mean() > 1
     form.release()

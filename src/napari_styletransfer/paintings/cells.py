@@ -7,6 +7,8 @@ camera's noise. Called by `napari_styletransfer.samples`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
@@ -15,6 +17,8 @@ from napari_styletransfer.paintings.canvas import Array, Canvas, Noise, scatter,
 
 _FILAMENTS = 190  # per cell
 _KNOTS = 90  # points along a filament
+_GLOW = 0.03  # of the background
+_SPREAD = 0.4  # density of filaments up to which a cell reaches
 _OFFSET, _PHOTONS, _READ_NOISE, _COUNTS_PER_PHOTON = 110.0, 900.0, 3.0, 12.0
 
 
@@ -48,6 +52,20 @@ def _filaments(canvas: Canvas, rng: np.random.Generator, cells: Array) -> Array:
     return (density.reshape(h, w) * canvas.unit).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class _Cells:
+    """What there is to photograph: brightness of the nuclei, of the filaments and of the haze about them."""
+
+    nuclei: Array
+    filaments: Array
+    haze: Array
+
+    @property
+    def cytoplasm(self) -> Array:
+        """Light of what is stained outside the nuclei, and of the background."""
+        return _GLOW + 0.31 * self.filaments * (1 - 0.8 * smoothstep(0, 0.5, self.nuclei)) + 0.16 * self.haze
+
+
 def fluorescence(size: tuple[int, int] = (512, 512), seed: int = 0) -> NDArray[np.uint16]:
     """Compute a single-channel fluorescence micrograph of adherent cells.
 
@@ -70,6 +88,42 @@ def fluorescence(size: tuple[int, int] = (512, 512), seed: int = 0) -> NDArray[n
     """
     canvas = Canvas.of(size, oversample=1)
     rng = np.random.default_rng([seed, 7])
+    cells = _grown(canvas, rng)
+    return _photographed(canvas, rng, cells.cytoplasm + 0.80 * cells.nuclei)
+
+
+def channels(
+    size: tuple[int, int] = (512, 512), seed: int = 0
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
+    """Compute two channels of the same adherent cells, and what is where.
+
+    Parameters
+    ----------
+    size, seed
+        As in `fluorescence`, whose cells these are.
+
+    Returns
+    -------
+    nuclei, cytoplasm : ndarray of uint16, shape (H, W)
+        Camera counts.
+    labels : ndarray of uint8, shape (H, W)
+        1 in nuclei, 2 in the cytoplasm, 0 outside the cells.
+
+    Raises
+    ------
+    ImageError
+        As `fluorescence`.
+    """
+    canvas = Canvas.of(size, oversample=1)
+    rng = np.random.default_rng([seed, 7])
+    cells = _grown(canvas, rng)
+    frames = [_photographed(canvas, rng, light) for light in (_GLOW + 0.80 * cells.nuclei, 1.6 * cells.cytoplasm)]
+    labels = np.where(cells.nuclei > 0.25, 1, np.where(canvas.blur(cells.filaments, 4) > _SPREAD, 2, 0))
+    return frames[0], frames[1], labels.astype(np.uint8)
+
+
+def _grown(canvas: Canvas, rng: np.random.Generator) -> _Cells:
+    """Spread cells over the canvas."""
     y, x = canvas.grid
     cells = scatter(rng, canvas.extent, 84, 90, 0.7)
     radius = rng.uniform(14, 20, len(cells)).astype(np.float32)
@@ -92,8 +146,11 @@ def fluorescence(size: tuple[int, int] = (512, 512), seed: int = 0) -> NDArray[n
             hy, hx = rng.normal(0, 0.33 * r, 2)
             texture = texture * (1 - 0.6 * np.exp(-((dy - hy) ** 2 + (dx - hx) ** 2) / rng.uniform(4, 14)))
         nuclei[near] = np.maximum(nuclei[near], body * texture * rng.uniform(0.7, 1.15))
+    return _Cells(nuclei, filaments, haze)
 
-    signal = 0.03 + 0.31 * filaments * (1 - 0.8 * smoothstep(0, 0.5, nuclei)) + 0.16 * haze + 0.80 * nuclei
+
+def _photographed(canvas: Canvas, rng: np.random.Generator, signal: Array) -> NDArray[np.uint16]:
+    """Look at a signal through a microscope and take a camera frame of it."""
     signal = canvas.blur(signal, 0.55) + 0.06 * canvas.blur(signal, 14)
     k = canvas.oversample
     return expose(signal.reshape(canvas.height, k, canvas.width, k).mean(axis=(1, 3)), rng)

@@ -5,6 +5,7 @@ Shows a session's status and nothing else; what the buttons do is the form's bus
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt
@@ -12,7 +13,7 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_styletransfer.widget.looks import color, quiet_fold
-from napari_styletransfer.widget.session import State
+from napari_styletransfer.widget.status import State
 
 if TYPE_CHECKING:
     from napari_styletransfer.widget.plot import LossPlot
@@ -30,6 +31,7 @@ def key_words(key: str) -> str:
     return QKeySequence(key).toString(QKeySequence.SequenceFormat.NativeText)
 
 
+_UNDER_WAY = "A run is under way. Stop it, or wait until it has ended."
 _RUN_WORDS = f"Paint the content in the manner of the style, into a new layer ({key_words(RUN_KEYS[0])})."
 
 
@@ -41,6 +43,7 @@ class RunControls(QWidget):
         self._session = session
         self._theme = theme
         self._hindrance = ""
+        self._continue: tuple[str, bool] = ("", False)
         self.run = QPushButton("Run")
         self.run.setObjectName("primary")
         self.stop = QPushButton("Stop")
@@ -83,17 +86,20 @@ class RunControls(QWidget):
         self._hindrance = reason
         self.refresh()
 
+    def offer_continue(self, words: str, possible: bool) -> None:
+        """Say what Continue would do, or why it cannot be pressed."""
+        self._continue = (words, possible)
+        self.refresh()
+
     def refresh(self) -> None:
         """Show the session's status."""
         status = self._session.status
         self.run.setEnabled(not status.active and not self._hindrance)
         self.run.setToolTip(f"<p>{self._hindrance or _RUN_WORDS}</p>")
         self.stop.setEnabled(status.state is State.RUNNING)
-        self.go_on.setEnabled(self._session.can_continue)
-        self.go_on.setToolTip(
-            "<p>Go on with the last result, in its layer: for as many iterations more, or with the planes that are "
-            "not done.</p>"
-        )
+        words, possible = self._continue
+        self.go_on.setEnabled(possible and not status.active)
+        self.go_on.setToolTip(f"<p>{_UNDER_WAY if status.active else html.escape(words, quote=False)}</p>")
         if status.active and status.fraction is None:
             self.bar.setRange(0, 0)
         else:

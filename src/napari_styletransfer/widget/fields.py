@@ -73,7 +73,7 @@ def make_editor(name: str, info: FieldInfo) -> Editor:
         If no editor fits the annotation; a new kind of field needs a new editor.
     """
     kind, optional = _unwrapped(info.annotation)
-    look: dict[str, Any] = {"name": name, "label": info.title or name, "tooltip": _tooltip(info)}
+    look: dict[str, Any] = {"name": name, "label": info.title or name, "tooltip": rich_tooltip(info)}
     low, high = _limits(info)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         editor = _choice(name, kind, look)
@@ -99,7 +99,7 @@ def make_editor(name: str, info: FieldInfo) -> Editor:
 
 def open_choice(name: str, info: FieldInfo, choices: list[tuple[str, str]]) -> Editor:
     """Return an editor for a text field that offers `choices`, and also shows values beyond them."""
-    widget = ComboBox(choices=choices, name=name, label=info.title or name, tooltip=_tooltip(info))
+    widget = ComboBox(choices=choices, name=name, label=info.title or name, tooltip=rich_tooltip(info))
 
     def write(value: str) -> None:
         if value not in widget.choices:
@@ -110,6 +110,11 @@ def open_choice(name: str, info: FieldInfo, choices: list[tuple[str, str]]) -> E
     editor = _editor(name, widget, lambda: widget.value, write)
     editor.write(info.get_default(call_default_factory=True))
     return editor
+
+
+def rich_tooltip(info: FieldInfo) -> str:
+    """Return a field's description as rich text, which wraps; plain tooltips run across the screen."""
+    return f"<p>{info.description}</p>" if info.description else ""
 
 
 def weights_to_text(weights: dict[str, float] | None) -> str:
@@ -157,11 +162,6 @@ def _limits(info: FieldInfo) -> tuple[Any, Any]:
 
 def _closed(info: FieldInfo) -> bool:
     return any(hasattr(item, "le") for item in info.metadata)
-
-
-def _tooltip(info: FieldInfo) -> str:
-    # As rich text, a tooltip wraps; plain ones run across the screen.
-    return f"<p>{info.description}</p>" if info.description else ""
 
 
 def _editor(name: str, widget: ValueWidget[Any], read: Callable[[], Any], write: Callable[[Any], None]) -> Editor:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_styletransfer.config import Color, StyleConfig
 from napari_styletransfer.layers.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from napari_styletransfer.config import StyleConfig
     from napari_styletransfer.layers.compose import Composite
+    from napari_styletransfer.layers.regions import ShapesRegion
     from napari_styletransfer.layers.stack import Stack
-    from napari_styletransfer.worker import Readable
+    from napari_styletransfer.widget.regions import Relabelled
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,22 @@ class Job:
         Whether the result stays one channel, like its content.
     variations
         Settings to try one after another on a contact sheet, in place of one run.
+    original
+        Settings of the run whose picture this one starts from; its start and scales are those of the recipe.
+    history
+        Loss of every step of that run.
     """
 
     content: Snapshot | Composite | None
     styles: tuple[Snapshot | Composite, ...]
     config: StyleConfig
     init: Snapshot | None = None
-    regions: Sequence[Readable] | None = None
+    regions: Sequence[Relabelled | ShapesRegion] | None = None
     stack: Stack | None = None
     channel: bool = False
     variations: Sequence[StyleConfig] = ()
+    original: StyleConfig | None = None
+    history: tuple[float, ...] = ()
 
     @property
     def place(self) -> Snapshot | Composite:
@@ -53,11 +60,23 @@ class Job:
         return self.styles[0] if self.content is None else self.content
 
     @property
+    def level(self) -> int:
+        """Resolution level at which the place is read; 0, the finest, also where there is but one."""
+        place = self.place
+        return place.level if isinstance(place, Snapshot) else place.snapshots[0].level
+
+    @property
     def dtype(self) -> np.dtype[Any]:
         """What an RGB output layer holds: bytes for bytes, else floats."""
         place = self.place
         eight_bit = isinstance(place, Snapshot) and place.dtype == np.uint8
         return np.dtype(np.uint8 if eight_bit else np.float32)
+
+
+def suited(config: StyleConfig, *, channel: bool) -> StyleConfig:
+    """Return settings as they serve a result that is a channel, or one that is not."""
+    # A channel keeps its own brightness; the colours of a style would only blur what is dark and what is bright.
+    return config.changed(color=Color.MATCH) if channel and config.color is Color.STYLE else config
 
 
 @dataclass

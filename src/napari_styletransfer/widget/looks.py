@@ -101,8 +101,10 @@ def quiet_fold(title: str) -> QCollapsible:
     fold.toggleButton().setIconSize(QSize(0, 0))
     fold.toggled.connect(lambda unfolded: fold.setText(f"{'▾' if unfolded else '▸'}  {title}"))
     fold.setDuration(0)
-    fold.layout().setContentsMargins(0, 0, 0, 0)
-    fold.content().layout().setContentsMargins(0, 0, 0, 0)
+    for part in (fold, fold.content()):
+        layout = part.layout()
+        assert layout is not None
+        layout.setContentsMargins(0, 0, 0, 0)
     fold.toggleButton().setStyleSheet(
         "QPushButton { text-align: left; border: none; background: transparent; padding: 4px 0px; }"
         "QPushButton:hover { text-decoration: underline; }"

@@ -2,7 +2,7 @@
 
 Follows the viewer's image layers as they come, go, move and are renamed. A layer the user has chosen stays
 chosen; until they choose, the first image is the content and the last other one the style, which is what opening
-two pictures means.
+two pictures means. Visible layers of one pixel grid are offered together as well, as content and as style.
 """
 
 from __future__ import annotations
@@ -11,42 +11,51 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
-from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_styletransfer.config import Mode, Start
 from napari_styletransfer.layers.compose import groups_in
-from napari_styletransfer.layers.write import METADATA_KEY
+from napari_styletransfer.layers.write import METADATA_KEY, is_sheet
+from napari_styletransfer.widget.levels import LevelCombo, shared_levels
 from napari_styletransfer.widget.looks import CalmWheel, FormRows
-from napari_styletransfer.widget.style_list import ICON_SIZE, StyleList, StyleRow, thumbnail_icon
+from napari_styletransfer.widget.next_turn import NextTurn
+from napari_styletransfer.widget.picture_combo import PictureCombo
+from napari_styletransfer.widget.style_list import StyleList, StyleRow
+from napari_styletransfer.widget.together import Picture, Together, regrouped
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-
-WHAT_YOU_SEE = "what you see"
-"""Stands for a layer where the visible ones are taken together."""
+    from napari_styletransfer.widget.fields import Editor
 
 
 class PicturePanel(QWidget):
-    """Content, styles, and where it matters the start image."""
+    """Content, styles, and where they matter the content's resolution level and the start image."""
 
     changed = Signal()
 
-    def __init__(self, viewer: ViewerModel, parent: QWidget | None = None) -> None:
+    def __init__(self, viewer: ViewerModel, level: Editor, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._viewer = viewer
         self._followed: list[Image] = []
         self._rows: list[StyleRow] = []
         self._mode, self._start = Mode.TRANSFER, Start.AUTO
         self._content_chosen = self._style_chosen = self._filling = False
+        self._unused = ""
         self._calm = CalmWheel(self)
-        self.content = self._layer_combo("<p>The picture to be painted anew, as it is shown now.</p>")
-        self.init = self._layer_combo("<p>The picture the run starts from.</p>")
-        self._together: list[Image] = []
+        self._late = NextTurn(self._catch_up, self)
+        self.content = self._combo("<p>The picture to be painted anew, as it is shown now.</p>")
+        self.init = self._combo("<p>The picture the run starts from.</p>")
+        self._groups: list[Together] = []
+        self._content_away: Together | None = None
+        self._styles_away: list[Together] = []
         self.styles = StyleList()
+        self._level = level.native
+        self._calm.guard(self._level)
         self._form = FormRows()
         self._form.add("Content", self.content)
+        self._form.add(level.title, self._level)
         self._form.add("Style", self.styles)
         self._form.add("Start image", self.init)
         layout = QVBoxLayout(self)
@@ -55,58 +64,72 @@ class PicturePanel(QWidget):
         self.content.activated.connect(self._choose_content)
         self.content.currentIndexChanged.connect(self._refill_styles)
         for signal in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
-            signal.connect(self._refill)
-        self._refill()
+            signal.connect(self._late.ask)
+        viewer.dims.events.order.connect(self._show_levels)
+        self._refill(*self._now())
         self.follow_settings(self._mode, self._start)
 
     @property
-    def content_layer(self) -> Image | None:
-        """The chosen layer, or None where there is none, the mode needs none, or `content_visible`."""
-        content = self.content.currentData()
-        return None if self._mode is Mode.STYLE or content == WHAT_YOU_SEE else content
+    def behind(self) -> bool:
+        """Whether layers have come, gone or changed that are not followed yet; `changed` will tell."""
+        return self._late.pending
 
     @property
-    def content_visible(self) -> bool:
-        """Whether the content is what the canvas shows of the layers in `together`."""
-        return self._mode is not Mode.STYLE and self.content.currentData() == WHAT_YOU_SEE
+    def content_layer(self) -> Picture | None:
+        """The chosen layer or layers, or None where there is none or the mode needs none."""
+        self._late.settle()
+        return self._content()
 
     @property
-    def together(self) -> list[Image]:
-        """The visible layers that make one picture, from the bottom up, if there are at least two."""
-        return list(self._together)
-
-    @property
-    def style_layers(self) -> list[Image]:
+    def style_layers(self) -> list[Picture]:
         """The chosen styles, from the top of the list; none where the mode needs none."""
-        return [] if self._mode is Mode.CONTENT else [row.layer for row in self._chosen()]
+        self._late.settle()
+        return [] if self._mode is Mode.CONTENT else [row.picture for row in self._chosen()]
+
+    @property
+    def groups(self) -> list[Together]:
+        """The visible layers that make one picture: one entry for each such picture."""
+        self._late.settle()
+        return list(self._groups)
 
     @property
     def style_weights(self) -> tuple[float, ...] | None:
-        """One weight for each of `style_layers`, or None if they all count alike."""
+        """One weight for each of `style_layers`, or None if they all count alike, or weights do not count."""
+        if self._unused:
+            return None
         weights = tuple(row.weight.value() for row in self._chosen()) if self.style_layers else ()
         return None if len(set(weights)) < 2 and 0.0 not in weights else weights
 
     @property
     def init_layer(self) -> Image | None:
         """The start image, or None where the run makes its own."""
-        return self.init.currentData() if self._start is Start.IMAGE else None
+        self._late.settle()
+        return self.init.picture if self._start is Start.IMAGE else None
 
-    def choose(self, content: Image | str | None = None, styles: Sequence[Image] = ()) -> None:
+    def choose(self, content: Picture | None = None, styles: Sequence[Picture] = ()) -> None:
         """Choose layers as if the user had."""
+        self._late.settle()
         if content is not None:
-            self.content.setCurrentIndex(_index_of(self.content, content))
-            self._content_chosen = True
+            self.content.choose(content)
+            self._choose_content()
         if styles:
-            self._style_chosen = True
+            self._choose_style()
             for row in self._rows:
-                row.check.setChecked(row.layer in styles)
+                row.check.setChecked(row.picture in styles)
             self.styles.show_chosen(self._rows)
 
     def set_style_weights(self, weights: Sequence[float] | None) -> None:
         """Show blend weights, as far as there are chosen styles for them."""
+        self._late.settle()
         chosen = self._chosen()
         for row, weight in zip(chosen, weights or [1.0] * len(chosen), strict=False):
             row.weight.setValue(weight)
+
+    def explain_weights(self, unused: str) -> None:
+        """Say why blend weights do not count; an empty text says that they do."""
+        self._unused = unused
+        for row in self._rows:
+            row.explain_weight(unused)
 
     def follow_settings(self, mode: Mode, start: Start) -> None:
         """Show what this mode and start need."""
@@ -114,13 +137,14 @@ class PicturePanel(QWidget):
         self._form.show_row(self.content, mode is not Mode.STYLE)
         self._form.show_row(self.styles, mode is not Mode.CONTENT)
         self._form.show_row(self.init, start is Start.IMAGE)
+        self._show_levels()
 
     def missing(self) -> str:
         """Return what the user must still choose, or an empty string."""
         images = self.image_layers
         if not images:
             return "The viewer has no image yet."
-        if self._mode is not Mode.STYLE and self.content_layer is None and not self.content_visible:
+        if self._mode is not Mode.STYLE and self.content_layer is None:
             return "Choose a content layer."
         if self._mode is not Mode.CONTENT and not self.style_layers:
             alone = self._mode is Mode.TRANSFER and len(images) == 1
@@ -133,86 +157,108 @@ class PicturePanel(QWidget):
         """Stop following the viewer."""
         events = self._viewer.layers.events
         for signal in (events.inserted, events.removed, events.reordered):
-            signal.disconnect(self._refill)
+            signal.disconnect(self._late.ask)
+        self._late.cancel()
+        self._viewer.dims.events.order.disconnect(self._show_levels)
         self._follow([])
 
     @property
     def image_layers(self) -> list[Image]:
-        """The viewer's image layers, from the bottom up."""
-        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        """The viewer's image layers, from the bottom up, but for sheets of variations, which are no pictures."""
+        return [layer for layer in self._viewer.layers if isinstance(layer, Image) and not is_sheet(layer)]
+
+    def _content(self) -> Picture | None:
+        return None if self._mode is Mode.STYLE else self.content.picture
 
     def _chosen(self) -> list[StyleRow]:
         return [row for row in self._rows if row.check.isChecked()]
 
-    def _layer_combo(self, tooltip: str) -> QComboBox:
-        combo = QComboBox()
-        combo.setToolTip(tooltip)
-        combo.setIconSize(QSize(ICON_SIZE, ICON_SIZE))
-        combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        combo.setMinimumContentsLength(8)
+    def _combo(self, tooltip: str) -> PictureCombo:
+        combo = PictureCombo(tooltip)
         combo.currentIndexChanged.connect(self._tell)
         self._calm.guard(combo)
         return combo
 
     def _choose_content(self) -> None:
-        self._content_chosen = True
+        self._content_chosen, self._content_away = True, None
 
-    def _refill(self) -> None:
-        """Bring all lists up to date with the viewer."""
+    def _now(self) -> tuple[list[Image], list[tuple[Image, ...]]]:
+        """Return the viewer's images, and those of them that are seen together."""
         images = self.image_layers
+        return images, groups_in(self._viewer, _pictures(images))
+
+    def _catch_up(self) -> None:
+        """Offer what there is and what is seen now."""
+        images, together = self._now()
+        if images != self._followed or together != [tuple(group.layers) for group in self._groups]:
+            self._refill(images, together)
+        else:
+            self._tell()
+
+    def _refill(self, images: list[Image], together: list[tuple[Image, ...]]) -> None:
+        """Bring all lists up to date with the viewer's images and with what is seen of them together."""
         self._follow(images)
         self._filling = True
-        content = self.content.currentData()
-        self._together = self._found_together(images)
-        if content not in images and not (content == WHAT_YOU_SEE and self._together):
+        content = self.content.picture
+        away = [] if self._content_away is None else [self._content_away]
+        self._groups = regrouped([*self._groups, *away, *self._styles_away], together)
+        # Deleted layers are let go of.
+        self._styles_away = [group for group in self._styles_away if group.within(images)]
+        if self._content_away is not None and not self._content_away.within(images):
+            self._content_away = None
+        if self._content_away in self._groups:
+            self._content_chosen, content, self._content_away = True, self._content_away, None
+        if content not in (*images, *self._groups):
+            # What is hidden for a while is chosen again when it is shown, unless the user has chosen since.
+            self._content_away = content if isinstance(content, Together) else None
             self._content_chosen, content = False, None
         if not self._content_chosen and not self._style_chosen:
             content = next(iter(_pictures(images)), content)
-        for combo, wanted in ((self.content, content), (self.init, self.init.currentData())):
-            combo.clear()
-            if combo is self.content and self._together:
-                combo.addItem("What you see", WHAT_YOU_SEE)
-                names = " + ".join(layer.name for layer in self._together)
-                combo.setItemData(0, f"<p>{names}, as the canvas shows them.</p>", Qt.ItemDataRole.ToolTipRole)
-            for layer in images:
-                combo.addItem(thumbnail_icon(layer), layer.name, layer)
-            first = _index_of(combo, images[0]) if images else -1
-            found = _index_of(combo, wanted)
-            combo.setCurrentIndex(first if found < 0 else found)
+        first = images[0] if images else None
+        self.content.offer([*self._groups, *images], first if content is None else content)
+        start = self.init.picture
+        self.init.offer(images, start if start in images else first)
         self._filling = False
         self._refill_styles()
 
     def _refill_styles(self) -> None:
         if self._filling:
             return
-        content = self.content.currentData()
-        taken = self._together if content == WHAT_YOU_SEE else [content]
+        content = self.content.picture
+        taken = content.layers if isinstance(content, Together) else [content]
         others = [layer for layer in reversed(self.image_layers) if layer not in taken]
         pictures = _pictures(others)
-        candidates = [*pictures, *(layer for layer in others if layer not in pictures)]
-        known = {row.layer: row for row in self._rows}
-        if not any(row.check.isChecked() and row.layer in candidates for row in self._rows):
+        layers = [*pictures, *(layer for layer in others if layer not in pictures)]
+        groups = [group for group in self._groups if not any(layer in taken for layer in group.layers)]
+        known = {row.picture: row for row in self._rows}
+        hidden = [row.picture for row in self._chosen() if row.picture not in (*self._groups, *self.image_layers)]
+        self._styles_away += [picture for picture in hidden if isinstance(picture, Together)]
+        back = [group for group in self._styles_away if group in groups]
+        self._styles_away = [group for group in self._styles_away if group not in back]
+        if not any(row.check.isChecked() and row.picture in (*groups, *layers) for row in self._rows):
             self._style_chosen = False
         rows = []
-        for layer in candidates:
-            row = known.pop(layer, None)
+        for picture in (*groups, *layers):
+            row = known.pop(picture, None)
             if row is None:
-                row = StyleRow(layer, self._calm)
+                row = StyleRow(picture, self._calm)
+                row.explain_weight(self._unused)
                 row.check.clicked.connect(self._choose_style)
                 row.changed.connect(self._tell)
             rows.append(row)
         self._rows = rows
         self._filling = True
         if not self._style_chosen:
-            guess = candidates[0] if candidates else None
+            guess = back or layers[:1]
             for row in rows:
-                row.check.setChecked(row.layer == guess)
+                row.check.setChecked(row.picture in guess)
+            self._style_chosen = bool(back)
         self._filling = False
         self.styles.show_rows(rows, list(known.values()))
         self._tell()
 
     def _choose_style(self) -> None:
-        self._style_chosen = True
+        self._style_chosen, self._styles_away = True, []
 
     def _tell(self) -> None:
         if self._filling:
@@ -221,7 +267,17 @@ class PicturePanel(QWidget):
         for row in self._rows:
             row.weight.setVisible(several and row.check.isChecked())
             row.describe()
+        self._show_levels()
         self.changed.emit()
+
+    def _show_levels(self, event: Any = None) -> None:
+        """Offer the resolution levels of the content, if it has several."""
+        content = self._content()
+        shapes = [] if content is None else shared_levels(self._viewer, content)
+        assert isinstance(self._level, LevelCombo)
+        if len(shapes) > 1:
+            self._level.offer(shapes)
+        self._form.show_row(self._level, len(shapes) > 1)
 
     def _follow(self, images: list[Image]) -> None:
         """Listen to names and thumbnails of exactly these layers."""
@@ -230,39 +286,19 @@ class PicturePanel(QWidget):
                 layer.events.name.disconnect(self._describe)
                 layer.events.thumbnail.disconnect(self._describe)
                 for event in (layer.events.visible, layer.events.opacity, layer.events.blending):
-                    event.disconnect(self._on_visible)
+                    event.disconnect(self._late.ask)
         for layer in images:
             if layer not in self._followed:
                 layer.events.name.connect(self._describe)
                 layer.events.thumbnail.connect(self._describe)
                 for event in (layer.events.visible, layer.events.opacity, layer.events.blending):
-                    event.connect(self._on_visible)
+                    event.connect(self._late.ask)
         self._followed = list(images)
 
-    def _on_visible(self, event: Any = None) -> None:
-        """Offer what is seen now."""
-        if self._found_together(self.image_layers) != self._together:
-            self._refill()
-
-    def _found_together(self, images: Sequence[Image]) -> list[Image]:
-        """Return the lowest visible layers, results of ours left out, that make one picture."""
-        return list(next(iter(groups_in(self._viewer, _pictures(images))), ()))
-
     def _describe(self, event: Any = None) -> None:
-        for combo in (self.content, self.init):
-            for index in range(combo.count()):
-                layer = combo.itemData(index)
-                if layer == WHAT_YOU_SEE:
-                    continue
-                combo.setItemText(index, layer.name)
-                combo.setItemIcon(index, thumbnail_icon(layer))
-        for row in self._rows:
-            row.describe()
-
-
-def _index_of(combo: QComboBox, layer: Image | str | None) -> int:
-    # Compared by value: napari gives plugins proxies of its layers, a new one each time.
-    return next((index for index in range(combo.count()) if combo.itemData(index) == layer), -1)
+        """Show names and thumbnails as they are now."""
+        for part in (self.content, self.init, *self._rows):
+            part.describe()
 
 
 def _pictures(images: Sequence[Image]) -> list[Image]:

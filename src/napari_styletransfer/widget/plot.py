@@ -82,7 +82,7 @@ class LossPlot(QWidget):
         self._legend.setText(f"<small>{' &nbsp; '.join(words)} &nbsp; by step</small>")
 
 
-class _LogAxis(pg.AxisItem):
+class _LogAxis(pg.AxisItem):  # type: ignore[misc]
     """An axis of exponents that labels a few round numbers, also where the data stay within one decade."""
 
     def tickValues(self, low: float, high: float, size: float) -> list[tuple[float, list[float]]]:

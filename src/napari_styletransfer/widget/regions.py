@@ -12,36 +12,31 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from napari.layers import Image, Labels, Shapes
+from napari.layers import Labels, Shapes
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QTimer, Signal
-from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
-from napari_styletransfer.config import ALL_STYLES
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.regions import LabelsRegion, ShapesRegion, Source, resolve_labels, resolve_shapes
 from napari_styletransfer.widget.looks import CalmWheel, FormRows
+from napari_styletransfer.widget.next_turn import NextTurn
+from napari_styletransfer.widget.region_table import RegionTable
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
+    from napari.layers import Layer
 
     from napari_styletransfer.widget.fields import Editor
+    from napari_styletransfer.widget.together import Picture
 
-ALL = "all"
-NONE = "none"
-REST = -1
-"""Stands for the labels beyond those that have a row of their own."""
-
-_MOST_ROWS = 24
-_ROWS_SHOWN = 4
 _PATIENCE = 300
 """Milliseconds after a change before the labels are looked through again."""
 
 _TELLING = ("set_data", "paint", "colormap")
 """Events of a Labels layer after which other labels, or others colours, may be there."""
 
-Choice = Image | str
+_UNBLENDED = "Weights do not count here: each region has a style of its own, and none is given all styles."
 
 
 @dataclass(frozen=True)
@@ -69,13 +64,11 @@ class RegionPanel(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._followed: Labels | None = None
+        self._named: list[Layer] = []
         self._sources: list[Source] = []
-        self._styles: list[Image] = []
-        self._present: list[int] = []
-        self._choices: dict[int, Choice] = {}
-        self._unnamed = ALL
         self._filling = self._asking = self._stale = self._released = False
         self._calm = CalmWheel(self)
+        self._late = NextTurn(self._refill, self)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.setInterval(_PATIENCE)
@@ -87,11 +80,7 @@ class RegionPanel(QWidget):
         self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.combo.setMinimumContentsLength(8)
         self._calm.guard(self.combo)
-        self.table = QScrollArea()
-        self.table.setWidgetResizable(True)
-        self.table.setFrameShape(QFrame.Shape.NoFrame)
-        self.table.setToolTip("<p>The style that each label is given; 'none' leaves it as it is.</p>")
-        self.rows: dict[int, QComboBox] = {}
+        self.table = RegionTable()
         self._feather = feather.native
         self._form = FormRows()
         self._form.add("Regions", self.combo)
@@ -101,26 +90,35 @@ class RegionPanel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._form)
         self.combo.currentIndexChanged.connect(self._on_layer)
+        self.table.changed.connect(self.changed)
         for signal in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
-            signal.connect(self._refill)
+            signal.connect(self._late.ask)
         self._refill()
+
+    @property
+    def rows(self) -> dict[int, QComboBox]:
+        """The list of styles of each label that has a row."""
+        return self.table.rows
 
     @property
     def layer(self) -> Labels | Shapes | None:
         """The layer that says where, or None for the whole picture."""
+        self._late.settle()
         return None if self.isHidden() else self.combo.currentData()
 
     def choose(self, layer: Labels | Shapes | None) -> None:
         """Choose a layer as if the user had."""
+        self._late.settle()
+        self._choose(layer)
+
+    def _choose(self, layer: Labels | Shapes | None) -> None:
         self.combo.setCurrentIndex(
             next((index for index in range(self.combo.count()) if self.combo.itemData(index) == layer), 0)
         )
 
-    def follow(self, sources: Sequence[Source], styles: Sequence[Image]) -> None:
+    def follow(self, sources: Sequence[Source], styles: Sequence[Picture]) -> None:
         """Take note of the content's planes (none: there is no content) and of the chosen styles."""
-        if styles != self._styles:
-            self._styles = list(styles)
-            self._show_rows()
+        self.table.show_styles(styles)
         if [_place(source) for source in sources] != [_place(source) for source in self._sources]:
             self._sources = list(sources)
             self._later.start()
@@ -128,18 +126,16 @@ class RegionPanel(QWidget):
 
     def regions(self) -> dict[int, int | None] | None:
         """Return the style number of each label as `StyleConfig.regions` has it."""
-        if not isinstance(self.layer, Labels) or self._blended():
-            return None
-        choices = self._spelled_out()
-        return {label: self._number(choice) for label, choice in choices.items()}
+        return self.table.regions() if isinstance(self.layer, Labels) else None
+
+    @property
+    def unblended(self) -> str:
+        """Why styles are blended nowhere: each label has one of its own; empty where they may be."""
+        return _UNBLENDED if isinstance(self.layer, Labels) and self.table.unblended() else ""
 
     def show_regions(self, regions: dict[int, int | None] | None) -> None:
         """Show the style numbers of a recipe, as far as there are such styles."""
-        self._choices, self._unnamed = {}, ALL if regions is None else NONE
-        for label, style in (regions or {}).items():
-            one_of_several = style is not None and 0 <= style < len(self._styles) > 1
-            self._choices[label] = self._styles[style] if one_of_several else NONE if style is None else ALL
-        self._show_rows()
+        self.table.show_regions(regions)
 
     def resolve(self, source: Source) -> Relabelled | ShapesRegion | None:
         """Return what to read for a plane of the content, or None for the whole picture.
@@ -154,14 +150,7 @@ class RegionPanel(QWidget):
             return None
         if isinstance(layer, Shapes):
             return resolve_shapes(source, layer)
-        numbers: dict[int, int] = {}
-        if self._blended():
-            # The settings have no words for "all styles here, none there": what is left alone becomes background.
-            choices = self._spelled_out()
-            numbers = {label: 0 for label, choice in choices.items() if choice == NONE and label}
-            if choices.get(0) == ALL:
-                numbers[0] = max(choices) + 1
-        return Relabelled(resolve_labels(source, layer), numbers)
+        return Relabelled(resolve_labels(source, layer), self.table.renumbered())
 
     def release(self) -> None:
         """Stop following the viewer."""
@@ -169,44 +158,24 @@ class RegionPanel(QWidget):
         self._later.stop()
         events = self._viewer.layers.events
         for signal in (events.inserted, events.removed, events.reordered):
-            signal.disconnect(self._refill)
+            signal.disconnect(self._late.ask)
+        self._late.cancel()
         self._follow(None)
-
-    def _choice(self, label: int) -> Choice:
-        choice = self._choices.get(label, NONE if label == 0 else self._unnamed)
-        gone = choice not in (ALL, NONE) and (choice not in self._styles or len(self._styles) == 1)
-        return ALL if gone else choice
-
-    def _spelled_out(self) -> dict[int, Choice]:
-        """Return the choice for every label there is."""
-        named = self._present[:_MOST_ROWS]
-        return {label: self._choice(label if label in named else REST) for label in self._present}
-
-    def _blended(self) -> bool:
-        """Tell whether the settings need not name the labels: all that are stylised take all styles."""
-        choices = self._spelled_out()
-        if any(choice not in (ALL, NONE) for choice in choices.values()):
-            return False
-        usual = all((choice == NONE) == (label == 0) for label, choice in choices.items())
-        return usual or len(self._styles) != 1
-
-    def _number(self, choice: Choice) -> int | None:
-        if choice == NONE:
-            return None
-        if choice == ALL:
-            return ALL_STYLES if len(self._styles) > 1 else 0
-        return self._styles.index(choice)
+        self._follow_names([])
 
     def _refill(self) -> None:
         """Bring the list of layers up to date with the viewer."""
+        self._follow_names(list(self._viewer.layers))
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels | Shapes)]
+        if self.combo.count() and layers == [self.combo.itemData(index) for index in range(1, self.combo.count())]:
+            return
         wanted = self.combo.currentData()
         self._filling = True
         self.combo.clear()
         self.combo.addItem("whole picture", None)
         for layer in layers:
             self.combo.addItem(layer.name, layer)
-        self.choose(wanted)
+        self._choose(wanted)
         self._filling = False
         self._on_layer()
 
@@ -216,9 +185,8 @@ class RegionPanel(QWidget):
         layer = self.combo.currentData()
         labels = layer if isinstance(layer, Labels) else None
         if labels != self._followed:
-            self._present, self._choices, self._unnamed = [], {}, ALL
             self._follow(labels)
-            self._show_rows()
+            self.table.begin(labels)
             self.look()
         self._show()
         self.changed.emit()
@@ -237,6 +205,22 @@ class RegionPanel(QWidget):
         if layer is not None:
             for name in _TELLING:
                 getattr(layer.events, name).connect(self._on_painted)
+
+    def _follow_names(self, layers: list[Layer]) -> None:
+        """Listen to the names of exactly these layers, images among them: they are the styles."""
+        for layer in self._named:
+            if layer not in layers:
+                layer.events.name.disconnect(self._describe)
+        for layer in layers:
+            if layer not in self._named:
+                layer.events.name.connect(self._describe)
+        self._named = layers
+
+    def _describe(self, event: Any = None) -> None:
+        """Show names as they are now."""
+        for index in range(1, self.combo.count()):
+            self.combo.setItemText(index, self.combo.itemData(index).name)
+        self.table.describe()
 
     def _on_painted(self, event: Any = None) -> None:
         self._later.start()
@@ -265,56 +249,9 @@ class RegionPanel(QWidget):
             self.look()
 
     def _take(self, present: list[int]) -> None:
-        if not self._released and present != self._present:
-            self._present = present
-            self._show_rows()
+        if not self._released and present != self.table.present:
+            self.table.show_present(present)
             self.changed.emit()
-
-    def _show_rows(self) -> None:
-        """Make a row for each label."""
-        self._filling = True
-        inside = QWidget()
-        rows = FormRows()
-        self.rows = {}
-        labels = [label for label in self._present[:_MOST_ROWS] if label] + [
-            label for label in self._present[:_MOST_ROWS] if not label
-        ]
-        if len(self._present) > _MOST_ROWS:
-            labels.append(REST)
-        for label in labels:
-            combo = QComboBox()
-            combo.setToolTip(self.table.toolTip())
-            combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            combo.setMinimumContentsLength(8)
-            self._calm.guard(combo)
-            only = len(self._styles) == 1
-            combo.addItem(self._styles[0].name if only else "all styles", ALL)
-            for style in () if only else self._styles:
-                combo.addItem(style.name, style)
-            combo.addItem("none", NONE)
-            choice = self._choice(label)
-            combo.setCurrentIndex(next(index for index in range(combo.count()) if combo.itemData(index) == choice))
-            combo.currentIndexChanged.connect(lambda _, label=label: self._on_choice(label))
-            rows.add(self._swatch(label) + _title(label, len(self._present) - _MOST_ROWS), combo)
-            self.rows[label] = combo
-        layout = QVBoxLayout(inside)
-        layout.setContentsMargins(8, 0, 0, 0)
-        layout.addWidget(rows if labels else QLabel("no label on this plane"))
-        layout.addStretch(1)
-        height = max((combo.sizeHint().height() for combo in self.rows.values()), default=20) + 5
-        self.table.setWidget(inside)
-        self.table.setFixedHeight(min(max(len(labels), 1), _ROWS_SHOWN) * height + 2)
-        self._filling = False
-
-    def _on_choice(self, label: int) -> None:
-        if not self._filling:
-            self._choices[label] = self.rows[label].currentData()
-            self.changed.emit()
-
-    def _swatch(self, label: int) -> str:
-        """Return a square in the colour the label has in its layer, as rich text."""
-        color = None if self._followed is None or label in (0, REST) else self._followed.get_color(label)
-        return "" if color is None else f'<span style="color: {_hex(color)}">■</span> '
 
 
 def _labels_of(regions: Sequence[LabelsRegion]) -> list[int]:
@@ -326,14 +263,6 @@ def _labels_of(regions: Sequence[LabelsRegion]) -> list[int]:
     except ImageError:
         return []
     return sorted(found)
-
-
-def _title(label: int, others: int) -> str:
-    return "background" if label == 0 else f"{others} others" if label == REST else f"label {label}"
-
-
-def _hex(color: Sequence[float]) -> str:
-    return QColor.fromRgbF(*(float(part) for part in color[:3])).name()
 
 
 def _place(source: Source) -> tuple[Any, ...]:

@@ -5,6 +5,7 @@ Asked by the form when it makes a job.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,9 @@ class ResultPanel(QWidget):
         self._calm = CalmWheel(self)
         self.planes = self._combo("<p>Run the plane that is shown, or all planes one after another.</p>")
         self.kind = self._combo(
-            "<p>RGB layer: with the colours of the style. Channel: only the structure changes, and the result has the "
-            "values, contrast limits and colormap of the content.</p>"
+            "<p>RGB layer: with the colours of the style. Channel: only the structure changes. The result has the data "
+            "type, contrast limits and colormap of the content, and its brightness: dark stays dark. Colours 'style' "
+            "count as 'match' then.</p>"
         )
         self.kind.addItem("RGB layer", False)
         self.kind.addItem("channel", True)
@@ -113,12 +115,14 @@ class ResultPanel(QWidget):
     def _index_of(self, axes: Any) -> int:
         return next((index for index in range(self.planes.count()) if self.planes.itemData(index) == axes), 0)
 
-    def _axis_name(self, axis: int) -> str:
-        """Return what the viewer calls an axis, counted from the last."""
+    def _axis_name(self, axis: int, ndim: int) -> str:
+        """Return what the viewer calls an axis, counted from the last, of a layer of `ndim` axes."""
         labels = self._viewer.dims.axis_labels
         # A layer that is just coming may have more axes than the viewer knows of yet.
-        label = str(labels[axis]) if -axis <= len(labels) else str(axis)
-        return f"axis {label}" if label.lstrip("-").isdigit() else label
+        number = max(len(labels), ndim) + axis
+        label = str(labels[axis]) if -axis <= len(labels) else ""
+        # Unnamed axes are labelled with their number, by newer versions of napari counted from the last.
+        return f"axis {number}" if label.lstrip("-").isdigit() or not label else label
 
     def _combo(self, tooltip: str) -> QComboBox:
         combo = QComboBox()
@@ -130,7 +134,7 @@ class ResultPanel(QWidget):
         return combo
 
 
-def _choices(content: Snapshot, name: Any) -> list[tuple[str, tuple[int, ...]]]:
+def _choices(content: Snapshot, name: Callable[[int, int], str]) -> list[tuple[str, tuple[int, ...]]]:
     """Return every way to run through the hidden axes, in words and as axes."""
     ndim, sizes = len(content.full), content.data.shape
     hidden = [axis for axis in range(ndim) if axis not in content.grid.displayed and sizes[axis] > 1]
@@ -139,6 +143,6 @@ def _choices(content: Snapshot, name: Any) -> list[tuple[str, tuple[int, ...]]]:
         planes = 1
         for axis in axes:
             planes *= int(sizes[axis])
-        words = ", ".join(name(axis - ndim) for axis in axes)
+        words = ", ".join(name(axis - ndim, ndim) for axis in axes)
         found.append((f"all {planes} along {words}", axes))
     return found

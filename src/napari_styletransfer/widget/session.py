@@ -8,68 +8,31 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from napari.utils import progress
 from napari.utils.notifications import show_error
-from psygnal import Signal, SignalGroupDescriptor
+from psygnal import Signal
 
-from napari_styletransfer.config import Mode, StyleConfig
+from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Fetching, Finished, Plan, Preview, Reason, Started, Step
-from napari_styletransfer.preview import OutputLayer
 from napari_styletransfer.widget.job import Job, ReadOnce
-from napari_styletransfer.widget.progress import PlaneMeter, WorkMeter, clock
+from napari_styletransfer.widget.kept import EndedRun, KeptRuns
+from napari_styletransfer.widget.outputs import FILLING_IN, output_for
+from napari_styletransfer.widget.progress import PlaneMeter, WorkMeter
+from napari_styletransfer.widget.record import pictures_record
 from napari_styletransfer.widget.stack_output import StackOutput
+from napari_styletransfer.widget.status import RunStatus, State
 from napari_styletransfer.widget.variations import SheetOutput
+from napari_styletransfer.widget.words import ending_words, fetching_words, step_words
 from napari_styletransfer.worker import News, PlaneBegun, Report, Run, RunHandle, engine_run, start_run
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_styletransfer.errors import StyleTransferError
-
-
-_FILLING_IN = (StackOutput, SheetOutput)
-"""Outputs of several runs, one after another."""
-
-
-class State(StrEnum):
-    """What a form's run is doing."""
-
-    IDLE = "idle"
-    RUNNING = "running"
-    STOPPING = "stopping"
-    DONE = "done"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-
-@dataclass
-class RunStatus:
-    """What the form shows of its run; every change is an event.
-
-    Attributes
-    ----------
-    state
-        What the buttons follow.
-    message
-        One line for people.
-    fraction
-        Of the work done, in [0, 1], or None while that cannot be said.
-    """
-
-    events: ClassVar[SignalGroupDescriptor] = SignalGroupDescriptor()
-
-    state: State = State.IDLE
-    message: str = ""
-    fraction: float | None = 0.0
-
-    @property
-    def active(self) -> bool:
-        """Whether a thread is at work."""
-        return self.state in (State.RUNNING, State.STOPPING)
+    from napari_styletransfer.widget.outputs import Output
 
 
 class Session:
@@ -81,6 +44,17 @@ class Session:
         Where results go.
     make_run
         Makes the event generator of a run; `worker.engine_run` unless a test says otherwise.
+
+    Attributes
+    ----------
+    status
+        What the form shows.
+    steps, plan
+        Of the run under way or, if there is none, the last one.
+    last
+        That run, as far as it has come.
+    kept
+        Runs that can go on.
     """
 
     stepped = Signal()
@@ -93,11 +67,10 @@ class Session:
         self.status = RunStatus()
         self.steps: list[Step] = []
         self.plan: Plan | None = None
-        self.finished: Finished | None = None
-        self.output: OutputLayer | StackOutput | SheetOutput | None = None
+        self.last: EndedRun | None = None
+        self.kept = KeptRuns()
         self._viewer = viewer
         self._make_run = make_run
-        self._job: Job | None = None
         self._handle: RunHandle | None = None
         self._meter: WorkMeter | None = None
         self._planes: PlaneMeter | None = None
@@ -111,56 +84,32 @@ class Session:
         return self._handle is None
 
     @property
-    def can_continue(self) -> bool:
-        """Whether the last run can go on where it ended."""
-        if self.status.active:
-            return False
-        if isinstance(self.output, StackOutput):
-            return not self.output.complete
-        if isinstance(self.output, SheetOutput):
-            return False
-        return self.finished is not None and self.finished.state is not None
+    def output(self) -> Output | None:
+        """What shows the last run."""
+        return None if self.last is None else self.last.output
+
+    @property
+    def finished(self) -> Finished | None:
+        """How the last run ended."""
+        return None if self.last is None else self.last.finished
 
     def start(self, job: Job) -> None:
         """Begin a run; does nothing while one is under way."""
         if self.status.active:
             return
-        self._job = job
         self.steps.clear()
-        self.finished, self._planes = None, None
-        styles = [style.name for style in job.styles]
-        if job.variations:
-            self.output = SheetOutput(
-                self._viewer, job.place, job.variations, styles=styles, on_chosen=self.variation_chosen.emit
-            )
-        elif job.stack is not None:
-            self.output = StackOutput(self._viewer, job.stack, styles=styles, channel=job.channel)
-        else:
-            self.output = OutputLayer(
-                self._viewer,
-                job.place,
-                content=None if job.content is None else job.content.name,
-                styles=styles,
-                dtype=job.dtype,
-                channel=job.channel,
-            )
-        self._begin(None)
+        self._begin(EndedRun(job, output_for(self._viewer, job, self.variation_chosen.emit)))
 
-    def resume(self, config: StyleConfig) -> None:
-        """Go on with the last run, in its own layer.
+    def resume(self, run: EndedRun) -> None:
+        """Go on with a run in its own layer; does nothing while one is under way.
 
-        One picture is given `config.iterations` steps more; a stack goes on with its first unfinished plane, and
-        with the settings it began with, as its planes belong together.
+        One picture is given as many steps more as its settings say, a stack goes on with its first unfinished plane.
         """
-        if not self.can_continue or self._job is None:
+        if self.status.active:
             return
-        if self._job.stack is not None:
-            self._begin(None)
-        elif self.finished is not None:
-            # The pictures stay those of the first run, and so do what belongs to them.
-            config = config.changed(style_weights=self._job.config.style_weights, regions=self._job.config.regions)
-            self._job = replace(self._job, config=config)
-            self._begin(self.finished.state)
+        if run.output is not self.output:
+            self.steps.clear()
+        self._begin(run)
 
     def stop(self) -> None:
         """Ask the run to end with its best image."""
@@ -176,15 +125,19 @@ class Session:
             self._handle = None
         self._close_bar()
 
-    def _begin(self, resume: Any) -> None:
-        job, output = self._job, self.output
-        assert job is not None
-        assert output is not None
-        self._meter, self._result_came = None, False
+    def _begin(self, run: EndedRun) -> None:
+        job, output, finished = run.job, run.output, run.finished
+        self.last = run
+        self.kept.make_room(run)
+        self._meter, self._planes, self._result_came = None, None, False
         self._reading = None if job.content is None else ReadOnce(job.content)
-        options: dict[str, Any] = {"init": job.init, "resume": resume, "labels": job.regions}
+        options: dict[str, Any] = {
+            "init": job.init,
+            "resume": None if finished is None else finished.state,
+            "labels": job.regions,
+        }
         if isinstance(output, StackOutput):
-            options |= {"planes": job.stack, "finished": output.results}
+            options |= {"planes": output.planes, "finished": output.results}
             self._planes = PlaneMeter()
         elif isinstance(output, SheetOutput):
             options |= {"variations": job.variations}
@@ -213,9 +166,10 @@ class Session:
     def _take(self, event: News) -> None:
         assert self.output is not None
         if isinstance(event, Fetching):
-            self._tell_fetching(event)
+            self.status.fraction = event.done / event.total if event.total else None
+            self.status.message = fetching_words(event)
         elif isinstance(event, PlaneBegun):
-            assert isinstance(self.output, _FILLING_IN)
+            assert isinstance(self.output, FILLING_IN)
             assert self._planes is not None
             self.output.begin(event.plane)
             self._planes.begin(event.plane, event.planes)
@@ -235,27 +189,26 @@ class Session:
             self._take_result(event)
 
     def _take_result(self, result: Finished) -> None:
-        assert self.output is not None
-        assert self._job is not None
-        self.finished, self._result_came = result, True
-        config = result.config
+        assert self.last is not None
+        job, output = self.last.job, self.last.output
+        self._result_came = True
+        self.last = replace(self.last, finished=result)
+        # A plane that follows another starts from it, as does a run from the picture of an earlier one: the recipe
+        # is that of the whole.
+        whole = job.config if self._planes is not None else job.original
         if self._planes is not None:
             self._planes.end(result.seconds)
-            # A plane that follows another starts from it; the recipe is that of the whole stack.
-            config = config.changed(start=self._job.config.start, scales=self._job.config.scales)
-        self.output.finish(
+        config = result.config if whole is None else result.config.changed(start=whole.start, scales=whole.scales)
+        output.finish(
             result.image,
             recipe=config.recipe(),
-            history=result.history,
+            history=(*job.history, *result.history),
             losses=result.losses,
             reason=str(result.reason),
             seconds=result.seconds,
+            level=job.level,
+            **pictures_record(job),
         )
-
-    def _tell_fetching(self, event: Fetching) -> None:
-        of = "" if event.total is None else f" of {event.total / 1e6:.0f}"
-        self.status.fraction = event.done / event.total if event.total else None
-        self.status.message = f"Downloading {event.name} · {event.done / 1e6:.0f}{of} MB"
 
     def _tell_step(self, step: Step) -> None:
         if self._meter is None or self.status.state is not State.RUNNING:
@@ -263,12 +216,10 @@ class Session:
         left, fraction, where = self._meter.seconds_left, self._meter.fraction, ""
         if self._planes is not None:
             left, fraction = self._planes.overall(self._meter)
-            assert isinstance(self.output, _FILLING_IN)
+            assert isinstance(self.output, FILLING_IN)
             where = f"{self.output.noun.capitalize()} {self._planes.plane + 1} of {self._planes.planes} · "
         self.status.fraction = fraction
-        self.status.message = f"{where}Step {step.iteration} of {step.total} · loss {step.losses['total']:.4g}" + (
-            "" if left is None else f" · {clock(left)} left"
-        )
+        self.status.message = where + step_words(step, left)
         if self._bar is not None:
             self._bar.update(max(round(100 * fraction) - self._bar.n, 0))
 
@@ -288,28 +239,21 @@ class Session:
     def _on_done(self) -> None:
         self._handle = None
         self._close_bar()
-        if isinstance(self.output, _FILLING_IN) and self._result_came:
-            self.output.close()
+        assert self.last is not None
+        output, result = self.last.output, self.last.finished
+        if isinstance(output, FILLING_IN) and self._result_came:
+            output.close()
+        if not isinstance(output, SheetOutput) and result is not None:
+            self.kept.put(self.last)
         if not self.status.active:
             return
-        if self.finished is None or not self._result_came:
+        if result is None or not self._result_came:
             # napari shut the thread down with the viewer, before the run could hand over its result.
             self.status.fraction, self.status.state = 0.0, State.IDLE
             return
-        self.status.message = self._ending(self.finished)
+        self.status.message = ending_words(output, result)
         self.status.fraction = 1.0
-        self.status.state = State.STOPPED if self.finished.reason is Reason.STOPPED else State.DONE
-
-    def _ending(self, result: Finished) -> str:
-        if not isinstance(self.output, _FILLING_IN):
-            return _ending(result)
-        done = len(self.output.finished)
-        if isinstance(self.output, SheetOutput):
-            how = "Done" if self.output.complete else "Stopped"
-            return f"{how}: {done} variations; double-click one to use its settings"
-        if self.output.complete:
-            return f"Done: {done} planes"
-        return f"Stopped after {done} planes; Continue goes on with the next"
+        self.status.state = State.STOPPED if result.reason is Reason.STOPPED else State.DONE
 
     def _close_bar(self) -> None:
         if self._bar is not None:
@@ -319,15 +263,3 @@ class Session:
 
 def _final_shape(plan: Plan) -> tuple[int, int]:
     return plan.scales[-1].height, plan.scales[-1].width
-
-
-def _ending(result: Finished) -> str:
-    if result.config.mode is Mode.COLORS:
-        return f"Done: colours taken over · {clock(result.seconds)}"
-    how = {
-        Reason.ITERATIONS: f"Done: {result.iterations} steps",
-        Reason.CONVERGED: f"Done: settled after {result.iterations} steps",
-        Reason.TIME: f"Time limit reached after {result.iterations} steps",
-        Reason.STOPPED: f"Stopped after {result.iterations} steps; the best image is kept",
-    }[result.reason]
-    return f"{how} · {clock(result.seconds)} · loss {result.losses.get('total', float('nan')):.4g}"

@@ -18,6 +18,7 @@ from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.engine import weights
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.widget.fields import Editor, make_editor, open_choice
+from napari_styletransfer.widget.levels import level_editor
 from napari_styletransfer.widget.looks import CalmWheel, FormRows, beside, heading, quiet_fold
 from napari_styletransfer.widget.user_presets import UserPresets
 
@@ -25,7 +26,7 @@ CUSTOM = "custom"
 ELSEWHERE = frozenset({"style_weights", "regions"})
 """Fields that another part of the form edits: blend weights stand beside the styles, regions in their table."""
 
-PLACED_ELSEWHERE = frozenset({"feather", "movie"})
+PLACED_ELSEWHERE = frozenset({"feather", "movie", "level"})
 """Fields whose editor another part of the form shows, when it applies."""
 
 
@@ -229,7 +230,7 @@ def _editor_for(name: str, info: Any) -> Editor:
     if name == "device":
         free = memory_words(psutil.virtual_memory().available)
         return open_choice(name, info, [("auto", "auto"), (f"cpu · {free}", "cpu")])
-    return make_editor(name, info)
+    return level_editor(name, info) if name == "level" else make_editor(name, info)
 
 
 def _place(name: str) -> tuple[str, bool]:

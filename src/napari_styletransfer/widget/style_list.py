@@ -1,4 +1,4 @@
-"""The list of layers that can be a style: a check box with a thumbnail each, and weights where several are chosen.
+"""The list of pictures that can be a style: a check box with a thumbnail each, and weights where several are chosen.
 
 Part of the picture panel, which decides what is in the list and what is chosen.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from qtpy.QtCore import QSize, Qt, Signal
 from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import (
@@ -21,6 +22,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_styletransfer.widget.together import Together
+
 if TYPE_CHECKING:
     from napari.layers import Image
     from qtpy.QtGui import QResizeEvent
@@ -29,16 +32,17 @@ if TYPE_CHECKING:
 
 ICON_SIZE = 22
 _ROWS_SHOWN = 5
+_WEIGHT_WORDS = "<p>How much this style counts against the others.</p>"
 
 
 class StyleRow(QWidget):
-    """One image layer that can be a style: a check box with its thumbnail, and a weight."""
+    """One layer, or several together, that can be a style: a check box with its thumbnail, and a weight."""
 
     changed = Signal()
 
-    def __init__(self, layer: Image, calm: CalmWheel, parent: QWidget | None = None) -> None:
+    def __init__(self, picture: Image | Together, calm: CalmWheel, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.layer = layer
+        self.picture = picture
         self.check = QCheckBox()
         self.check.setIconSize(QSize(ICON_SIZE, ICON_SIZE))
         self.check.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
@@ -50,7 +54,7 @@ class StyleRow(QWidget):
         # The keys and the wheel serve as well, and the name needs the room.
         self.weight.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
         self.weight.setStyleSheet("min-width: 36px; max-width: 36px;")  # napari's own sheet overrules a fixed width
-        self.weight.setToolTip("<p>How much this style counts against the others.</p>")
+        self.weight.setToolTip(_WEIGHT_WORDS)
         self.weight.setVisible(False)
         self.weight.valueChanged.connect(self.changed)
         calm.guard(self.weight)
@@ -60,17 +64,29 @@ class StyleRow(QWidget):
         layout.addWidget(self.weight)
         self.describe()
 
+    def explain_weight(self, unused: str) -> None:
+        """Say why the weight does not count, or let it count where there is nothing to say."""
+        self.weight.setEnabled(not unused)
+        self.weight.setToolTip(f"<p>{unused}</p>" if unused else _WEIGHT_WORDS)
+
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Shorten the name to the room there is."""
         super().resizeEvent(event)
-        self.describe()
+        self._shorten()
 
     def describe(self) -> None:
-        """Show the layer's name and thumbnail as they are now."""
+        """Show the name and thumbnail as they are now."""
+        tip = f"Use '{self.picture.name}' as a style."
+        if isinstance(self.picture, Together):
+            tip = f"Use {self.picture.name}, as the canvas shows them, as one style."
+        self._shorten()
+        self.check.setToolTip(f"<p>{tip}</p>")
+        self.check.setIcon(thumbnail_icon(self.picture))
+
+    def _shorten(self) -> None:
+        words = self.picture.words if isinstance(self.picture, Together) else self.picture.name
         room = self.check.width() - ICON_SIZE - 38
-        self.check.setText(self.fontMetrics().elidedText(self.layer.name, Qt.TextElideMode.ElideRight, max(room, 30)))
-        self.check.setToolTip(f"<p>Use '{self.layer.name}' as a style.</p>")
-        self.check.setIcon(thumbnail_icon(self.layer))
+        self.check.setText(self.fontMetrics().elidedText(words, Qt.TextElideMode.ElideRight, max(room, 30)))
 
 
 class StyleList(QScrollArea):
@@ -114,9 +130,12 @@ class StyleList(QScrollArea):
             self.ensureWidgetVisible(chosen, 0, 0)
 
 
-def thumbnail_icon(layer: Image) -> QIcon:
-    """Return a layer's thumbnail as an icon."""
-    pixels = layer.thumbnail
+def thumbnail_icon(picture: Image | Together) -> QIcon:
+    """Return a thumbnail as an icon; that of several layers is their brightest."""
+    if isinstance(picture, Together):
+        pixels = np.maximum.reduce([layer.thumbnail for layer in picture.layers])
+    else:
+        pixels = picture.thumbnail
     height, width = pixels.shape[:2]
     image = QImage(pixels.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888)
     return QIcon(QPixmap.fromImage(image.copy()))

@@ -7,26 +7,32 @@ The form makes the settings with `variations_of`, the session runs them one afte
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.config import Start, StyleConfig
+from napari_styletransfer.layers.rendering import fitted
 from napari_styletransfer.layers.write import image_kwargs, run_metadata
-from napari_styletransfer.preview import fitted
+from napari_styletransfer.widget.captions import caption_height, draw_caption, font_for
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
     from napari_styletransfer.layers.compose import Composite
+    from napari_styletransfer.layers.geometry import Grid
     from napari_styletransfer.layers.snapshot import Snapshot
 
 COLUMNS = 3
 _BALANCES = (-0.25, 0.0, 0.25)
 _STYLE_SCALES = (0.5, 1.0, 2.0)
 _TILE_SIZE, _TILE_ITERATIONS = 160, 30
+_SHOWN_SIZE = 320
+"""Longest side of a tile as it is shown, about: words need more pixels than the picture has."""
+
 _GAP = 4
 _GROUND = 24
 
@@ -49,6 +55,19 @@ def variations_of(config: StyleConfig) -> list[StyleConfig]:
     ]
 
 
+def caption_of(variation: StyleConfig) -> str:
+    """Return what is written under a tile."""
+    return f"balance {variation.balance:g} · style {variation.style_scale:g}x"
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """Where a sheet lies: as wide as the content, and as high as tiles and words need."""
+
+    name: str
+    grid: Grid
+
+
 class SheetOutput:
     """The layer that shows the tiles.
 
@@ -57,7 +76,7 @@ class SheetOutput:
     viewer
         Where the layer is added.
     place
-        The content; the sheet covers it.
+        The content; the sheet begins at its corner and is as wide.
     variations
         Settings of the tiles, row by row.
     styles
@@ -87,7 +106,13 @@ class SheetOutput:
         self._on_chosen = on_chosen
         self._array: npt.NDArray[np.uint8] | None = None
         self._tile = (0, 0)
+        self._words = 0
         self._number = 0
+
+    @property
+    def present(self) -> bool:
+        """Whether the layer is in the viewer."""
+        return self.layer is not None and self.layer in self._viewer.layers
 
     @property
     def complete(self) -> bool:
@@ -100,22 +125,18 @@ class SheetOutput:
 
     def prepared(self, image: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Turn an image of any scale into what a tile holds, for any thread."""
-        return fitted(image, shape, np.dtype(np.uint8))
+        larger = max(round(_SHOWN_SIZE / max(shape)), 1)
+        return fitted(image, (larger * shape[0], larger * shape[1]), np.dtype(np.uint8))
 
     def show(self, image: npt.NDArray[Any]) -> None:
         """Show a preview of the tile under way; see `prepared`."""
         if self._array is None:
-            self._tile = (image.shape[0], image.shape[1])
-            rows = -(-len(self._variations) // COLUMNS)
-            height, width = (
-                count * side + (count - 1) * _GAP for count, side in zip((rows, COLUMNS), self._tile, strict=True)
-            )
-            self._array = np.full((height, width, 3), _GROUND, np.uint8)
+            self._array = self._empty((image.shape[0], image.shape[1]))
         top, left = self.corner(self._number)
         self._array[top : top + self._tile[0], left : left + self._tile[1]] = image
         if self.layer is None:
             self._add()
-        elif self.layer in self._viewer.layers:
+        elif self.present:
             self.layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def finish(self, image: npt.NDArray[np.float32], *, reason: str, **made: Any) -> None:
@@ -129,14 +150,14 @@ class SheetOutput:
             "settings": self._variations[self._number].recipe(),
             "losses": dict(made.get("losses", {})),
         }
-        if self.layer is not None and self.layer in self._viewer.layers:
+        if self.layer is not None and self.present:
             self.layer.metadata = {**self.layer.metadata, **self._metadata()}
 
     def close(self) -> None:
         """End the run: bring back what the user deleted meanwhile, and draw the thumbnail."""
         if self._array is None or self.layer is None:
             return
-        if self.layer in self._viewer.layers:
+        if self.present:
             self.layer.refresh(extent=False)
         else:
             self._add()
@@ -144,7 +165,7 @@ class SheetOutput:
     def corner(self, number: int) -> tuple[int, int]:
         """Return the first row and column of a tile."""
         row, column = divmod(number, COLUMNS)
-        return row * (self._tile[0] + _GAP), column * (self._tile[1] + _GAP)
+        return row * (self._tile[0] + self._words), column * (self._tile[1] + _GAP)
 
     def tile_at(self, position: Sequence[float]) -> int | None:
         """Return the number of the tile at a place of the layer in the world, if there is one."""
@@ -155,7 +176,7 @@ class SheetOutput:
         down, across = (float(index[axis]) + 0.5 for axis in displayed)
         for number in range(len(self._variations)):
             top, left = self.corner(number)
-            if top <= down < top + self._tile[0] and left <= across < left + self._tile[1]:
+            if top <= down < top + self._tile[0] + self._words and left <= across < left + self._tile[1]:
                 return number
         return None
 
@@ -168,10 +189,32 @@ class SheetOutput:
         if number is not None:
             self.choose(number)
 
+    def _empty(self, tile: tuple[int, int]) -> npt.NDArray[np.uint8]:
+        """Return the sheet with nothing but the words on it."""
+        captions = tuple(caption_of(variation) for variation in self._variations)
+        font = font_for(captions, tile[1])
+        self._tile, self._words = tile, caption_height(font)
+        rows = -(-len(captions) // COLUMNS)
+        shape = (rows * (tile[0] + self._words), COLUMNS * tile[1] + (COLUMNS - 1) * _GAP)
+        sheet = np.full((*shape, 3), _GROUND, np.uint8)
+        for number, caption in enumerate(captions):
+            top, left = self.corner(number)
+            under = slice(top + tile[0], top + tile[0] + self._words), slice(left, left + tile[1])
+            draw_caption(sheet[under], caption, font)
+        return sheet
+
+    def _ground(self, shape: tuple[int, int]) -> _Ground:
+        """Return where the sheet lies: its pixels are as high and wide, one to the other, as those of a tile."""
+        grid = self._place.grid
+        across = grid.extent[1] / shape[1]
+        down = across * (grid.extent[0] / self._tile[0]) / (grid.extent[1] / self._tile[1])
+        return _Ground(self._place.name, replace(grid, extent=(round(down * shape[0]), grid.extent[1])))
+
     def _add(self) -> None:
         assert self._array is not None
-        kwargs = image_kwargs(self._array, self._place, name=f"Variations of {self._place.name}", styles=self._styles)
-        self.layer = self._viewer.add_image(**{**kwargs, "metadata": self._metadata()})
+        ground = self._ground((self._array.shape[0], self._array.shape[1]))
+        kwargs = image_kwargs(self._array, ground, name=f"Variations of {self._place.name}", styles=self._styles)
+        self.layer = self._viewer.add_image(**{**kwargs, "metadata": self._metadata(), "interpolation2d": "linear"})
         self.layer.mouse_double_click_callbacks.append(self._on_double_click)
 
     def _metadata(self) -> Mapping[str, Any]:

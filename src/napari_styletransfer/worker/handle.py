@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QElapsedTimer, QTimer
+from qtpy.QtCore import QElapsedTimer, QThreadPool, QTimer
 
 from napari_styletransfer.engine.events import Plan, Preview, Started
 from napari_styletransfer.errors import StyleTransferError
@@ -57,6 +57,9 @@ def start_run(
     return RunHandle(run, on_report, on_error, on_done, prepare)
 
 
+_THREADS = 4
+"""How many threads napari's workers may have at least."""
+
 _UNDER_WAY: set[RunHandle] = set()
 """Handles of runs that are not over: Qt's connections alone would not keep one that nobody else holds."""
 
@@ -94,6 +97,7 @@ class RunHandle:
             _connect={"yielded": self._on_mail, "errored": self._on_raised, "finished": self._on_finished},
         )
         _UNDER_WAY.add(self)
+        _leave_threads_to_others()
         self._worker.start()
 
     def stop(self) -> None:
@@ -150,6 +154,16 @@ class RunHandle:
         self._deliver()
         if not self._abandoned:
             self._on_done()
+
+
+def _leave_threads_to_others() -> None:
+    """See to it that a run, which holds a thread for minutes, is not the only worker of all napari.
+
+    There are as many threads as cores. With one or two, whatever else is done in threads would wait for the run.
+    """
+    pool = QThreadPool.globalInstance()
+    assert pool is not None
+    pool.setMaxThreadCount(max(pool.maxThreadCount(), len(_UNDER_WAY) + 1, _THREADS))
 
 
 def _post(

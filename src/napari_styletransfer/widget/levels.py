@@ -1,0 +1,85 @@
+"""The choice of a resolution level, in words that tell how large each is.
+
+The settings form makes the editor, and the picture panel shows it below a content that has levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSignalBlocker
+from qtpy.QtWidgets import QComboBox
+
+from napari_styletransfer.layers.read import levels_in
+from napari_styletransfer.widget.fields import Editor, rich_tooltip
+from napari_styletransfer.widget.together import Picture, Together
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from pydantic.fields import FieldInfo
+
+AUTOMATIC = "Automatic (finest that fits)"
+
+
+class LevelCombo(QComboBox):
+    """Levels by number; None stands for the choice by size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shapes: list[tuple[int, int]] = []
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        self._fill(None)
+
+    def read(self) -> int | None:
+        """Return the chosen level."""
+        level = self.currentData()
+        return None if level is None else int(level)
+
+    def write(self, level: int | None) -> None:
+        """Choose a level, also one that the content does not have."""
+        levels = [self.itemData(index) for index in range(self.count())]
+        if level not in levels:
+            levels.append(level)
+            self.addItem(self._words(level), level)
+        self.setCurrentIndex(levels.index(level))
+
+    def offer(self, shapes: Sequence[tuple[int, int]]) -> None:
+        """Offer levels of these (H, W), the finest first; what is chosen stays."""
+        if list(shapes) != self._shapes:
+            self._shapes = list(shapes)
+            self._fill(self.read())
+
+    def _fill(self, chosen: int | None) -> None:
+        with QSignalBlocker(self):
+            self.clear()
+            for level in (None, *range(len(self._shapes))):
+                self.addItem(self._words(level), level)
+            self.write(chosen)
+
+    def _words(self, level: int | None) -> str:
+        if level is None:
+            return AUTOMATIC
+        if level >= len(self._shapes):
+            return f"Level {level} · not in this picture"
+        height, width = self._shapes[level]
+        return f"Level {level} · {width} × {height} px"
+
+
+def shared_levels(viewer: ViewerModel, picture: Picture) -> list[tuple[int, int]]:
+    """Return (H, W) of the levels of a picture; none for layers that have different ones.
+
+    Such layers, taken together, are read at full resolution.
+    """
+    layers = picture.layers if isinstance(picture, Together) else [picture]
+    first, *others = [levels_in(viewer, layer) for layer in layers]
+    return first if all(other == first for other in others) else []
+
+
+def level_editor(name: str, info: FieldInfo) -> Editor:
+    """Return the editor of a level; its `native` is a `LevelCombo`."""
+    combo = LevelCombo()
+    combo.setToolTip(rich_tooltip(info))
+    combo.write(info.get_default(call_default_factory=True))
+    return Editor(name, info.title or name, combo, combo.currentIndexChanged, combo.read, combo.write)

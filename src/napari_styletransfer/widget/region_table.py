@@ -1,0 +1,199 @@
+"""The style of each label: a row for every label on the content, and what the settings say of them.
+
+Part of the region panel, which finds the labels and tells of the chosen styles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Signal
+from qtpy.QtGui import QColor
+from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
+
+from napari_styletransfer.config import ALL_STYLES
+from napari_styletransfer.widget.looks import CalmWheel, FormRows
+from napari_styletransfer.widget.together import Picture
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+ALL = "all"
+NONE = "none"
+REST = -1
+"""Stands for the labels beyond those that have a row of their own."""
+
+_MOST_ROWS = 24
+_ROWS_SHOWN = 4
+
+Choice = Picture | str
+
+
+class RegionTable(QScrollArea):
+    """Labels and a list of styles for each.
+
+    Attributes
+    ----------
+    rows
+        The list of each label that has a row, or of `REST`.
+    present
+        The labels on the content, the smallest first.
+    """
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[int, QComboBox] = {}
+        self.present: list[int] = []
+        self._layer: Labels | None = None
+        self._styles: list[Picture] = []
+        self._choices: dict[int, Choice] = {}
+        self._unnamed = ALL
+        self._filling = False
+        self._calm = CalmWheel(self)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setToolTip("<p>The style that each label is given; 'none' leaves it as it is.</p>")
+
+    def begin(self, layer: Labels | None) -> None:
+        """Forget what was chosen: the labels are those of another layer."""
+        self._layer, self.present, self._choices, self._unnamed = layer, [], {}, ALL
+        self._fill()
+
+    def show_present(self, present: Sequence[int]) -> None:
+        """Show the labels that there are."""
+        self.present = list(present)
+        self._fill()
+
+    def show_styles(self, styles: Sequence[Picture]) -> None:
+        """Offer these styles."""
+        if styles != self._styles:
+            self._styles = list(styles)
+            self._fill()
+        else:
+            # Layers may have joined or left a picture that is still the same.
+            self.describe()
+
+    def show_regions(self, regions: dict[int, int | None] | None) -> None:
+        """Show the style numbers of a recipe, as far as there are such styles."""
+        self._choices, self._unnamed = {}, ALL if regions is None else NONE
+        for label, style in (regions or {}).items():
+            one_of_several = style is not None and 0 <= style < len(self._styles) > 1
+            self._choices[label] = self._styles[style] if one_of_several else NONE if style is None else ALL
+        self._fill()
+
+    def regions(self) -> dict[int, int | None] | None:
+        """Return the style number of each label, or None where the settings need not name them."""
+        if self._blended():
+            return None
+        return {label: self._number(choice) for label, choice in self._spelled_out().items()}
+
+    def unblended(self) -> bool:
+        """Tell whether there are several styles, and no label takes more than one."""
+        regions = self.regions()
+        return bool(regions) and ALL_STYLES not in regions.values() and len(self._styles) > 1
+
+    def renumbered(self) -> dict[int, int]:
+        """Return under which other numbers to read labels, where `regions` does not name them."""
+        if not self._blended():
+            return {}
+        # The settings have no words for "all styles here, none there": what is left alone becomes background.
+        choices = self._spelled_out()
+        numbers = {label: 0 for label, choice in choices.items() if choice == NONE and label}
+        if choices.get(0) == ALL:
+            numbers[0] = max(choices) + 1
+        return numbers
+
+    def describe(self) -> None:
+        """Show the names of styles as they are now."""
+        for combo in self.rows.values():
+            for index in range(combo.count()):
+                choice = combo.itemData(index)
+                if choice != NONE:
+                    combo.setItemText(index, self._all_words() if choice == ALL else choice.name)
+
+    def _all_words(self) -> str:
+        return self._styles[0].name if len(self._styles) == 1 else "all styles"
+
+    def _choice(self, label: int) -> Choice:
+        choice = self._choices.get(label, NONE if label == 0 else self._unnamed)
+        gone = choice not in (ALL, NONE) and (choice not in self._styles or len(self._styles) == 1)
+        return ALL if gone else choice
+
+    def _spelled_out(self) -> dict[int, Choice]:
+        """Return the choice for every label there is."""
+        named = self.present[:_MOST_ROWS]
+        return {label: self._choice(label if label in named else REST) for label in self.present}
+
+    def _blended(self) -> bool:
+        """Tell whether the settings need not name the labels: all that are stylised take all styles."""
+        choices = self._spelled_out()
+        if any(choice not in (ALL, NONE) for choice in choices.values()):
+            return False
+        usual = all((choice == NONE) == (label == 0) for label, choice in choices.items())
+        return usual or len(self._styles) != 1
+
+    def _number(self, choice: Choice) -> int | None:
+        if choice == NONE:
+            return None
+        if choice == ALL:
+            return ALL_STYLES if len(self._styles) > 1 else 0
+        return self._styles.index(choice)
+
+    def _fill(self) -> None:
+        """Make a row for each label."""
+        self._filling = True
+        inside = QWidget()
+        rows = FormRows()
+        self.rows = {}
+        labels = [label for label in self.present[:_MOST_ROWS] if label] + [
+            label for label in self.present[:_MOST_ROWS] if not label
+        ]
+        if len(self.present) > _MOST_ROWS:
+            labels.append(REST)
+        for label in labels:
+            self.rows[label] = self._combo(label)
+            rows.add(self._swatch(label) + _title(label, len(self.present) - _MOST_ROWS), self.rows[label])
+        layout = QVBoxLayout(inside)
+        layout.setContentsMargins(8, 0, 0, 0)
+        layout.addWidget(rows if labels else QLabel("no label on this plane"))
+        layout.addStretch(1)
+        height = max((combo.sizeHint().height() for combo in self.rows.values()), default=20) + 5
+        self.setWidget(inside)
+        self.setFixedHeight(min(max(len(labels), 1), _ROWS_SHOWN) * height + 2)
+        self._filling = False
+
+    def _combo(self, label: int) -> QComboBox:
+        combo = QComboBox()
+        combo.setToolTip(self.toolTip())
+        combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        combo.setMinimumContentsLength(8)
+        self._calm.guard(combo)
+        combo.addItem(self._all_words(), ALL)
+        for style in self._styles if len(self._styles) > 1 else ():
+            combo.addItem(style.name, style)
+        combo.addItem("none", NONE)
+        choice = self._choice(label)
+        combo.setCurrentIndex(next(index for index in range(combo.count()) if combo.itemData(index) == choice))
+        combo.currentIndexChanged.connect(lambda: self._on_choice(label))
+        return combo
+
+    def _on_choice(self, label: int) -> None:
+        if not self._filling:
+            self._choices[label] = self.rows[label].currentData()
+            self.changed.emit()
+
+    def _swatch(self, label: int) -> str:
+        """Return a square in the colour the label has in its layer, as rich text."""
+        color = None if self._layer is None or label in (0, REST) else self._layer.get_color(label)
+        return "" if color is None else f'<span style="color: {_hex(color)}">■</span> '
+
+
+def _title(label: int, others: int) -> str:
+    return "background" if label == 0 else f"{others} others" if label == REST else f"label {label}"
+
+
+def _hex(color: Sequence[float]) -> str:
+    return QColor.fromRgbF(*(float(part) for part in color[:3])).name()

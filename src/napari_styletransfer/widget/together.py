@@ -1,0 +1,60 @@
+"""Layers taken together: the one picture that the canvas shows of them, wherever a single layer can be chosen.
+
+Made by the picture panel of the groups that `layers.compose` finds; the rest of the form reads a name and, when
+Run is pressed, the layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from napari.layers import Image
+
+
+class Together:
+    """Visible layers that make one picture; stays the same object while layers join and leave it.
+
+    Attributes
+    ----------
+    layers
+        From the bottom up.
+    alone
+        Whether it is the only such picture there is.
+    """
+
+    def __init__(self, layers: Sequence[Image]) -> None:
+        self.layers = list(layers)
+        self.alone = True
+
+    @property
+    def name(self) -> str:
+        """Names of the layers as they are now, from the bottom up."""
+        return " + ".join(layer.name for layer in self.layers)
+
+    def within(self, layers: Sequence[Image]) -> bool:
+        """Tell whether all of it is among some layers."""
+        return all(layer in layers for layer in self.layers)
+
+    @property
+    def words(self) -> str:
+        """How it is announced in a list."""
+        return "What you see" if self.alone else f"{self.name} (what you see)"
+
+
+Picture = Image | Together
+
+
+def regrouped(known: Sequence[Together], groups: Sequence[Sequence[Image]]) -> list[Together]:
+    """Return a `Together` for each group: a known one that shares layers with it, brought up to date, or a new one."""
+    left = list(known)
+    result = []
+    for layers in groups:
+        same = next((each for each in left if any(layer in each.layers for layer in layers)), None)
+        if same is None:
+            same = Together(layers)
+        else:
+            left.remove(same)
+            same.layers = list(layers)
+        same.alone = len(groups) == 1
+        result.append(same)
+    return result
