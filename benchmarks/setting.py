@@ -28,7 +28,7 @@ from napari_styletransfer.files import read_image
 from napari_styletransfer.paintings import PAINTINGS
 from napari_styletransfer.pixels import decode
 
-FIXED = {"size": None, "scales": 1, "tolerance": 0.0, "tv_weight": 0.0}
+FIXED = {"size": None, "scales": 1, "tolerance": 0.0, "tv_weight": 0.0, "coarse_weight": 0.0}
 """One scale and no early end, so that evaluations count; no term that the textbook loop does not have."""
 
 PLAIN = {"autograd": torch.channels_last, "autograd, channels first": torch.contiguous_format}

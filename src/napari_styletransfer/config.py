@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -216,6 +217,14 @@ class StyleConfig(BaseModel):
     tv_weight: float = _field(
         0.5, "Smoothness", "Factor of the total-variation loss, which removes pixel noise.", "Loss", ge=0
     )
+    coarse_weight: float = _field(
+        1.0,
+        "Coarse weight",
+        "How much the picture counts in the loss at a half, a quarter … of its size (down to 192 pixels), against 1 at "
+        "its own: strokes keep their share of the picture at every size. 0: strokes become finer as the size grows.",
+        "Loss",
+        ge=0,
+    )
     style_weights: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = _field(
         None, "Blend weights", "One weight for each style picture; empty: all alike.", "Style"
     )
@@ -285,8 +294,8 @@ class StyleConfig(BaseModel):
     level: int | None = _field(
         None,
         "Level",
-        "Resolution level at which a multiscale content layer is read, 0 the finest. Empty: the finest that suits the "
-        "size. Pictures with one resolution are read as they are.",
+        "Resolution level at which a multiscale content layer is read, 0 the finest. Empty: in napari the finest that "
+        "suits the size, of a file the finest. In napari, pictures with one resolution are read as they are.",
         "What",
         ge=0,
         le=64,
@@ -445,9 +454,14 @@ class StyleConfig(BaseModel):
             Mode.COLORS: Start.RECOLORED,
         }[self.mode]
 
-    def recipe(self) -> dict[str, Any]:
-        """Return the config as plain JSON values, with the format version."""
-        return {"recipe": RECIPE_FORMAT, **self.model_dump(mode="json")}
+    def recipe(self, styles: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the config as plain JSON values, with the format version.
+
+        `styles` names the style pictures in the order in which regions and blend weights count them, for people: they
+        hand in the pictures in that order.
+        """
+        named = {"styles": list(styles)} if styles else {}
+        return {"recipe": RECIPE_FORMAT, **named, **self.model_dump(mode="json")}
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any]) -> StyleConfig:
@@ -460,6 +474,7 @@ class StyleConfig(BaseModel):
         """
         fields = dict(recipe)
         version = fields.pop("recipe", RECIPE_FORMAT)
+        fields.pop("styles", None)
         if version != RECIPE_FORMAT:
             raise ConfigError(
                 f"This recipe has format {version!r}; this version reads format {RECIPE_FORMAT}. "
@@ -467,9 +482,9 @@ class StyleConfig(BaseModel):
             )
         return cls.make(**fields)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the recipe as a JSON file."""
-        Path(path).write_text(json.dumps(self.recipe(), indent=2) + "\n", encoding="utf-8")
+    def save(self, path: str | os.PathLike[str], styles: Sequence[str] = ()) -> None:
+        """Write the recipe as a JSON file; see `recipe`."""
+        Path(path).write_text(json.dumps(self.recipe(styles), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> StyleConfig:
@@ -491,7 +506,7 @@ class StyleConfig(BaseModel):
         return cls.from_recipe(recipe)
 
 
-_REFERENCE_CONTENT_WEIGHT = {Normalization.RELATIVE: 0.0125, Normalization.GATYS: 1e-3, Normalization.NOTEBOOK: 1.0}
+_REFERENCE_CONTENT_WEIGHT = {Normalization.RELATIVE: 0.05, Normalization.GATYS: 1e-3, Normalization.NOTEBOOK: 1.0}
 """Content weight at balance 0.5 for a style weight of 1. `gatys`: the ratio of arXiv 1508.06576, figure 2."""
 
 _GATYS_STYLE = dict.fromkeys(("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0)
@@ -507,6 +522,7 @@ _LESSON = {
     "size": 288,
     "scales": 1,
     "tv_weight": 0.0,
+    "coarse_weight": 0.0,
     "spectral_exponent": 0.0,
     "value_scaling": False,
     "tolerance": 0.0,
@@ -522,6 +538,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "start": Start.WHITE_NOISE,
         "content_weight": 1e-3,
         "tv_weight": 0.0,
+        "coarse_weight": 0.0,
         "scales": 1,
         "iterations": 500,
     },
@@ -533,6 +550,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "start": Start.CONTENT,
         "content_weight": 1e-3,
         "tv_weight": 0.0,
+        "coarse_weight": 0.0,
         "scales": 1,
         "iterations": 500,
     },

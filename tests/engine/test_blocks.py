@@ -219,7 +219,7 @@ def test_an_objective_can_change_its_blocks_under_way(compact_weights: Tensors, 
     image = random_image(40, 56, seed=9)
     before = objective(image)
 
-    objective.set_blocks(layout(40, 56, 16, Halo.of(reach.values())))
+    objective.set_blocks(lambda size: layout(*size, 16, Halo.of(reach.values())))
 
     assert_equal(before, objective(image))
 

@@ -19,6 +19,7 @@ from napari_styletransfer.engine.backbones import COMPACT_PLAN, MEAN, STD, Backb
 from napari_styletransfer.engine.features import FrozenNetwork, Recording, Tape
 from napari_styletransfer.engine.pooling import SWAP_GAIN
 from napari_styletransfer.engine.signs import mask_by_signs, packed_signs
+from napari_styletransfer.engine.workspace import Workspace
 
 ALL = [network for network in Network if network is not Network.AUTO]
 SMALL = (Network.COMPACT, Network.SQUEEZENET)
@@ -431,7 +432,7 @@ def test_signs_survive_being_packed_into_bits(channels: int, height: int, width:
     gradient = torch.randn(1, height, width, channels, generator=generator).permute(0, 3, 1, 2)
     expected = gradient * (feature_map > 0)
 
-    bits = packed_signs(feature_map)
+    bits = packed_signs(feature_map, Workspace())
     mask_by_signs(gradient, bits)
 
     assert bits.dtype is torch.uint8

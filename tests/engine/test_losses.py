@@ -17,7 +17,7 @@ from napari_styletransfer.config import Normalization
 from napari_styletransfer.engine import losses
 
 ImageOf = Callable[..., Tensor]
-Term = Callable[[Tensor], tuple[Tensor, Tensor]]
+Term = Callable[..., Tensor]
 
 
 def feature_map(channels: int, height: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -152,10 +152,28 @@ def test_an_empty_target_gives_a_finite_factor(normalization: Normalization) -> 
     assert np.isfinite(losses.content_factor(normalization, 0.0, 100))
 
 
+def with_gradient(term: Term, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a term's value and what it adds to a gradient of zero."""
+    gradient = torch.zeros_like(image)
+    return term(image, gradient), gradient
+
+
+@pytest.mark.parametrize("term", [losses.total_variation, losses.out_of_range])
+def test_a_gradient_is_added_as_often_as_it_weighs(term: Term, random_image: ImageOf) -> None:
+    image = random_image(6, 7) * 3 - 1
+    gradient = torch.ones_like(image)
+
+    value = term(image, gradient, 2.5)
+
+    expected, once = with_gradient(term, image)
+    torch.testing.assert_close(gradient, 1 + 2.5 * once)
+    torch.testing.assert_close(value, expected)
+
+
 def test_total_variation_is_the_mean_squared_difference_of_neighbours(random_image: ImageOf) -> None:
     image = random_image(6, 9)
 
-    value, _ = losses.total_variation(image)
+    value, _ = with_gradient(losses.total_variation, image)
 
     pixels = image[0].numpy()
     down = scipy.ndimage.correlate1d(pixels, [-1, 1], axis=1, origin=-1, mode="nearest")
@@ -164,14 +182,14 @@ def test_total_variation_is_the_mean_squared_difference_of_neighbours(random_ima
 
 
 def test_a_flat_image_has_no_total_variation() -> None:
-    value, gradient = losses.total_variation(torch.full((1, 3, 5, 4), 0.4))
+    value, gradient = with_gradient(losses.total_variation, torch.full((1, 3, 5, 4), 0.4))
 
     assert float(value) == 0
     assert not gradient.any()
 
 
 def test_an_image_within_the_range_costs_nothing(random_image: ImageOf) -> None:
-    value, gradient = losses.out_of_range(random_image(5, 6))
+    value, gradient = with_gradient(losses.out_of_range, random_image(5, 6))
 
     assert float(value) == 0
     assert not gradient.any()
@@ -180,7 +198,7 @@ def test_an_image_within_the_range_costs_nothing(random_image: ImageOf) -> None:
 def test_out_of_range_is_the_mean_squared_distance_from_the_range() -> None:
     image = torch.tensor([-0.5, 0.0, 0.5, 1.0, 1.25, 3.0], dtype=torch.float64).view(1, 3, 1, 2)
 
-    value, _ = losses.out_of_range(image)
+    value, _ = with_gradient(losses.out_of_range, image)
 
     assert float(value) == pytest.approx((0.5**2 + 0.25**2 + 2**2) / 6)
 
@@ -192,11 +210,11 @@ def test_the_gradient_is_that_of_finite_differences(term: Term, size: tuple[int,
     point = image.numpy().ravel()
 
     def value(flat: np.ndarray) -> float:
-        return float(term(torch.from_numpy(flat.reshape(image.shape)))[0])
+        return float(with_gradient(term, torch.from_numpy(flat.reshape(image.shape)))[0])
 
     expected = scipy.optimize.approx_fprime(point, value, 1e-7)
 
-    np.testing.assert_allclose(term(image)[1].numpy().ravel(), expected, atol=1e-6)
+    np.testing.assert_allclose(with_gradient(term, image)[1].numpy().ravel(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("term", [losses.total_variation, losses.out_of_range])
@@ -204,7 +222,7 @@ def test_a_term_leaves_the_image_as_it_is(term: Term, random_image: ImageOf) -> 
     image = random_image(4, 5) * 3 - 1
     before = image.clone()
 
-    term(image)
+    with_gradient(term, image)
 
     assert torch.equal(image, before)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Color, Normalization, StyleConfig
-from napari_styletransfer.engine import weights
+from napari_styletransfer.engine import pyramid, weights
 from napari_styletransfer.engine.backbones import RGB, Backbone, Reach, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.events import Finished, Preview
@@ -166,6 +166,60 @@ def test_all_styles_blend_where_no_label_names_one(content_image: Image) -> None
     mostly_blue = result(content_image, [red, blue], labels, style_weights=(1, 9), **options)
 
     assert (mostly_red - mostly_blue)[labels > 0][:, 0].mean() > 0.3
+
+
+def test_only_styles_that_a_label_names_are_measured(
+    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Tensor] = []
+    gram_means = Gatherer.gram_means
+
+    def noted(gatherer: Gatherer, image: Tensor, *args: Any) -> Tensors:
+        measured.append(image)
+        return gram_means(gatherer, image, *args)
+
+    monkeypatch.setattr(Gatherer, "gram_means", noted)
+    grey = np.full((40, 40, 3), 0.5, np.float32)
+
+    alone = result(content_image, [style_image], halves(), regions={1: 0})
+    among_others = result(content_image, [grey, style_image, grey], halves(), regions={1: 1})
+
+    assert len(measured) == 2
+    assert torch.equal(measured[0], measured[1])
+    np.testing.assert_array_equal(among_others, alone)
+
+
+@pytest.mark.parametrize("fields", [{"feather": 6.0}, {"color": "content"}])
+def test_what_lies_under_the_image_is_made_once_a_scale(
+    content_image: Image, style_image: Image, fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(image: Any, *args: Any) -> Any:
+            done = function(image, *args)
+            made.extend([name] if done is not image else [])
+            return done
+
+        return call
+
+    monkeypatch.setattr("napari_styletransfer.engine.inputs.resized", noted("resized", pyramid.resized))
+    monkeypatch.setattr(Guide, "_labels_at", noted("labels", Guide._labels_at))
+    counts = []
+    for iterations in (1, 5):
+        made.clear()
+        config = settings(size=40, scales=2, iterations=iterations, tolerance=0, **fields)
+        labels = halves() if "feather" in fields else None
+        shown = [
+            event
+            for event in iter_stylize(content_image, [style_image], config, labels=labels, preview_interval=0)
+            if isinstance(event, Preview)
+        ]
+        assert len(shown) == 2 + 2 * iterations
+        counts.append({name: made.count(name) for name in ("resized", "labels")})
+
+    assert counts[0] == counts[1]
+    assert counts[0]["resized"] > 0
 
 
 # Feather

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,7 +18,6 @@ from napari_styletransfer.config import PRESETS, Color, Mode, Network, Start, St
 from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.backbones import backbone
 from napari_styletransfer.engine.events import Event, Fetching, Finished, Preview, Reason, Started, Step
-from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.objective import Objective
 from napari_styletransfer.engine.transfer import iter_stylize, plan
 from napari_styletransfer.errors import (
@@ -126,7 +124,7 @@ def test_every_step_tells_its_terms(content_image: Image, style_image: Image) ->
     for step in steps(run(content_image, [style_image], tv_weight=0.1)):
         assert step.losses.keys() == {"content", "style", "tv", "range", "total"}
         assert step.losses["total"] == pytest.approx(sum(step.losses.values()) - step.losses["total"])
-        assert {"style/rgb", "style/relu5_1", "content/relu3_1"} <= step.layers.keys()
+        assert {"style/rgb", "style/relu5_1", "content/relu2_2", "content/relu3_1"} <= step.layers.keys()
 
 
 def test_the_end_sums_up_the_steps(content_image: Image, style_image: Image) -> None:
@@ -507,12 +505,12 @@ def test_bfloat16_loses_next_to_nothing(content_image: Image, style_image: Image
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
-def _loss_of(image: Image, content: Image, style: Image) -> dict[str, float]:
+def _loss_of(image: Image, content: Image, style: Image, **fields: Any) -> dict[str, float]:
     """The terms at an image, in float32: the start of a run that moves it by next to nothing."""
     (step,) = steps(
         run(
             content, [style], {"init": image}, size=64, start="image", optimizer="adam", learning_rate=1e-9,
-            iterations=1, spectral_exponent=0,
+            iterations=1, spectral_exponent=0, **fields,
         )
     )  # fmt: skip
     return step.losses
@@ -625,12 +623,13 @@ def test_without_line_search_the_image_is_the_best_one_too(content_image: Image,
         "tv_weight": 0,
         "tolerance": 0,
     }
-    fields |= {"start": "white-noise", "history": 3}
+    # The deepest layer alone is hard to descend on.
+    fields |= {"start": "white-noise", "history": 3, "style_layers": {"relu5_1": 1.0}}
     events = run(content_image, [style_image], {"preview_interval": 0.0}, iterations=80, **fields)
 
     finished = end(events)
     assert list(finished.history) != sorted(finished.history, reverse=True), "some step rose"
-    reached = _loss_of(finished.image, content_image, style_image)
+    reached = _loss_of(finished.image, content_image, style_image, style_layers={"relu5_1": 1.0})
     assert reached["style"] <= 1.5 * min(step.losses["style"] for step in steps(events))
 
 
@@ -668,94 +667,6 @@ def test_a_run_in_blocks_gives_the_image_of_a_whole_run(content_image: Image, st
     assert started.plan.blocks > 1
     assert end(events).history == pytest.approx(whole.history, rel=1e-3)
     np.testing.assert_allclose(end(events).image, whole.image, atol=5e-3)
-
-
-class Shortage:
-    """Makes a pass of the network fail for want of memory, the first so many times or always."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, which: str, times: float, error: type[Exception]) -> None:
-        self.left = times
-        run = getattr(FrozenNetwork, which)
-
-        def failing(net: FrozenNetwork, *args: Any, **kwargs: Any) -> Any:
-            if self.left > 0:
-                self.left -= 1
-                raise error("out of memory")
-            return run(net, *args, **kwargs)
-
-        monkeypatch.setattr(FrozenNetwork, which, failing)
-
-
-OUT_OF_MEMORY = [torch.cuda.OutOfMemoryError, MemoryError]
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
-@pytest.mark.parametrize("which", ["forward", "backward"])
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_device_out_of_memory_is_met_with_smaller_blocks(
-    times: int,
-    which: str,
-    error: type[Exception],
-    content_image: Image,
-    style_image: Image,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fields = {**SHALLOW, "size": 64, "tolerance": 0, "iterations": 3}
-    whole = end(run(content_image, [style_image], **fields))
-    areas = _recorded_areas(monkeypatch)
-    shortage = Shortage(monkeypatch, which, times, error)
-
-    finished = end(run(content_image, [style_image], **fields))
-
-    assert shortage.left == 0
-    assert areas[-1] < 64 * 48, "the run ended in blocks"
-    assert finished.history == pytest.approx(whole.history, rel=1e-3)
-    np.testing.assert_allclose(finished.image, whole.image, atol=5e-3)
-
-
-def _recorded_areas(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Pixels of each piece that the network sees from now on."""
-    areas: list[int] = []
-    forward = FrozenNetwork.forward
-
-    def recorded(net: FrozenNetwork, image: Tensor, *args: Any, **kwargs: Any) -> Any:
-        areas.append(image.shape[2] * image.shape[3])
-        return forward(net, image, *args, **kwargs)
-
-    monkeypatch.setattr(FrozenNetwork, "forward", recorded)
-    return areas
-
-
-@pytest.mark.parametrize("error", OUT_OF_MEMORY)
-@pytest.mark.parametrize("which", ["forward", "backward"])
-def test_a_device_that_stays_out_of_memory_ends_in_a_clear_error(
-    which: str, error: type[Exception], content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Shortage(monkeypatch, which, float("inf"), error)
-
-    with pytest.raises(OutOfMemoryError, match="smaller size"):
-        run(content_image, [style_image], size=64, **SHALLOW)
-
-
-def test_memory_that_runs_out_outside_the_network_ends_in_a_clear_error(
-    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(*args: Any, **kwargs: Any) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr("napari_styletransfer.engine.transfer.LBFGS", failing)
-
-    with pytest.raises(OutOfMemoryError, match="smaller size"):
-        run(content_image, [style_image])
-
-
-def test_other_errors_of_the_network_are_not_swallowed(
-    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Shortage(monkeypatch, "backward", 1, ZeroDivisionError)
-
-    with pytest.raises(ZeroDivisionError):
-        run(content_image, [style_image])
 
 
 # Non-finite losses

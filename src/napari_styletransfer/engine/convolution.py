@@ -183,7 +183,8 @@ class _Kernel:
                 x, self._weight, self._bias, padding, self._stride, (1, 1), 1, after, [], ""
             )
             return y
-        y = F.conv2d(x, self._weight, self._bias, self._stride, padding)
+        # Not every device's library answers in the layout it was asked in: those of AMD and Apple do not.
+        y = F.conv2d(x, self._weight, self._bias, self._stride, padding).contiguous(memory_format=torch.channels_last)
         return y.clamp_min_(0) if relu else y
 
 

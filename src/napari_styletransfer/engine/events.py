@@ -53,6 +53,9 @@ class Plan:
         Expected peak beyond the weights on the device.
     memory_available
         Bytes that the device, or the limit in the settings, allows.
+    resident
+        Torch's name of where image, targets and optimiser live: the device, or "cpu" where it is too small for them and
+        only blocks visit it.
     """
 
     config: StyleConfig
@@ -64,6 +67,7 @@ class Plan:
     blocks: int
     memory_bytes: int
     memory_available: int
+    resident: str = "cpu"
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:

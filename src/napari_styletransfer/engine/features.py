@@ -13,6 +13,7 @@ channels) matrix without a copy. Called by `objective`, on a whole image or on o
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal, overload
@@ -26,6 +27,7 @@ from napari_styletransfer.engine.convolution import FrozenConvolution, Scratch
 from napari_styletransfer.engine.pooling import FrozenPool
 from napari_styletransfer.engine.rows import Band, Rows, bands, segments
 from napari_styletransfer.engine.signs import mask_by_signs, packed_signs
+from napari_styletransfer.engine.workspace import Workspace
 
 Visit = Callable[[str, Tensor, int], None]
 """Called with a layer's name, some rows of its feature map, and the number of the first of them."""
@@ -33,7 +35,7 @@ Visit = Callable[[str, Tensor, int], None]
 Seed = Callable[[str, Tensor, Tensor, int], None]
 """The same with the gradient of those rows before the number."""
 
-_BAND_BYTES = 4 << 20
+BAND_BYTES = 4 << 20
 """Size of the largest map of a band: a few of them fit in the cache of a processor. Larger bands are a little faster
 and leave larger gaps in the heap: of VGG-19 at 512 px 145 bytes a pixel with twice as much."""
 
@@ -89,8 +91,9 @@ class FrozenNetwork:
         self.wanted = frozenset(wanted)
         self.device = torch.device(device)
         self.dtype = dtype
-        self.band_bytes = _BAND_BYTES
+        self.band_bytes = BAND_BYTES
         scratch = Scratch(self.device, dtype)
+        self._workspace: weakref.ref[Workspace] | None = None
         self._layers: list[FrozenConvolution | FrozenPool] = []
         for stage in self.stages:
             if isinstance(stage, Conv):
@@ -102,6 +105,14 @@ class FrozenNetwork:
         mean, std = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (MEAN, STD))
         self._shift, self._gain = -mean / std, 1 / std
 
+    def workspace(self) -> Workspace:
+        """Return memory for `forward` that all share who hold it now; it goes with the last of them."""
+        workspace = self._workspace() if self._workspace is not None else None
+        if workspace is None:
+            workspace = Workspace()
+            self._workspace = weakref.ref(workspace)
+        return workspace
+
     def layer_sizes(self, height: int, width: int) -> dict[str, tuple[int, int]]:
         """Sizes (h, w) of the wanted layers for an image of the given size."""
         sizes = {}
@@ -112,12 +123,18 @@ class FrozenNetwork:
         return sizes
 
     @overload
-    def forward(self, image: Tensor, visit: Visit, *, keep: Literal[True]) -> Recording: ...
+    def forward(
+        self, image: Tensor, visit: Visit, *, keep: Literal[True], workspace: Workspace | None = None
+    ) -> Recording: ...
 
     @overload
-    def forward(self, image: Tensor, visit: Visit, *, keep: Literal[False]) -> None: ...
+    def forward(
+        self, image: Tensor, visit: Visit, *, keep: Literal[False], workspace: Workspace | None = None
+    ) -> None: ...
 
-    def forward(self, image: Tensor, visit: Visit, *, keep: bool) -> Recording | None:
+    def forward(
+        self, image: Tensor, visit: Visit, *, keep: bool, workspace: Workspace | None = None
+    ) -> Recording | None:
         """Run the network and call `visit(name, feature_map, row)` for each wanted layer, shallow to deep.
 
         Of a layer with a large map `visit` is given some rows at a time, from the top.
@@ -128,11 +145,15 @@ class FrozenNetwork:
             (1, 3, H, W) float32 sRGB in [0, 1] on the network's device.
         keep
             Whether to return what `backward` needs; without it nothing outlives its stage.
+        workspace
+            Memory for what does, until the next call with it; by default memory of this call's own.
         """
         recording = Recording(image) if keep else None
+        workspace = workspace or Workspace()
+        workspace.restart()
         x = image
         for segment in self._segments:
-            pieces: list[Tensor] = []
+            joined: Tensor | None = None
             taped: list[tuple[Band, Tape]] = []
             cut = self._bands(segment, x.shape[2], x.shape[3])
             for band in cut:
@@ -141,14 +162,21 @@ class FrozenNetwork:
                 tape = Tape() if keep else None
                 if segment.start == 0:
                     part = self._normalised(part)
-                pieces.append(self._through(segment, part, rows, band, visit, tape))
-                del part
+                part = self._through(segment, part, rows, band, visit, tape, workspace)
+                if band.whole:
+                    joined = part
+                else:
+                    joined = workspace.map_like(part, band.pooled.height) if joined is None else joined
+                    joined[:, :, band.pooled.first : band.pooled.stop] = part
+                del part  # the next band's would lie beside it
                 if tape is not None:
                     taped.append((band, tape))
             if recording is not None:
                 recording.sizes.append((x.shape[2], x.shape[3]))
                 recording.segments.append(taped)
-            x = torch.cat(pieces, dim=2) if len(pieces) > 1 else pieces.pop()
+            if joined is None:
+                raise AssertionError("a map has at least one band")
+            x = joined
         return recording
 
     def backward(self, recording: Recording, seed: Seed) -> Tensor:
@@ -197,7 +225,9 @@ class FrozenNetwork:
             total[:, :, inside] += part
         return total
 
-    def _through(self, indices: range, x: Tensor, rows: Rows, band: Band, visit: Visit, tape: Tape | None) -> Tensor:
+    def _through(
+        self, indices: range, x: Tensor, rows: Rows, band: Band, visit: Visit, tape: Tape | None, workspace: Workspace
+    ) -> Tensor:
         """Run some stages on some rows, those of a band or all."""
         for index in indices:
             layer = self._layers[index]
@@ -217,9 +247,9 @@ class FrozenNetwork:
                 visit(name, x[:, :, core.within(rows)], core.first)
             if tape is not None and index > 0:
                 if name is not None:
-                    tape.maps[name] = x
+                    tape.maps[name] = workspace.map_like(x, x.shape[2]).copy_(x)
                 else:
-                    tape.positive[index] = packed_signs(x)
+                    tape.positive[index] = packed_signs(x, workspace)
         return x
 
     def _back_through(

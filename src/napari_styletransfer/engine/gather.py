@@ -55,6 +55,7 @@ class Gatherer:
         self._size = size
         self.blocks = blocks
         self._should_stop = should_stop
+        self._workspace = network.workspace()
         self._layer_sizes = network.layer_sizes(*size)
 
     def positions(self, name: str) -> int:
@@ -116,20 +117,24 @@ class Gatherer:
         """Go forward through every block, keeping nothing; `visit` is given what belongs to the cores."""
         with torch.no_grad():
             for block in self.blocks:
-                self.network.forward(self._piece(image, block), self._visiting(block, visit), keep=False)
+                self.network.forward(
+                    self._piece(image, block), self._visiting(block, visit), keep=False, workspace=self._workspace
+                )
 
     def both_passes(self, image: Tensor, visit: Visit, between: Callable[[], None], seed: Seed) -> Tensor:
         """Go forward everywhere, call `between`, then go backward everywhere; return the image's gradient."""
         if len(self.blocks) == 1:
             (block,) = self.blocks
-            recording = self.network.forward(self._piece(image, block), self._visiting(block, visit), keep=True)
+            recording = self.network.forward(
+                self._piece(image, block), self._visiting(block, visit), keep=True, workspace=self._workspace
+            )
             between()
             return self.network.backward(recording, self._seeding(block, seed)).to(image.device)
         self.one_pass(image, visit)
         between()
         gradient = torch.zeros_like(image)
         for block in self.blocks:
-            recording = self.network.forward(self._piece(image, block), _ignore, keep=True)
+            recording = self.network.forward(self._piece(image, block), _ignore, keep=True, workspace=self._workspace)
             rows, columns = block.outer
             gradient[:, :, rows, columns] += self.network.backward(recording, self._seeding(block, seed)).to(
                 image.device

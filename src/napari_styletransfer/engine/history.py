@@ -29,7 +29,7 @@ _FORGET = 0.1
 _SMALLEST_CURVATURE = 0.1
 """Added to all curvatures, in units of their root mean square: the first pairs say little about a single value."""
 
-_SLICE = 1 << 22
+_SLICE = 1 << 20
 """Values worked on at once where that spares a copy of the size of the image."""
 
 

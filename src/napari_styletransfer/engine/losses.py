@@ -152,13 +152,13 @@ def content_factor(normalization: Normalization, square_sum: float, values: int)
     return 1e6 / values
 
 
-def total_variation(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean squared difference of neighbouring pixels, down and across, and its gradient.
+def total_variation(image: Tensor, gradient: Tensor, weight: float = 1.0) -> Tensor:
+    """Mean squared difference of neighbouring pixels, down and across; `weight` times its gradient is added in place.
 
     Mahendran and Vedaldi 2015 (arXiv 1412.0035), equation 4, with exponent 2, per pixel value.
     """
     value = torch.zeros((), dtype=_wide(image.dtype), device=image.device)
-    gradient = torch.zeros_like(image)
+    scale = 2 * weight / image.numel()
     step = max(1, _CHUNK // image.shape[3])
     # Some rows at a time: the differences of a large image would take several times its memory.
     for first in range(0, image.shape[2], step):
@@ -167,22 +167,27 @@ def total_variation(image: Tensor) -> tuple[Tensor, Tensor]:
         across = part[:, :, :step, 1:] - part[:, :, :step, :-1]
         value += square_sum(down) + square_sum(across)
         below = gradient[:, :, first : first + step + 1]
-        below[:, :, 1:] += down
-        below[:, :, :-1] -= down
-        below[:, :, :step, 1:] += across
-        below[:, :, :step, :-1] -= across
-    return value / image.numel(), gradient.mul_(2 / image.numel())
+        below[:, :, 1:].add_(down, alpha=scale)
+        below[:, :, :-1].sub_(down, alpha=scale)
+        below[:, :, :step, 1:].add_(across, alpha=scale)
+        below[:, :, :step, :-1].sub_(across, alpha=scale)
+    return value / image.numel()
 
 
-def out_of_range(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean squared distance of the values from [0, 1], and its gradient.
+def out_of_range(image: Tensor, gradient: Tensor, weight: float = 1.0) -> Tensor:
+    """Mean squared distance of the values from [0, 1]; `weight` times its gradient is added in place.
 
     Keeps the optimised image close to what can be shown, so that clamping what is shown changes little;
     clamping inside the closure would change the point behind the optimiser's back.
     """
-    beyond = image.clamp(0, 1)
-    torch.sub(image, beyond, out=beyond)
-    return square_sum(beyond) / image.numel(), beyond.mul_(2 / image.numel())
+    value = torch.zeros((), dtype=_wide(image.dtype), device=image.device)
+    step = max(1, _CHUNK // image.shape[3])
+    for first in range(0, image.shape[2], step):
+        part = image[:, :, first : first + step]
+        beyond = part - part.clamp(0, 1)
+        value += square_sum(beyond)
+        gradient[:, :, first : first + step].add_(beyond, alpha=2 * weight / image.numel())
+    return value / image.numel()
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

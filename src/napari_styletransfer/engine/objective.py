@@ -64,6 +64,9 @@ class StyleTarget:
     region: Region | None = None
 
 
+Cut = Callable[[tuple[int, int]], Sequence[Block]]
+"""Returns the blocks of an image (H, W)."""
+
 Whose = tuple[Region | None, str]
 """A region and a layer: what a Gram matrix is of."""
 
@@ -116,6 +119,7 @@ class Objective:
         content: Tensor | None = None,
         should_stop: Callable[[], bool] = bool,
     ) -> None:
+        self.size = size
         self._terms = terms
         self._styles = styles
         self._regions = list(dict.fromkeys(style.region for style in styles))
@@ -140,9 +144,9 @@ class Objective:
         }
         self._range_weight = RANGE_WEIGHT * self._unit()
 
-    def set_blocks(self, blocks: Sequence[Block]) -> None:
+    def set_blocks(self, cut: Cut) -> None:
         """Work in other blocks from now on; the loss stays the same."""
-        self._gather.blocks = blocks
+        self._gather.blocks = cut(self.size)
 
     def __call__(self, image: Tensor) -> Evaluation:
         """Evaluate at `image`, (1, 3, H, W) float32 sRGB in or near [0, 1]."""
@@ -169,7 +173,8 @@ class Objective:
         mixers: dict[Whose, Tensor] = {}
         with torch.no_grad():
             for region in self._regions if RGB in self._style_names else ():
-                grams[region, RGB] = losses.pixel_gram_sum(image, None if region is None else region.masks[RGB])
+                total = losses.pixel_gram_sum(image, None if region is None else region.masks[RGB])
+                grams[region, RGB] = total.to(self._gather.network.device)
 
             def between() -> None:
                 mixers.update(self._mixers(grams))
@@ -188,7 +193,7 @@ class Objective:
         """Add the terms that live on the pixels, and bring all values to the host at once."""
         for region in self._regions if RGB in self._style_names else ():
             mask = None if region is None else region.masks[RGB]
-            losses.add_mixed_pixels(gradient, image, mixers[region, RGB], mask)
+            losses.add_mixed_pixels(gradient, image, mixers[region, RGB].to(image.device), mask)
         values: dict[str, Tensor] = {}
         for name in self._style_names:
             misses = []
@@ -198,14 +203,9 @@ class Objective:
             values[f"style/{name}"] = torch.stack(misses).sum()
         for name, error in content.items():
             values[f"content/{name}"] = error * self._content_factors[name]
-        beyond, beyond_gradient = losses.out_of_range(image)
-        values["range"] = beyond * self._range_weight
-        gradient.add_(beyond_gradient, alpha=self._range_weight)
-        del beyond_gradient  # as large as the image
+        values["range"] = losses.out_of_range(image, gradient, self._range_weight) * self._range_weight
         if self._terms.tv_weight:
-            rough, rough_gradient = losses.total_variation(image)
-            values["tv"] = rough * self._terms.tv_weight
-            gradient.add_(rough_gradient, alpha=self._terms.tv_weight)
+            values["tv"] = losses.total_variation(image, gradient, self._terms.tv_weight) * self._terms.tv_weight
         on_host = torch.stack([value.to(image.device) for value in values.values()]).tolist()
         return self._summed(dict(zip(values, on_host, strict=True)), gradient)
 

@@ -18,7 +18,8 @@ from napari_styletransfer.engine.events import Plan, Scale
 from napari_styletransfer.engine.inputs import Pictures, check_size
 from napari_styletransfer.engine.memory import Footprint
 from napari_styletransfer.engine.objective import Terms
-from napari_styletransfer.engine.pyramid import schedule
+from napari_styletransfer.engine.pyramid import COARSEST_JUDGED, schedule
+from napari_styletransfer.errors import OutOfMemoryError
 
 _SPARE = 0.8
 """Share of the free memory that a run plans with; the rest is for everything else on the machine."""
@@ -29,7 +30,10 @@ _LARGE = 4_000_000
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan with the parts the run is built from."""
+    """A plan with the parts the run is built from.
+
+    `judged` are the sizes whose objectives count in the loss of finer ones, from coarse to fine.
+    """
 
     plan: Plan
     terms: Terms
@@ -37,6 +41,7 @@ class Prepared:
     reaches: dict[str, Reach]
     halo: Halo
     smallest: int
+    judged: tuple[tuple[int, int], ...]
     dtype: torch.dtype
 
     @property
@@ -66,6 +71,8 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
     check_size(pictures.size, smallest, network.value)
     dtype = choose_dtype(device.name, config.precision)
     sizes = schedule(height, width, config.scales, smallest)
+    # The loss does not depend on where a run begins, so that one that goes on from a picture keeps its look.
+    judged = schedule(height, width, None, smallest, COARSEST_JUDGED) if config.coarse_weight else []
     available = int(config.memory_limit * 2**30) if config.memory_limit else int(device.free_bytes * _SPARE)
     decided = config.changed(
         network=network,
@@ -76,8 +83,8 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         style_layers=terms.style_layers or None,
         start=config.resolved_start,
     )
-    footprint = Footprint(cut, frozenset(named), (height, width), halo, decided)
-    core = footprint.core_within(available)
+    footprint, core = _placed(Footprint(cut, frozenset(named), (height, width), halo, decided), available)
+    decided = footprint.config
     blocks = layout(height, width, core, halo)
     plan = Plan(
         config=decided,
@@ -89,8 +96,19 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         blocks=len(blocks),
         memory_bytes=footprint.bytes(core),
         memory_available=available,
+        resident="cpu" if footprint.apart else device.name,
     )
-    return Prepared(plan, terms, cut, reach, halo, smallest, dtype)
+    return Prepared(plan, terms, cut, reach, halo, smallest, tuple(judged), dtype)
+
+
+def _placed(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
+    """Place image and optimiser on the device, or where it is too small for them, in the host's memory."""
+    try:
+        return footprint.fitted(available)
+    except OutOfMemoryError:
+        if footprint.config.device == "cpu":
+            raise
+    return footprint.set_apart(available, int(choose("cpu").free_bytes * _SPARE))
 
 
 def smallest_side(backbone: Backbone) -> int:

@@ -14,6 +14,12 @@ from napari_styletransfer.config import StyleFit
 COARSEST = 128
 """Longest side in pixels below which no coarser scale is made of its own accord."""
 
+COARSEST_JUDGED = 192
+"""Longest side in pixels below which a coarser size does not count in the loss of finer ones.
+
+With fewer pixels the deepest layers have so few positions that their statistics ask for figures of the style picture.
+No usual size lies close to a power of two times this, where one size more begins to count."""
+
 
 def working_size(height: int, width: int, longest: int | None) -> tuple[int, int]:
     """Return the size to work at: shrunk so that the longest side is `longest`, never enlarged."""
@@ -23,13 +29,15 @@ def working_size(height: int, width: int, longest: int | None) -> tuple[int, int
     return max(1, round(height * longest / side)), max(1, round(width * longest / side))
 
 
-def schedule(height: int, width: int, scales: int | None, smallest: int) -> list[tuple[int, int]]:
+def schedule(
+    height: int, width: int, scales: int | None, smallest: int, coarsest: int = COARSEST
+) -> list[tuple[int, int]]:
     """Return the sizes from coarse to fine, each twice the one before; the last is (height, width).
 
     Parameters
     ----------
     scales
-        Number of sizes, or None for as many as keep the longest side at `COARSEST` or more.
+        Number of sizes, or None for as many as keep the longest side at `coarsest` or more.
     smallest
         Shortest side in pixels that the network can see; no size goes below it.
     """
@@ -37,7 +45,7 @@ def schedule(height: int, width: int, scales: int | None, smallest: int) -> list
     while scales is None or len(sizes) < scales:
         factor = 2 ** len(sizes)
         size = (round(height / factor), round(width / factor))
-        if min(size) < smallest or (scales is None and max(size) < COARSEST):
+        if min(size) < smallest or (scales is None and max(size) < coarsest):
             break
         sizes.append(size)
     return sizes[::-1]

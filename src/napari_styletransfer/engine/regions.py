@@ -8,7 +8,7 @@ in the middle half of what it sees, where most of its response comes from (Luo e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ class Guide:
     labels: npt.NDArray[np.int64]
     styles: Mapping[int, int | None]
     feather: float
+    _covered: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def checked(
@@ -72,7 +73,12 @@ class Guide:
         return cls(array.astype(np.int64), chosen, config.feather)
 
     def covered(self, height: int, width: int) -> Tensor:
-        """Return (1, 1, H, W) in [0, 1] at a size: how much of the result shows; exactly 0 outside."""
+        """Return (1, 1, H, W) in [0, 1] at a size: how much of the result shows; exactly 0 outside. Made once."""
+        if (height, width) not in self._covered:
+            self._covered[height, width] = self._cover(height, width)
+        return self._covered[height, width]
+
+    def _cover(self, height: int, width: int) -> Tensor:
         inside = np.isin(self._labels_at(height, width), list(self.styles))
         if not self.feather:
             return torch.from_numpy(inside.astype(np.float32))[None, None]

@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from napari_styletransfer.engine.workspace import Workspace
+
 _WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def packed_signs(feature_map: Tensor) -> Tensor:
-    """Return one bit a value, set where the value is positive; bit k is of the k-th eighth in memory.
+def packed_signs(feature_map: Tensor, workspace: Workspace) -> Tensor:
+    """Return one bit a value, set where the value is positive, in a workspace; bit k is of the k-th eighth in memory.
 
     Values are read as whole numbers, which have the same sign and compare several times faster than bfloat16.
     """
@@ -22,7 +24,7 @@ def packed_signs(feature_map: Tensor) -> Tensor:
     if flat.numel() % 8:
         flat = F.pad(flat, (0, 8 - flat.numel() % 8))
     eighths = flat.view(8, -1)
-    bits = eighths[0].clamp(0, 1).to(torch.uint8)
+    bits = workspace.empty((eighths.shape[1],), torch.uint8, flat.device).copy_(eighths[0].clamp(0, 1))
     for k in range(1, 8):
         bits |= eighths[k].clamp(0, 1).to(torch.uint8) << k
     return bits

@@ -6,35 +6,34 @@ form, the command line, batches and tests all consume the same stream.
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
+import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from napari_styletransfer.config import Color, Mode, Optimizer, Precision, StyleConfig
+from napari_styletransfer.config import Color, Mode, StyleConfig
 from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.adam import Adam
-from napari_styletransfer.engine.blocks import Block, layout
-from napari_styletransfer.engine.device import is_out_of_memory, release, sparing_a_core
-from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
+from napari_styletransfer.engine.descent import Descent
+from napari_styletransfer.engine.device import sparing_a_core
+from napari_styletransfer.engine.events import Event, Plan, Reason, Started
 from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.gather import Gatherer, Stopped
+from napari_styletransfer.engine.gather import Stopped
 from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.lbfgs import LBFGS
-from napari_styletransfer.engine.objective import Evaluation, Objective, StyleTarget
+from napari_styletransfer.engine.multiscale import MultiscaleObjective
+from napari_styletransfer.engine.objective import Evaluation
 from napari_styletransfer.engine.planning import Prepared, prepare
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.pyramid import resized
 from napari_styletransfer.engine.recolor import colors_plan, recolor
-from napari_styletransfer.engine.regions import region_of
-from napari_styletransfer.errors import ConfigError, OutOfMemoryError
-
-Result = TypeVar("Result")
+from napari_styletransfer.engine.record import Record
+from napari_styletransfer.engine.recovery import Cutting, copied, shortage_told
+from napari_styletransfer.engine.targets import Cover, Grams, Targets
+from napari_styletransfer.errors import ConfigError
 
 _FREE_TO_CHANGE = ("iterations", "max_seconds", "tolerance", "window", "memory_limit", "block_size")
 """Settings that may differ when a run is resumed with its optimiser's memory."""
@@ -58,7 +57,7 @@ class Shared:
     """What does not change between runs with the same styles and settings: the network, the style targets."""
 
     network: FrozenNetwork | None = None
-    grams: dict[tuple[int, int], list[dict[str, Tensor]]] = field(default_factory=dict)
+    grams: Grams = field(default_factory=dict)
 
 
 def plan(content: npt.ArrayLike | None, styles: Sequence[npt.ArrayLike], config: StyleConfig | None = None) -> Plan:
@@ -171,293 +170,117 @@ class _Run:
         should_stop: Callable[[], bool],
         preview_interval: float,
     ) -> None:
-        self._began = time.perf_counter()
-        self._pictures = pictures
-        self._colored = pictures.colored(prepared.plan.config)
-        self._prepared = prepared
         self._plan = prepared.plan
         self._config = prepared.plan.config
-        self._core = prepared.plan.block
-        self._shared = shared
-        self._network = network
-        self._should_stop = should_stop
-        self._preview_interval = preview_interval
-        self._previewed = -float("inf")
-        self._history: list[float] = []
-        self._last: Step | None = None
-        self._before = 0
-        self._evaluations = 0
-        self._total = self._plan.total_iterations
-        self._exponent = self._config.spectral_exponent
+        self._record = Record(prepared.plan, preview_interval)
+        self._pictures = pictures
+        self._seen = pictures
+        self._cutting = Cutting(self._plan.block, prepared.halo, self._plan.device)
+        colored = pictures.colored(self._config)
+        self._targets = Targets(colored, prepared, network, shared.grams, self._cutting, should_stop)
 
     def events(self, resume: RunState | None) -> Generator[Event, None, None]:
         """Go through the scales, from the coarsest or from where an earlier run stood."""
-        first, optimizer, metric = 0, None, None
+        first = 0
         if resume is not None:
             first = resume.scale
-            self._before = resume.iterations
-            self._history.extend(resume.history)
-            self._total = self._before + sum(scale.iterations for scale in self._plan.scales[first:])
-            metric = copy.copy(resume.metric)  # it may yet be fitted
-            if self._exponent is None:
-                self._exponent = metric.exponent
-            if _same_objective(resume.config, self._config):
-                optimizer = self._copied(resume.optimizer)
-            image = metric.to_image(resume.optimizer.best).to(self._plan.device)
-        else:
-            scale = self._plan.scales[0]
-            image = self._colored.start_at(scale.height, scale.width, self._config).to(self._plan.device)
+            self._record.go_on(resume.iterations, resume.history, first)
         reason, state = Reason.ITERATIONS, resume
         for index in range(first, len(self._plan.scales)):
-            scale = self._plan.scales[index]
-            # What a coarser scale remembers is as large as a good part of this one.
-            state = None
-            image = resized(image, scale.height, scale.width)
-            yield self._preview(image, index)
-            try:
-                if optimizer is None or metric is None:
-                    metric = self._metric(scale)
-                    optimizer = self._optimizer(metric.to_latent(image))
-                image = image[:, :, :1, :1].clone()  # from here on the optimiser has it
-                begun = optimizer.iterations
-                reason = yield from self._descend(index, scale, optimizer, metric)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if optimizer is not None and metric is not None:
-                    image = metric.to_image(optimizer.best)
-                raise self._out_of_memory(image) from error
-            done = self._before + optimizer.iterations - begun
-            state = RunState(self._config, self._plan.sizes, index, optimizer, metric, done, tuple(self._history))
-            self._before = state.iterations
-            image = metric.to_image(optimizer.best)
+            size = self._plan.sizes[index]
+            self._seen = self._seen_at(size)
+            if index == first:
+                descent = self._first_descent(size, resume)
+            else:
+                image, metric = descent.image, descent.metric
+                # What a coarser scale remembers is as large as a good part of this one.
+                del state, descent
+                descent = self._descent(resized(image, *size), metric)
+                del image
+            yield self._record.preview(self._shown(descent.image), index)
+            begun = descent.optimizer.iterations
+            reason = yield from self._descend(index, descent)
+            self._record.iterations += descent.optimizer.iterations - begun
+            state = RunState(
+                self._config,
+                self._plan.sizes,
+                index,
+                descent.optimizer,
+                descent.metric,
+                self._record.iterations,
+                tuple(self._record.history),
+            )
             if reason in (Reason.STOPPED, Reason.TIME):
                 break
-            optimizer = metric = None
-        if state is None:
-            raise AssertionError("there is a scale to go through")
-        yield self._finished(image, reason, state)
+        size = self._plan.sizes[-1]
+        self._seen = self._seen_at(size)
+        yield self._record.finished(self._shown(resized(descent.image, *size)), reason, state)
 
-    def _descend(
-        self, index: int, scale: Scale, optimizer: LBFGS | Adam, metric: SpectralMetric
-    ) -> Generator[Event, None, Reason]:
+    def _first_descent(self, size: tuple[int, int], resume: RunState | None) -> Descent:
+        """Begin at the start image, or go on with what an earlier run left."""
+        if resume is None:
+            return self._descent(self._targets.start(size))
+        if _same_objective(resume.config, self._config):
+            # A copy: the state can be taken up more than once, and outlives a run that is broken off.
+            optimizer = copied(resume.optimizer, self._plan.device)
+            if optimizer is not None:
+                return Descent(resume.metric, optimizer)
+        image = Descent(resume.metric, resume.optimizer).image
+        return self._descent(image.to(self._plan.resident), resume.metric)
+
+    def _descent(self, start: Tensor, before: SpectralMetric | None = None) -> Descent:
+        with shortage_told(lambda: self._shown(start), self._plan.device):
+            return Descent.begun(start, self._config, self._plan.resident, before)
+
+    def _descend(self, index: int, descent: Descent) -> Generator[Event, None, Reason]:
         """Step until a stopping rule holds, and return which."""
-        begun = optimizer.iterations
-        mark = len(self._history)
-        try:
-            objective = self._recovering(lambda: self._objective(scale), scale)
-            cover = self._cover(scale)
+        size, record, begun = self._plan.sizes[index], self._record, descent.optimizer.iterations
+        record.begin_scale()
+        with shortage_told(lambda: self._shown(descent.image), self._plan.device), suppress(Stopped):
+            objective = self._cutting.recovering(size, lambda: self._targets.objective(size))
+            cover = self._targets.cover(size)
             if index == len(self._plan.scales) - 1:
-                self._let_go()
+                self._targets.let_go()
+                self._pictures = self._seen
             while True:
-                evaluation = self._evaluated(objective, metric.to_image(optimizer.point), scale, cover)
-                self._evaluations += 1
-                if metric.fit(evaluation.gradient):
-                    optimizer.point.copy_(metric.to_latent(optimizer.point))
-                self._exponent = metric.exponent
-                accepted = optimizer.tell(evaluation.losses["total"], metric.to_latent_gradient(evaluation.gradient))
-                told = replace(evaluation, gradient=evaluation.gradient[:, :, :0])
+                evaluation = self._evaluated(objective, descent.trial, cover)
+                accepted = descent.tell(evaluation.losses["total"], evaluation.gradient)
+                losses, layers = evaluation.losses, evaluation.layers
                 del evaluation  # its gradient would lie beside the next one
-                done = optimizer.iterations - begun
+                done = descent.optimizer.iterations - begun
                 if accepted and done > 0:
-                    self._history.append(told.losses["total"])
-                    yield self._step(done, index, told)
-                    if self._seconds() - self._previewed >= self._preview_interval:
-                        yield self._preview(metric.to_image(optimizer.best), index)
-                if self._config.max_seconds and self._seconds() >= self._config.max_seconds:
-                    return Reason.TIME
-                if done >= scale.iterations:
-                    return Reason.ITERATIONS
-                if optimizer.stalled or self._levelled(mark):
-                    self._total -= scale.iterations - done
-                    return Reason.CONVERGED
-        except Stopped:
-            return Reason.STOPPED
+                    yield record.step(done, index, losses, layers)
+                    if record.preview_due:
+                        yield record.preview(self._shown(descent.image), index)
+                reason = record.ended(done, index, stalled=descent.optimizer.stalled)
+                if reason is not None:
+                    return reason
+        return Reason.STOPPED
 
-    def _let_go(self) -> None:
-        """Drop the content, which no scale is left to measure, unless what is shown needs it."""
-        if self._config.color is not Color.CONTENT and self._pictures.guide is None:
-            self._pictures = self._colored = replace(self._pictures, content=None, init=None)
-
-    def _copied(self, optimizer: LBFGS | Adam) -> LBFGS | Adam | None:
-        """Return a copy: the state can be taken up more than once, and outlives a run that is broken off.
-
-        None where there is no memory for two: then the run goes on from the image alone.
-        """
-        try:
-            return copy.deepcopy(optimizer)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            release(self._plan.device)
-            return None
-
-    def _objective(self, scale: Scale) -> Objective:
-        """Measure the targets at a scale."""
-        prepared, device = self._prepared, self._plan.device
-        size = (scale.height, scale.width)
-        # In other colours a style is recoloured to each run's own content: nothing to share.
-        known = self._shared.grams if self._config.color is Color.STYLE else {}
-        if size not in known:
-            known[size] = self._style_grams(size)
-        grams = known[size]
-        content = self._colored.content_at(*size) if prepared.terms.content_layers else None
-        return Objective(
-            self._network,
-            prepared.reaches,
-            prepared.terms,
-            size,
-            self._layout(scale),
-            styles=self._style_targets(grams, size),
-            content=None if content is None else content.to(device),
-            should_stop=self._should_stop,
-        )
-
-    def _style_grams(self, size: tuple[int, int]) -> list[dict[str, Tensor]]:
-        """Measure the styles, fitted to content of a size."""
-        prepared = self._prepared
-        grams = []
-        for picture in self._colored.styles_at(*size, self._config, prepared.smallest):
-            shape = (picture.shape[2], picture.shape[3])
-            blocks = layout(*shape, self._core, prepared.halo)
-            gatherer = Gatherer(self._network, prepared.reaches, shape, blocks, self._should_stop)
-            grams.append(gatherer.gram_means(picture.to(self._plan.device), prepared.terms.style_layers))
-        return grams
-
-    def _style_targets(self, grams: list[dict[str, Tensor]], size: tuple[int, int]) -> list[StyleTarget]:
-        """Give every style its weight, and its region where there are regions."""
-        weights, guide = self._colored.weights, self._colored.guide
-        if guide is None:
-            return [StyleTarget(gram, weight) for gram, weight in zip(grams, weights, strict=True)]
-        targets: list[StyleTarget] = []
-        for style, labels in guide.groups().items():
-            mask = guide.mask(labels, *size)
-            region = region_of(mask, self._prepared.reaches, self._network.layer_sizes(*size), self._plan.device)
-            # By area, so that content and style balance in a region as they would in the whole image.
-            share = float(mask.mean())
-            chosen = [(grams[style], 1.0)] if style is not None else list(zip(grams, weights, strict=True))
-            targets.extend(StyleTarget(gram, weight * share, region) for gram, weight in chosen)
-        return targets
-
-    def _cover(self, scale: Scale) -> tuple[Tensor, Tensor] | None:
-        """Return what lies under the stylised image where regions leave it free, and how much is covered."""
-        guide = self._colored.guide
-        if guide is None:
-            return None
-        below = self._colored.content_at(scale.height, scale.width)
-        if below is None:
-            return None
-        return below.to(self._plan.device), guide.covered(scale.height, scale.width).to(self._plan.device)
-
-    def _evaluated(
-        self, objective: Objective, image: Tensor, scale: Scale, cover: tuple[Tensor, Tensor] | None
-    ) -> Evaluation:
-        """Evaluate what is seen."""
+    def _evaluated(self, objective: MultiscaleObjective, image: Tensor, cover: Cover | None) -> Evaluation:
+        """Evaluate what is seen of an image."""
+        size = (image.shape[2], image.shape[3])
         if cover is not None:
-            below, share = cover
-            image = torch.lerp(below, image, share)
+            image = cover.over(image)
 
         def evaluate() -> Evaluation:
-            objective.set_blocks(self._layout(scale))
+            objective.set_blocks(self._cutting.blocks)
             return objective(image)
 
-        evaluation = self._recovering(evaluate, scale)
+        evaluation = self._cutting.recovering(size, evaluate)
+        self._record.evaluations += 1
         if cover is not None:
-            evaluation.gradient.mul_(cover[1])
+            evaluation.gradient.mul_(cover.share)
         return evaluation
 
-    def _recovering(self, action: Callable[[], Result], scale: Scale) -> Result:
-        """Do something on the device; when its memory runs out, do it again in blocks half as large."""
-        while True:
-            try:
-                return action()
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                core = (self._core or max(scale.height, scale.width)) // 2
-                if core < self._prepared.halo.before + self._prepared.halo.after:
-                    raise
-            self._core = core
-            release(self._plan.device)
+    def _seen_at(self, size: tuple[int, int]) -> Pictures:
+        """Return what is shown of the pictures at a size, brought to it once."""
+        shows = self._config.color is Color.CONTENT or self._pictures.guide is not None
+        content = self._pictures.content_at(*size) if shows else None
+        return replace(self._pictures, content=content, styles=(), init=None)
 
-    def _layout(self, scale: Scale) -> tuple[Block, ...]:
-        return layout(scale.height, scale.width, self._core, self._prepared.halo)
-
-    def _out_of_memory(self, image: Tensor) -> OutOfMemoryError:
-        release(self._plan.device)
-        error = OutOfMemoryError(
-            "The device ran out of memory, even with the smallest blocks. Choose a smaller size, a shorter history, or "
-            "another device."
-        )
-        error.image = self._pictures.shown(image, self._config)
-        return error
-
-    def _metric(self, scale: Scale) -> SpectralMetric:
-        return SpectralMetric(scale.height, scale.width, self._exponent, self._plan.device)
-
-    def _optimizer(self, start: Tensor) -> LBFGS | Adam:
-        if self._config.optimizer is Optimizer.ADAM:
-            return Adam(start, learning_rate=self._config.learning_rate)
-        pairs, narrow = self._config.history, self._config.history_precision is Precision.BFLOAT16
-        while True:
-            try:
-                return LBFGS(
-                    start,
-                    history=pairs,
-                    line_search=self._config.line_search,
-                    storage=torch.bfloat16 if narrow else None,
-                    scaled=self._config.value_scaling,
-                )
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or (narrow and pairs == 1):
-                    raise
-            release(self._plan.device)
-            # Half the memory at each turn: first by the number format, then by the number of pairs.
-            pairs, narrow = (max(1, pairs // 2) if narrow else pairs), True
-
-    def _levelled(self, mark: int) -> bool:
-        """Tell whether the loss fell by less than the tolerance over the window, within this scale."""
-        window = self._config.window
-        if not self._config.tolerance or len(self._history) - mark <= window:
-            return False
-        before, now = self._history[-1 - window], self._history[-1]
-        return before - now < self._config.tolerance * before
-
-    def _step(self, done: int, index: int, evaluation: Evaluation) -> Step:
-        self._last = Step(
-            iteration=self._before + done,
-            total=self._total,
-            evaluation=self._evaluations,
-            scale=index,
-            losses=evaluation.losses,
-            layers=evaluation.layers,
-            seconds=self._seconds(),
-        )
-        return self._last
-
-    def _preview(self, image: Tensor, index: int) -> Preview:
-        preview = Preview(
-            self._pictures.shown(image, self._config), self._last.iteration if self._last else self._before, index
-        )
-        self._previewed = self._seconds()
-        return preview
-
-    def _finished(self, image: Tensor, reason: Reason, state: RunState) -> Finished:
-        last = self._plan.scales[-1]
-        return Finished(
-            image=self._pictures.shown(resized(image, last.height, last.width), self._config),
-            config=self._config,
-            reason=reason,
-            iterations=state.iterations,
-            evaluations=self._evaluations,
-            seconds=self._seconds(),
-            losses=self._last.losses if self._last else {},
-            history=tuple(self._history),
-            state=state,
-        )
-
-    def _seconds(self) -> float:
-        return time.perf_counter() - self._began
+    def _shown(self, image: Tensor) -> npt.NDArray[np.float32]:
+        return self._seen.shown(image, self._config)
 
 
 def _same_objective(one: StyleConfig, other: StyleConfig) -> bool:

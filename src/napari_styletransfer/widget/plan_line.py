@@ -129,6 +129,8 @@ class PlanLine(QLabel):
             parts.append(f"{planes} planes")
         if plan.blocks > 1:
             parts.append(f"{plan.blocks} blocks")
+        if plan.resident != plan.device:
+            parts.append("image in main memory")
         parts.append(f"{_bytes(plan.memory_bytes)}")
         pace = self._paces.get((plan.config.network.value, plan.device))
         if pace is not None and plan.total_iterations:

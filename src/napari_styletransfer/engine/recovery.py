@@ -1,0 +1,114 @@
+"""What is done when memory runs out, step by step: smaller blocks, a narrower and shorter history, and a clear error.
+
+Estimates can be wrong, and other programs take memory while a run goes on. Each step down costs time or a little
+precision, never the run, and none of them changes what is optimised. Called by `transfer` and `targets`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_styletransfer.config import Optimizer, Precision, StyleConfig
+from napari_styletransfer.engine.adam import Adam
+from napari_styletransfer.engine.blocks import Block, Halo, layout
+from napari_styletransfer.engine.device import is_out_of_memory, release
+from napari_styletransfer.engine.lbfgs import LBFGS
+from napari_styletransfer.errors import OutOfMemoryError
+
+Result = TypeVar("Result")
+
+
+class Cutting:
+    """How images are cut into blocks: as planned at first, finer from each time on that memory ran out.
+
+    Parameters
+    ----------
+    core
+        Side of the blocks' cores in pixels, None for whole images.
+    halo
+        What the blocks need around their cores.
+    device
+        Whose memory it is.
+    """
+
+    def __init__(self, core: int | None, halo: Halo, device: str) -> None:
+        self._core = core
+        self._halo = halo
+        self._device = device
+
+    def blocks(self, size: tuple[int, int]) -> tuple[Block, ...]:
+        """Return the blocks of an image (H, W) as they are cut now."""
+        return layout(*size, self._core, self._halo)
+
+    def recovering(self, size: tuple[int, int], action: Callable[[], Result]) -> Result:
+        """Do something with an image (H, W); when memory runs out, do it again in blocks half as large."""
+        while True:
+            try:
+                return action()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                core = (self._core or max(size)) // 2
+                if core < self._halo.before + self._halo.after:
+                    raise
+            # Here, not above: what the failed attempt made lives on with its error.
+            self._core = core
+            release(self._device)
+
+
+def new_optimizer(start: Tensor, config: StyleConfig, device: str) -> LBFGS | Adam:
+    """Make the optimiser that the settings ask for; L-BFGS with less memory where there is not enough."""
+    if config.optimizer is Optimizer.ADAM:
+        return Adam(start, learning_rate=config.learning_rate)
+    pairs, narrow = config.history, config.history_precision is Precision.BFLOAT16
+    while True:
+        try:
+            return LBFGS(
+                start,
+                history=pairs,
+                line_search=config.line_search,
+                storage=torch.bfloat16 if narrow else None,
+                scaled=config.value_scaling,
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or (narrow and pairs == 1):
+                raise
+        release(device)
+        # Half the memory at each turn: first by the number format, then by the number of pairs.
+        pairs, narrow = (max(1, pairs // 2) if narrow else pairs), True
+
+
+def copied(optimizer: LBFGS | Adam, device: str) -> LBFGS | Adam | None:
+    """Return a copy, None where there is no memory for two."""
+    try:
+        return copy.deepcopy(optimizer)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    release(device)
+    return None
+
+
+@contextmanager
+def shortage_told(image: Callable[[], npt.NDArray[np.float32]], device: str) -> Iterator[None]:
+    """Turn the error of a memory that is exhausted into one that says what to do, with the image reached."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        release(device)
+        told = OutOfMemoryError(
+            "The device ran out of memory, even with the smallest blocks. Choose a smaller size, a shorter history, or "
+            "another device."
+        )
+        told.image = image()
+        raise told from error

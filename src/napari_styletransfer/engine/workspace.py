@@ -1,0 +1,52 @@
+"""Memory for what outlives the stage of a network that made it, kept from one pass to the next.
+
+Feature maps come and go by the thousand. What is kept among them, a small part of each, would lie in the midst of the
+memory that they leave, which then fits none of the next ones: of a run as much again was lost to such gaps. Here what
+is kept lies by itself. Called by `features`; `gather` owns it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_CHUNK = 64 << 20
+"""Bytes asked for at once. Larger than what C libraries take from their heap; pages never written to take no memory."""
+
+_ALIGNMENT = 64
+
+
+class Workspace:
+    """Memory handed out piece by piece and taken back as a whole.
+
+    On other devices than the CPU every piece is an allocation of its own: their allocators keep sizes apart.
+    """
+
+    def __init__(self) -> None:
+        self._chunks: list[Tensor] = []
+        self._current = 0
+        self._used = 0
+
+    def restart(self) -> None:
+        """Take back all that was handed out."""
+        self._current = self._used = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return a tensor with undefined values, valid until `restart`."""
+        if device.type != "cpu":
+            return torch.empty(shape, dtype=dtype, device=device)
+        needed = -(-math.prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        while self._current < len(self._chunks) and self._used + needed > self._chunks[self._current].numel():
+            self._current, self._used = self._current + 1, 0
+        if self._current == len(self._chunks):
+            self._chunks.append(torch.empty(max(_CHUNK, needed), dtype=torch.uint8))
+        piece = self._chunks[self._current][self._used : self._used + math.prod(shape) * dtype.itemsize]
+        self._used += needed
+        return piece.view(dtype).view(shape)
+
+    def map_like(self, like: Tensor, height: int) -> Tensor:
+        """Return a channels-last map of that height, otherwise as another."""
+        shape = (like.shape[0], height, like.shape[3], like.shape[1])
+        return self.empty(shape, like.dtype, like.device).permute(0, 3, 1, 2)

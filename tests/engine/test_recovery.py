@@ -1,0 +1,272 @@
+"""When memory runs out, a run steps down until it fits, and shows the image it reached where nothing fits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.events import Event, Finished, Preview, Step
+from napari_styletransfer.engine.features import FrozenNetwork
+from napari_styletransfer.engine.history import History
+from napari_styletransfer.engine.lbfgs import LBFGS
+from napari_styletransfer.engine.precondition import SpectralMetric
+from napari_styletransfer.engine.transfer import RunState, iter_stylize
+from napari_styletransfer.errors import OutOfMemoryError
+
+Image = npt.NDArray[np.float32]
+
+QUICK: dict[str, Any] = {
+    "network": "compact",
+    "device": "cpu",
+    "precision": "float32",
+    "size": 48,
+    "iterations": 4,
+    "scales": 1,
+    "tolerance": 0,
+    "style_layers": {"relu1_1": 1.0, "relu2_1": 1.0},
+    "content_layers": {"relu2_1": 1.0},
+}
+
+
+def settings(**fields: Any) -> StyleConfig:
+    return StyleConfig.make(**{**QUICK, **fields})
+
+
+def run(content: Any, styles: Sequence[Any], options: dict[str, Any] | None = None, **fields: Any) -> list[Event]:
+    """All events of a quick run."""
+    return list(iter_stylize(content, styles, settings(**fields), **(options or {})))
+
+
+def end(events: Sequence[Event]) -> Finished:
+    last = events[-1]
+    assert isinstance(last, Finished)
+    return last
+
+
+# Blocks
+
+
+class Shortage:
+    """Makes a pass of the network fail for want of memory, the first so many times or always."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, which: str, times: float, error: type[Exception]) -> None:
+        self.left = times
+        run = getattr(FrozenNetwork, which)
+
+        def failing(net: FrozenNetwork, *args: Any, **kwargs: Any) -> Any:
+            if self.left > 0:
+                self.left -= 1
+                raise error("out of memory")
+            return run(net, *args, **kwargs)
+
+        monkeypatch.setattr(FrozenNetwork, which, failing)
+
+
+OUT_OF_MEMORY = [torch.cuda.OutOfMemoryError, MemoryError]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize("which", ["forward", "backward"])
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("scales", [1, 2])
+def test_a_device_out_of_memory_is_met_with_smaller_blocks(
+    scales: int,
+    times: int,
+    which: str,
+    error: type[Exception],
+    content_image: Image,
+    style_image: Image,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # At the second scale the loss counts both sizes.
+    monkeypatch.setattr("napari_styletransfer.engine.planning.COARSEST_JUDGED", 24 if scales > 1 else 256)
+    # Learned scales magnify the rounding of single values.
+    fields = {"size": 64, "iterations": 3, "scales": scales, "value_scaling": False}
+    whole = end(run(content_image, [style_image], **fields))
+    areas = _recorded_areas(monkeypatch)
+    shortage = Shortage(monkeypatch, which, times, error)
+
+    finished = end(run(content_image, [style_image], **fields))
+
+    assert shortage.left == 0
+    assert areas[-1] < 64 * 48, "the run ended in blocks"
+    assert finished.history == pytest.approx(whole.history, rel=1e-3)
+    np.testing.assert_allclose(finished.image, whole.image, atol=5e-3)
+
+
+def _recorded_areas(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Pixels of each piece that the network sees from now on."""
+    areas: list[int] = []
+    forward = FrozenNetwork.forward
+
+    def recorded(net: FrozenNetwork, image: Tensor, *args: Any, **kwargs: Any) -> Any:
+        areas.append(image.shape[2] * image.shape[3])
+        return forward(net, image, *args, **kwargs)
+
+    monkeypatch.setattr(FrozenNetwork, "forward", recorded)
+    return areas
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize("which", ["forward", "backward"])
+def test_a_device_that_stays_out_of_memory_ends_in_a_clear_error(
+    which: str, error: type[Exception], content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Shortage(monkeypatch, which, float("inf"), error)
+
+    with pytest.raises(OutOfMemoryError, match="smaller size"):
+        run(content_image, [style_image], size=64)
+
+
+def test_other_errors_of_the_network_are_not_swallowed(
+    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Shortage(monkeypatch, "backward", 1, ZeroDivisionError)
+
+    with pytest.raises(ZeroDivisionError):
+        run(content_image, [style_image])
+
+
+# The optimiser
+
+
+def _bytes_left(monkeypatch: pytest.MonkeyPatch, limit: float) -> list[int]:
+    """Let the matrix of a history take so many bytes at most; return the sizes that were made."""
+    made: list[int] = []
+
+    class Limited(History):
+        def __init__(self, like: Tensor, pairs: int, storage: torch.dtype, **given: Any) -> None:
+            size = 2 * pairs * like.numel() * storage.itemsize
+            if size > limit:
+                raise MemoryError("out of memory")
+            made.append(size)
+            super().__init__(like, pairs, storage, **given)
+
+    monkeypatch.setattr("napari_styletransfer.engine.lbfgs.History", Limited)
+    return made
+
+
+PAIR = 2 * 3 * 36 * 48 * 4
+"""Bytes of a pair in float32 at the size of the quick run."""
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(10 * PAIR, 10 * PAIR), (9 * PAIR, 5 * PAIR), (4 * PAIR, 2.5 * PAIR), (0.5 * PAIR, 0.5 * PAIR)],
+    ids=["as it is", "bfloat16", "five pairs in bfloat16", "one pair in bfloat16"],
+)
+def test_a_history_too_large_becomes_narrower_then_shorter(
+    limit: float, expected: float, content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _bytes_left(monkeypatch, limit)
+
+    finished = end(run(content_image, [style_image], iterations=15))
+
+    assert made == [expected]
+    assert finished.iterations == 15
+    assert finished.history[-1] < 0.7 * finished.history[0]
+
+
+def test_every_scale_asks_for_the_whole_history_first(
+    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _bytes_left(monkeypatch, 9 * PAIR)
+
+    run(content_image, [style_image], scales=2)
+
+    assert made == [2.5 * PAIR, 5 * PAIR]
+
+
+def test_a_history_that_fits_in_no_form_ends_with_the_start_image(
+    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _bytes_left(monkeypatch, 0.4 * PAIR)
+
+    with pytest.raises(OutOfMemoryError, match="shorter history") as caught:
+        run(content_image, [style_image], start="content", size=64)
+
+    assert not made
+    np.testing.assert_allclose(caught.value.image, content_image, atol=1e-6)
+
+
+# Going on
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_without_memory_for_a_copy_a_run_goes_on_from_the_image(
+    error: type[Exception], content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = end(run(content_image, [style_image]))
+
+    def failing(*args: Any) -> None:
+        raise error("out of memory")
+
+    monkeypatch.setattr(LBFGS, "__deepcopy__", failing, raising=False)
+    events = run(content_image, [style_image], {"resume": half.state})
+
+    first = next(event for event in events if isinstance(event, Preview))
+    np.testing.assert_allclose(first.image, half.image, atol=1e-5)
+    assert end(events).iterations == 8
+    assert end(events).history[-1] < half.history[-1]
+    assert isinstance(half.state, RunState)
+    assert end(events).state.metric.exponent == half.state.metric.exponent
+
+
+def test_other_errors_of_copying_are_not_swallowed(
+    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = end(run(content_image, [style_image]))
+
+    def failing(*args: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(LBFGS, "__deepcopy__", failing, raising=False)
+
+    with pytest.raises(ZeroDivisionError):
+        run(content_image, [style_image], {"resume": half.state})
+
+
+# The image reached
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        (History, "heading"),
+        (SpectralMetric, "to_latent"),
+        (SpectralMetric, "to_latent_gradient"),
+        (SpectralMetric, "_power"),
+    ],
+    ids=lambda where: where[1],
+)
+@pytest.mark.parametrize("search", ["none", "backtracking"])
+def test_memory_that_runs_out_while_the_metric_is_chosen_leaves_the_start_image(
+    search: str, where: tuple[type, str], content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = iter_stylize(content_image, [style_image], settings(line_search=search), preview_interval=0)
+    start = next(event.image for event in events if isinstance(event, Preview))
+    fits: list[bool] = []
+    fit = SpectralMetric.fit
+
+    def failing(*args: Any) -> None:
+        raise MemoryError("out of memory")
+
+    def fitted(metric: SpectralMetric, gradient: Tensor) -> bool:
+        monkeypatch.setattr(*where, failing)
+        fits.append(fit(metric, gradient))
+        return fits[-1]
+
+    monkeypatch.setattr(SpectralMetric, "fit", fitted)
+
+    with pytest.raises(OutOfMemoryError) as caught:
+        next(event for event in events if isinstance(event, Step))
+
+    assert fits == ([] if where[1] == "_power" else [True]), "the metric was changed"
+    np.testing.assert_allclose(caught.value.image, start, atol=1e-5)

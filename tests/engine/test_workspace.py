@@ -1,0 +1,43 @@
+"""Pieces of a workspace do not overlap, and are taken back together."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_styletransfer.engine import workspace as workspaces
+from napari_styletransfer.engine.workspace import Workspace
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workspaces, "_CHUNK", 1000)
+
+
+def test_pieces_keep_what_is_written_to_them() -> None:
+    workspace = Workspace()
+    # Some end within a chunk, some are larger than one.
+    pieces = [workspace.empty((n,), torch.float32, CPU).fill_(n) for n in (1, 100, 90, 700, 3)]
+
+    assert [piece.unique().tolist() for piece in pieces] == [[1], [100], [90], [700], [3]]
+    assert [piece.numel() for piece in pieces] == [1, 100, 90, 700, 3]
+
+
+def test_the_same_memory_is_handed_out_again() -> None:
+    workspace = Workspace()
+    first = [workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (600, 600, 3000)]
+    workspace.restart()
+
+    assert [workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (600, 600, 3000)] == first
+
+
+def test_a_map_lies_channels_last() -> None:
+    like = torch.zeros(1, 4, 6, 5, dtype=torch.bfloat16)
+
+    found = Workspace().map_like(like, 3)
+
+    assert found.shape == (1, 4, 3, 5)
+    assert found.dtype is torch.bfloat16
+    assert found.is_contiguous(memory_format=torch.channels_last)
