@@ -98,8 +98,8 @@ FULL = Suite(
     blocks=(
         ("compact", 2048, {"memory_limit": 8}),
         ("compact", 6000, {"memory_limit": 8}),
-        ("compact", 8000, {"memory_limit": 8}),
-        ("compact", 10000, {"memory_limit": 8}),
+        ("compact", 8000, {"memory_limit": 10}),
+        ("compact", 10000, {"memory_limit": 13}),
         ("vgg19", 6000, {"memory_limit": 13}),
     ),
     sizes=(256, 512, 1024),

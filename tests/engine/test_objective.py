@@ -143,7 +143,7 @@ def test_the_gradient_is_that_of_finite_differences(
 
     for seed in range(5):
         direction = torch.randn(image.shape, generator=torch.Generator().manual_seed(seed), dtype=image.dtype)
-        step = 1e-5
+        step = 1e-6
         ahead, behind = (objective(image + sign * step * direction).losses["total"] for sign in (1, -1))
         assert float((gradient * direction).sum()) == pytest.approx((ahead - behind) / (2 * step), rel=1e-4)
 
