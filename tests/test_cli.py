@@ -292,6 +292,7 @@ def test_a_saved_recipe_gives_the_same_pixels_again(tmp_path, content, style, ou
     assert status == 0
     saved = StyleConfig.load(recipe)
     assert (saved.seed, saved.network, saved.device) == (4, Network.COMPACT, "cpu")
+    assert json.loads(recipe.read_text())["styles"] == [style.name]
     assert call("stylize", content, style, "-o", again, "--recipe", recipe)[0] == 0
     np.testing.assert_array_equal(read_image(again), read_image(out))
     assert call("stylize", content, style, "-o", again, "--recipe", recipe, "--seed", "5")[0] == 0

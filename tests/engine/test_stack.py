@@ -255,3 +255,6 @@ def test_a_plane_without_labelled_pixels_stays_as_it_is(
 
     assert [end.iterations for end in ends] == [2, 0, 2]
     np.testing.assert_array_equal(ends[1].image, content_image)
+    # The next one begins anew, and none holds on to its optimiser.
+    np.testing.assert_array_equal(ends[2].image, ends[0].image)
+    assert [end.state for end in ends] == [None] * 3

@@ -33,6 +33,15 @@ def test_the_same_memory_is_handed_out_again() -> None:
     assert [workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (600, 600, 3000)] == first
 
 
+def test_room_that_larger_pieces_left_is_used() -> None:
+    workspace = Workspace()
+    first, large = (workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (600, 3000))
+    workspace.restart()
+    places = [workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (700, 2000, 192, 900)]
+
+    assert places == [first, large, first + 704, large + 2048]
+
+
 def test_a_map_lies_channels_last() -> None:
     like = torch.zeros(1, 4, 6, 5, dtype=torch.bfloat16)
 

@@ -5,8 +5,9 @@ Called by `cli.app`, and by the demo for its own pictures. The run itself is `ap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,9 @@ def stylize_files(
         if save_recipe.resolve() in [path.resolve() for path in (*inputs, output)]:
             raise ConfigError(f"The recipe {save_recipe} would replace a picture. Choose another name.")
     wanted = [arrays[path] for path in styles]
+    save = partial(_save, styles, save_recipe, output)
     if stack is not None and content not in arrays:
-        return _stylize_stack(stack, numbers, wanted, output, config, labels, save_recipe, quiet)
+        return _stylize_stack(stack, numbers, wanted, output, config, labels, save, quiet)
 
     outcome = run(
         arrays[content] if content else None,
@@ -121,7 +123,7 @@ def stylize_files(
         write_image(output, outcome.image, _density(content, level, shape, outcome.image.shape))
     except ImageError as error:
         raise StyleTransferError(f"The result is lost: {error}") from error
-    _save(outcome.finished.config.changed(level=config.level), save_recipe, output)
+    save(outcome.finished.config.changed(level=config.level))
     if not quiet:
         typer.echo(outcome.told(output))
     return outcome.stopped
@@ -154,7 +156,7 @@ def _stylize_stack(
     output: Path,
     config: StyleConfig,
     labels: Path | None,
-    save_recipe: Path | None,
+    save: Callable[[StyleConfig], None],
     quiet: bool,
 ) -> bool:
     """Run plane by plane, write, and tell whether the user stopped it."""
@@ -178,7 +180,7 @@ def _stylize_stack(
     stopped = interrupt.asked and (progress.finished.reason is Reason.STOPPED or done < len(numbers))
     # A plane that follows another starts from it; the recipe is that of the whole stack.
     decided = progress.plan.config.changed(start=config.start, scales=config.scales)
-    _save(decided, save_recipe, output)
+    save(decided)
     if not quiet:
         height, width = progress.finished.image.shape[:2]
         end = "stopped at" if stopped else "all of"
@@ -209,11 +211,11 @@ def _labels(path: Path, shape: tuple[int, ...], numbers: Sequence[int]) -> npt.N
     return found
 
 
-def _save(config: StyleConfig, recipe: Path | None, output: Path) -> None:
+def _save(styles: Sequence[Path], recipe: Path | None, output: Path, config: StyleConfig) -> None:
     if recipe is None:
         return
     try:
-        config.save(recipe)
+        config.save(recipe, [path.name for path in styles])
     except OSError as error:
         raise StyleTransferError(
             f"The picture is in {output}, but the recipe {recipe} cannot be written: {error.strerror}."

@@ -1,6 +1,6 @@
 """Adam by ask and tell, with the same face as `lbfgs.LBFGS`; the arithmetic is torch's.
 
-Kingma and Ba 2015 (arXiv 1412.6980). Called by `transfer`.
+Kingma and Ba 2015 (arXiv 1412.6980). Called by `recovery`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Matching follows Gatys et al. 2017 (arXiv 1611.07865, section 5.1): the affine map that gives the pixels of one
 picture the mean and covariance of the other's. Lightness is that of Oklab (Björn Ottosson, 2020), a space
-in which equal steps look equal. Images are (1, 3, H, W) float sRGB in [0, 1]. Called by `transfer`.
+in which equal steps look equal. Images are (1, 3, H, W) float sRGB in [0, 1]. Called by `inputs`.
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ def devices() -> list[DeviceInfo]:
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(index)
+            # What torch keeps for later from runs that are over is as good as free.
+            free = min(free + torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index), total)
             found.append(DeviceInfo(f"cuda:{index}", torch.cuda.get_device_name(index), free, total))
     memory = psutil.virtual_memory()
     if torch.backends.mps.is_available():

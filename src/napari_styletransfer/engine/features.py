@@ -8,7 +8,7 @@ Stages up to a pooling are a segment. Where its maps are large it is worked thro
 in the processor's cache, and are never all there at once.
 
 Feature maps lie channels-last in memory: convolutions are fastest there, and a map is a (positions,
-channels) matrix without a copy. Called by `objective`, on a whole image or on one block of it.
+channels) matrix without a copy. Called by `gather`, on a whole image or on one block of it.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ class FrozenNetwork:
         image
             (1, 3, H, W) float32 sRGB in [0, 1] on the network's device.
         keep
-            Whether to return what `backward` needs; without it nothing outlives its stage.
+            Whether to return what `backward` needs; without it only the joined maps of stages in bands do,
+            until the next call.
         workspace
             Memory for what does, until the next call with it; by default memory of this call's own.
         """

@@ -52,6 +52,9 @@ had at work is of no use to the next, whose pieces have other sizes."""
 _FIXED = 9 << 20
 """What the libraries take at any size."""
 
+GUIDED = 44 / 12
+"""Images' worth that regions keep besides: content below, its share and what is seen of it, masks and labels."""
+
 _SMALLEST_CORE = 128
 
 
@@ -60,7 +63,8 @@ class Footprint:
     """What the memory of a run depends on besides its block size.
 
     `wanted` are the layers whose feature maps are kept; in `config` every `auto` is decided. `apart`: image, targets
-    and optimiser stay in the host's memory, and only blocks visit the device.
+    and optimiser stay in the host's memory, and only blocks visit the device. `beside` are images' worth that the run
+    keeps for regions or the content's colours.
     """
 
     backbone: Backbone
@@ -68,6 +72,7 @@ class Footprint:
     size: tuple[int, int]
     halo: Halo
     config: StyleConfig
+    beside: float = 0.0
     apart: bool = False
 
     def bytes(self, core: int | None) -> int:
@@ -79,7 +84,7 @@ class Footprint:
         if self.apart:
             return kept + at_work + _FIXED
         image = height * width * _PIXEL
-        held = _VECTORS * image + self._history_bytes() + self._target_bytes() + kept
+        held = (_VECTORS + self.beside) * image + self._history_bytes() + self._target_bytes() + kept
         phases = (at_work + _EVALUATED * image, 0 if self.config.spectral_exponent == 0 else _TOLD * image)
         if self.config.device != "cpu":
             return int(held + max(phases)) + _FIXED
@@ -89,7 +94,7 @@ class Footprint:
     def host_bytes(self) -> int:
         """Return what the host's memory has to hold while the device sees blocks alone."""
         image = self.size[0] * self.size[1] * _PIXEL
-        return (_VECTORS + _TOLD) * image + self._history_bytes() + self._target_bytes()
+        return int((_VECTORS + _TOLD + self.beside) * image) + self._history_bytes() + self._target_bytes()
 
     def set_apart(self, available: int, on_host: int) -> tuple[Footprint, int | None]:
         """Return the footprint with all but the blocks in the host's memory, and the side of the blocks' cores.

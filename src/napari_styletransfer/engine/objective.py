@@ -3,7 +3,7 @@
 Gram matrices are sums over positions, so they can be gathered block by block; once they are complete, the
 gradient at every feature is local again. Whole: one forward pass, one backward pass. In blocks: a first
 pass gathers, a second goes forward and backward in each block and adds up the gradients where blocks
-overlap. Both give the same gradient to rounding. Called by `transfer`.
+overlap. Both give the same gradient to rounding. Called by `targets`.
 """
 
 from __future__ import annotations

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import torch
 
-from napari_styletransfer.config import LayerWeights, Mode, Network, Precision, StyleConfig
+from napari_styletransfer.config import Color, LayerWeights, Mode, Network, Precision, StyleConfig
 from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Reach, backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.device import DeviceInfo, choose, choose_dtype
 from napari_styletransfer.engine.events import Plan, Scale
 from napari_styletransfer.engine.inputs import Pictures, check_size
-from napari_styletransfer.engine.memory import Footprint
+from napari_styletransfer.engine.memory import GUIDED, Footprint
 from napari_styletransfer.engine.objective import Terms
 from napari_styletransfer.engine.pyramid import COARSEST_JUDGED, schedule
 from napari_styletransfer.errors import OutOfMemoryError
@@ -83,7 +83,8 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         style_layers=terms.style_layers or None,
         start=config.resolved_start,
     )
-    footprint, core = _placed(Footprint(cut, frozenset(named), (height, width), halo, decided), available)
+    beside = GUIDED if pictures.guide is not None else float(config.color is Color.CONTENT)
+    footprint, core = _placed(Footprint(cut, frozenset(named), (height, width), halo, decided, beside), available)
     decided = footprint.config
     blocks = layout(height, width, core, halo)
     plan = Plan(
@@ -102,11 +103,11 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
 
 
 def _placed(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
-    """Place image and optimiser on the device, or where it is too small for them, in the host's memory."""
+    """Place image and optimiser on the device, or where it is too small for them, in a memory of the host's own."""
     try:
         return footprint.fitted(available)
     except OutOfMemoryError:
-        if footprint.config.device == "cpu":
+        if footprint.config.device in ("cpu", "mps"):
             raise
     return footprint.set_apart(available, int(choose("cpu").free_bytes * _SPARE))
 

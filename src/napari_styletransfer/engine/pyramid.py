@@ -55,7 +55,9 @@ def resized(image: Tensor, height: int, width: int) -> Tensor:
     """Resize with a bicubic filter that does not alias when shrinking; values may leave [0, 1] slightly."""
     if image.shape[2:] == (height, width):
         return image
-    return F.interpolate(image, (height, width), mode="bicubic", antialias=True, align_corners=False)
+    # The Apple backend of older torches has no such filter.
+    there = image.cpu() if image.device.type == "mps" else image
+    return F.interpolate(there, (height, width), mode="bicubic", antialias=True, align_corners=False).to(image.device)
 
 
 def fitted(style: Tensor, height: int, width: int, fit: StyleFit, scale: float, smallest: int) -> Tensor:

@@ -7,8 +7,9 @@ precision, never the run, and none of them changes what is optimised. Called by 
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import numpy as np
@@ -105,10 +106,13 @@ def shortage_told(image: Callable[[], npt.NDArray[np.float32]], device: str) -> 
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        # What failed must go before anything else is made of the little there is.
+        traceback.clear_frames(error.__traceback__)
         release(device)
         told = OutOfMemoryError(
             "The device ran out of memory, even with the smallest blocks. Choose a smaller size, a shorter history, or "
             "another device."
         )
-        told.image = image()
+        with suppress(RuntimeError, MemoryError):
+            told.image = image()
         raise told from error

@@ -2,7 +2,7 @@
 
 A feature near a boundary sees both sides of it. How far it counts for a region is the share of the region
 in the middle half of what it sees, where most of its response comes from (Luo et al. 2016, arXiv
-1701.04128). Called by `transfer`; labels are (H, W) integers in the content's own pixels.
+1701.04128). Called by `inputs` and `targets`; labels are (H, W) integers in the content's own pixels.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ did not change, the image then stays as it is, and a movie does not flicker.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import numpy as np
@@ -36,6 +36,7 @@ def iter_stylize_stack(
     styles: Sequence[npt.ArrayLike],
     config: StyleConfig | None = None,
     *,
+    init: npt.ArrayLike | None = None,
     finished: Mapping[int, npt.NDArray[np.float32]] | None = None,
     labels: Sequence[Read] | None = None,
     should_stop: Callable[[], bool] = bool,
@@ -49,6 +50,8 @@ def iter_stylize_stack(
         Functions that return one plane each, as `iter_stylize` takes its content; called when its turn comes.
     styles, config, should_stop, preview_interval
         As for `iter_stylize`.
+    init
+        As for `iter_stylize`, for each plane that does not start from the one before.
     finished
         Results of an earlier, stopped call by plane number: those planes are passed over.
     labels
@@ -77,7 +80,7 @@ def iter_stylize_stack(
             styles,
             settings,
             should_stop=should_stop,
-            init=before if follows else None,
+            init=before if follows else init,
             labels=labels[number]() if labels is not None else None,
             preview_interval=preview_interval,
             shared=shared,
@@ -85,14 +88,18 @@ def iter_stylize_stack(
         try:
             first = next(events)
         except NothingToDoError:
-            # Tracked objects come and go: a plane without any stays as it is.
-            first = _untouched(content, config)
+            # Tracked objects come and go: a plane without any stays as it is, and the next begins anew.
+            before = None
+            yield PlaneEvent(number, len(planes), _untouched(content, config))
+            continue
         for event in chain([first], events):
-            yield PlaneEvent(number, len(planes), event)
             if isinstance(event, Finished):
                 before = event.image
-                if event.reason is Reason.STOPPED:
-                    return
+                # The state is of no use for another plane, and far larger than one.
+                event = replace(event, state=None)
+            yield PlaneEvent(number, len(planes), event)
+            if isinstance(event, Finished) and event.reason is Reason.STOPPED:
+                return
 
 
 def _untouched(content: npt.ArrayLike, config: StyleConfig) -> Finished:

@@ -136,10 +136,11 @@ class Targets:
     def _style_grams(self, size: tuple[int, int], numbers: Iterable[int]) -> dict[int, dict[str, Tensor]]:
         """Return the Gram matrices of some styles, fitted to content of a size; only what is not known is measured."""
         known = self._grams.setdefault(size, {})
-        missing = [number for number in sorted(numbers) if number not in known]
-        chosen = replace(self._pictures, styles=tuple(self._pictures.styles[number] for number in missing))
-        pictures = chosen.styles_at(*size, self._config, self._prepared.smallest)
-        for number, picture in zip(missing, pictures, strict=True):
+        for number in sorted(numbers):
+            if number in known:
+                continue
+            alone = replace(self._pictures, styles=(self._pictures.styles[number],))
+            (picture,) = alone.styles_at(*size, self._config, self._prepared.smallest)
             shape = (picture.shape[2], picture.shape[3])
             blocks = self._cutting.blocks(shape)
             gatherer = Gatherer(self._network, self._prepared.reaches, shape, blocks, self._should_stop)

@@ -35,7 +35,10 @@ from napari_styletransfer.engine.recovery import Cutting, copied, shortage_told
 from napari_styletransfer.engine.targets import Cover, Grams, Targets
 from napari_styletransfer.errors import ConfigError
 
-_FREE_TO_CHANGE = ("iterations", "max_seconds", "tolerance", "window", "memory_limit", "block_size")
+_FREE_TO_CHANGE = (
+    *("iterations", "max_seconds", "tolerance", "window"),
+    *("memory_limit", "block_size", "history", "history_precision"),
+)
 """Settings that may differ when a run is resumed with its optimiser's memory."""
 
 
@@ -44,6 +47,7 @@ class RunState:
     """Where a run stood: handed out in `Finished.state`, handed in as `resume`."""
 
     config: StyleConfig
+    resident: str
     sizes: tuple[tuple[int, int], ...]
     scale: int
     optimizer: LBFGS | Adam
@@ -203,6 +207,7 @@ class _Run:
             self._record.iterations += descent.optimizer.iterations - begun
             state = RunState(
                 self._config,
+                self._plan.resident,
                 self._plan.sizes,
                 index,
                 descent.optimizer,
@@ -220,7 +225,7 @@ class _Run:
         """Begin at the start image, or go on with what an earlier run left."""
         if resume is None:
             return self._descent(self._targets.start(size))
-        if _same_objective(resume.config, self._config):
+        if resume.resident == self._plan.resident and _same_objective(resume.config, self._config):
             # A copy: the state can be taken up more than once, and outlives a run that is broken off.
             optimizer = copied(resume.optimizer, self._plan.device)
             if optimizer is not None:

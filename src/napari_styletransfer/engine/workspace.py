@@ -26,25 +26,25 @@ class Workspace:
 
     def __init__(self) -> None:
         self._chunks: list[Tensor] = []
-        self._current = 0
-        self._used = 0
+        self._used: list[int] = []
 
     def restart(self) -> None:
         """Take back all that was handed out."""
-        self._current = self._used = 0
+        self._used = [0] * len(self._chunks)
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return a tensor with undefined values, valid until `restart`."""
         if device.type != "cpu":
             return torch.empty(shape, dtype=dtype, device=device)
         needed = -(-math.prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
-        while self._current < len(self._chunks) and self._used + needed > self._chunks[self._current].numel():
-            self._current, self._used = self._current + 1, 0
-        if self._current == len(self._chunks):
+        number = next((n for n, chunk in enumerate(self._chunks) if self._used[n] + needed <= chunk.numel()), None)
+        if number is None:
+            number = len(self._chunks)
             self._chunks.append(torch.empty(max(_CHUNK, needed), dtype=torch.uint8))
-        piece = self._chunks[self._current][self._used : self._used + math.prod(shape) * dtype.itemsize]
-        self._used += needed
-        return piece.view(dtype).view(shape)
+            self._used.append(0)
+        first = self._used[number]
+        self._used[number] += needed
+        return self._chunks[number][first : first + math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
 
     def map_like(self, like: Tensor, height: int) -> Tensor:
         """Return a channels-last map of that height, otherwise as another."""

@@ -79,6 +79,7 @@ def engine_run(
             [partial(_read, planes, index) for index in range(len(planes))],
             [style.read() for style in styles],
             config,
+            init=None if init is None else init.read(),
             finished=finished,
             labels=None if labels is None else [partial(_read, labels, index) for index in range(len(labels))],
             should_stop=should_stop,
@@ -86,8 +87,7 @@ def engine_run(
             if told.plane != number:
                 number = told.plane
                 yield PlaneBegun(told.plane, told.planes)
-            # A plane's optimiser is of no use once the plane is done, and far larger than the plane.
-            yield replace(told.event, state=None) if isinstance(told.event, Finished) else told.event
+            yield told.event
 
     def run_variations(should_stop: ShouldStop) -> Generator[News, None, None]:
         engine = loading.load_engine("transfer")
@@ -102,7 +102,10 @@ def engine_run(
             for event in engine.iter_stylize(
                 pixels, pictures, variation, should_stop=should_stop, labels=marks, shared=shared
             ):
-                yield replace(event, state=None) if isinstance(event, Finished) else event
+                if isinstance(event, Finished):
+                    # The state is of no use for another variation, and far larger than one.
+                    event = replace(event, state=None)
+                yield event
                 if isinstance(event, Finished) and event.reason is Reason.STOPPED:
                     return
 
