@@ -99,7 +99,7 @@ FULL = Suite(
         ("compact", 2048, {"memory_limit": 8}),
         ("compact", 6000, {"memory_limit": 8}),
         ("compact", 8000, {"memory_limit": 10}),
-        ("compact", 10000, {"memory_limit": 13}),
+        ("compact", 10000, {"memory_limit": 16}),
         ("vgg19", 6000, {"memory_limit": 13}),
     ),
     sizes=(256, 512, 1024),

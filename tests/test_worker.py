@@ -254,6 +254,18 @@ def test_pictures_are_read_and_torch_is_loaded_in_the_thread_only(listener, qtbo
     assert threading.get_ident() not in threads
 
 
+def test_planes_are_told_what_to_start_from(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        loading,
+        "load_engine",
+        lambda module: SimpleNamespace(iter_stylize_stack=lambda *given, **options: asked.append(options) or iter(())),
+    )
+    init = SimpleNamespace(read=lambda: "init")
+    assert list(engine_run(None, [], StyleConfig(), init=init, planes=[init])(bool)) == []
+    assert asked[0]["init"] == "init"
+
+
 def test_the_run_waits_while_the_window_makes_the_layer_of_the_first_preview(listener, qtbot):
     """Both at once would keep the window still for longer."""
 

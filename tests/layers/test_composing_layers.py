@@ -168,5 +168,4 @@ def test_a_pyramid_and_a_plain_picture_are_composed_at_full_resolution(viewer):
     composite = compose_in(viewer, [red, green], max_pixels=20)
     assert composite.shape == (16, 16)
     np.testing.assert_allclose(composite.read()[2, 3], [1, 0.5, 0])
-    with pytest.raises(ImageError, match="do not lie on"):
-        compose_in(viewer, [red, green], level=1)
+    assert compose_in(viewer, [red, green], level=1).shape == (16, 16)

@@ -124,6 +124,14 @@ def test_the_last_run_takes_the_settings_as_they_are_now(form, engine, viewer, q
     assert go_on(form, qtbot)["config"].balance == 0.75
 
 
+def test_the_last_run_keeps_what_belongs_to_its_pictures(form, engine, viewer, qtbot):
+    run(form, engine, qtbot)
+    form.settings.editors["start"].write(Start.IMAGE)
+    form.settings.editors["level"].write(1)
+    config = go_on(form, qtbot)["config"]
+    assert (config.start, config.level) == (Start.AUTO, None)
+
+
 def test_a_result_of_an_earlier_session_starts_from_its_picture(form, engine, viewer, another_form, qtbot):
     layer = reopened(viewer, run(form, engine, qtbot, balance=0.25, start=Start.CONTENT))
     viewer.layers.selection.active = layer
@@ -220,6 +228,22 @@ def test_a_half_filled_stack_goes_on_in_a_later_session(
     qtbot.waitUntil(lambda: "All planes" in latest.controls.go_on.toolTip())
 
 
+def test_a_stack_from_a_picture_that_is_not_known_any_more_is_refused(form, engine, viewer, another_form, qtbot):
+    movie = viewer.add_image(np.zeros((3, 48, 64), np.uint8), name="movie")
+    form.pictures.choose(movie, [viewer.layers["waves"]])
+    form.result.choose(axes=(0,))
+    form.settings.editors["start"].write(Start.IMAGE)
+    form.run()
+    qtbot.waitUntil(engine.halfway.is_set)
+    form.stop()
+    ended(form, qtbot)
+    assert engine.calls[0]["init"] is not None
+    viewer.layers.selection.active = reopened(viewer, form.session.output.layer)
+    later = another_form()
+    qtbot.waitUntil(lambda: "began from a start image" in later.controls.go_on.toolTip())
+    assert not later.controls.go_on.isEnabled()
+
+
 def test_regions_and_layers_seen_together_are_found_again(form, engine, viewer, another_form, qtbot):
     ramp = np.linspace(0, 1, 48 * 64).reshape(48, 64)
     for name, data in (("green", ramp), ("red", 1 - ramp)):
@@ -285,6 +309,8 @@ def test_the_button_says_why_it_cannot_be_pressed(form, engine, viewer, qtbot):
     tells("A run is under way")
     ended(form, qtbot)
     tells("Double-click a variation")
+    viewer.layers.selection.active = reopened(viewer, form.session.output.layer)
+    tells("Try variations again")
     layer = viewer.add_image(np.zeros((8, 8)), name="odd")
     select(layer, {"recipe": None})
     tells("'odd' does not say how it was made")
@@ -331,6 +357,13 @@ def test_a_run_whose_layer_is_gone_is_dropped():
     gone.output.present = False
     runs.put(ended_run(None))
     assert runs.of(gone.output.layer) is None
+
+
+def test_a_run_is_dropped_as_soon_as_its_layer_is_gone(form, engine, viewer, qtbot):
+    layer = run(form, engine, qtbot)
+    assert form.session.kept.of(layer) is not None
+    viewer.layers.remove(layer)
+    assert form.session.kept.of(layer) is None
 
 
 def test_a_tensor_counts_once():

@@ -80,6 +80,21 @@ def test_a_run_teaches_how_long_the_next_one_takes(planned, engine, torch_loaded
     assert form.plan.words(plan, 2).endswith("2 planes · 0 MB · up to 25 s")
 
 
+def test_seconds_that_begin_again_with_a_continuation_are_not_a_pace(planned, engine, torch_loaded, qtbot):
+    form, _, _, _ = planned
+    plan = make_plan(StyleConfig(network="compact", iterations=100))
+    form.plan.learn(plan, [engine._step(number, plan, 1) for number in (1, 20, 30, 1, 2, 3)])
+    assert form.plan.words(plan, 2).endswith("up to 25 s")
+
+
+def test_a_content_that_cannot_be_read_has_no_plan(planned, viewer):
+    form, _, _, _ = planned
+    form.pictures.choose(viewer.add_image(np.zeros((5, 40, 30))), [viewer.layers["waves"]])
+    assert form.maker.question(form.config(), form.maker.planes(form.config())) is not None
+    viewer.dims.ndisplay = 3
+    assert form.maker.question(form.config(), form.maker.planes(form.config())) is None
+
+
 def test_what_cannot_work_hinders_run_until_it_is_changed(planned, torch_loaded, qtbot):
     form, _, answer, _ = planned
     answer[0] = ImageError("Too small. Choose a larger size.")

@@ -204,6 +204,44 @@ def test_a_deleted_region_layer_means_the_whole_picture(form, cells, viewer, qtb
     assert form.regions.isHidden()
 
 
+def test_regions_are_back_once_the_viewer_is_flat_again(form, viewer, qtbot):
+    stack = viewer.add_image(np.zeros((4, 8, 8)), name="stack")
+    form.pictures.choose(stack, [viewer.layers["waves"]])
+    form.regions.choose(viewer.add_labels(np.ones((4, 8, 8), int)))
+    viewer.dims.ndisplay = 3
+    qtbot.waitUntil(form.regions.isHidden)
+    viewer.dims.ndisplay = 2
+    qtbot.waitUntil(lambda: not form.regions.isHidden())
+    assert form.job().regions is not None
+
+
+def test_weights_of_a_recipe_count_where_regions_did_without_them(form, cells, viewer, qtbot):
+    waves, dots = viewer.layers["waves"], viewer.add_image(np.zeros((8, 8)), name="dots")
+    form.pictures.choose(styles=[waves, dots])
+    known(form, qtbot)
+    give(form, 1, waves)
+    give(form, 2, dots)
+    assert form.pictures.style_weights is None
+    form.show_config(StyleConfig(style_weights=(1, 2)))
+    assert form.config().style_weights == (1, 2)
+
+
+def test_deleted_layers_are_let_go_of(form, cells, viewer, qtbot):
+    dots = viewer.add_image(np.zeros((8, 8)), name="dots")
+    form.pictures.choose(styles=[viewer.layers["waves"], dots])
+    known(form, qtbot)
+    give(form, 1, dots)
+    twin = viewer.add_image(viewer.layers["cells"].data, name="twin", rgb=True, scale=(0.5, 2), translate=(3, 4))
+    form.pictures.choose(twin, [viewer.layers["waves"], dots])
+    assert [source.name for source in form.regions._sources] == ["twin"]
+    form.pictures.choose(viewer.layers["cells"])
+    assert [source.name for source in form.regions._sources] == ["cells"]
+    viewer.layers.remove(dots)
+    qtbot.waitUntil(lambda: not form.pictures.behind)
+    assert form.regions.layer == cells
+    assert dots not in form.regions.table._choices.values()
+
+
 def test_a_real_run_leaves_everything_outside_as_it_was(viewer, qtbot):
     form = StyleTransferWidget(viewer)
     qtbot.addWidget(form)

@@ -77,6 +77,17 @@ def test_labels_are_given_channels_as_their_style(form, viewer, seen, qtbot):
     assert [style.name for style in form.job().styles] == ["green + red", "waves"]
 
 
+def test_channels_are_chosen_again_once_the_viewer_is_flat_again(form, viewer, qtbot):
+    for name in ("green", "red"):
+        viewer.add_image(np.zeros((3, 20, 30)), name=name, blending="additive")
+    (seen,) = form.pictures.groups
+    form.pictures.choose(seen, [viewer.layers["waves"]])
+    viewer.dims.ndisplay = 3
+    qtbot.waitUntil(lambda: form.pictures.groups == [])
+    viewer.dims.ndisplay = 2
+    qtbot.waitUntil(lambda: form.pictures.content_layer == seen)
+
+
 def test_a_real_run_in_the_manner_of_channels(viewer, qtbot):
     form = StyleTransferWidget(viewer)
     qtbot.addWidget(form)

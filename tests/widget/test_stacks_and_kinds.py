@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_styletransfer.config import Color, StyleConfig
+from napari_styletransfer.config import Color, Movie, Start, StyleConfig
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.session import State
@@ -325,3 +325,25 @@ def test_a_real_movie(viewer, qtbot):
     assert all(plane.std() > 5 for plane in result)
     assert form.session.finished.state is None
     form.release()
+
+
+def test_planes_are_those_of_the_axes_as_they_are_turned(form, viewer, movie, qtbot):
+    viewer.dims.order = (0, 2, 1, 3)
+    qtbot.waitUntil(
+        lambda: [words.partition(" along")[0] for words in offered(form)][1:] == ["all 2", "all 48", "all 96"]
+    )
+
+
+@pytest.mark.parametrize("movement", Movie)
+def test_planes_start_from_the_chosen_picture(viewer, movie, qtbot, movement):
+    real = StyleTransferWidget(viewer)
+    qtbot.addWidget(real)
+    real.pictures.choose(movie, [viewer.layers["waves"]])
+    quick = StyleConfig(network="compact", size=48, iterations=1, scales=1, device="cpu")
+    real.show_config(quick.changed(start=Start.IMAGE, movie=movement))
+    real.pictures.init.choose(viewer.layers["cells"])
+    real.result.choose(axes=(0,))
+    real.run()
+    ended(real, qtbot, 120_000)
+    assert real.session.status.state is State.DONE, real.session.status.message
+    real.release()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_styletransfer.config import Start, StyleConfig
-from napari_styletransfer.widget.captions import font_for
+from napari_styletransfer.widget.captions import broken, caption_height, draw_caption, font_for
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.status import State
 from napari_styletransfer.widget.variations import caption_of, variations_of
@@ -79,13 +79,25 @@ def test_the_sheet_is_as_wide_as_the_content_and_tiles_keep_its_proportions(form
 
 
 def test_captions_tell_what_differs():
-    assert caption_of(StyleConfig(balance=0.25, style_scale=2)) == "balance 0.25 · style 2x"
-    assert caption_of(StyleConfig()) == "balance 0.5 · style 1x"
+    assert caption_of(StyleConfig(balance=0.25, style_scale=2)) == "content/style 0.25 · style scale 2x"
+    assert caption_of(StyleConfig()) == "content/style 0.5 · style scale 1x"
 
 
 @pytest.mark.parametrize(("width", "size"), [(400, 28), (320, 28), (160, 15), (20, 9)])
 def test_the_words_are_as_large_as_the_tiles_allow(width, size):
     assert font_for(("balance 0.25 · style 2x",), width).size == size
+
+
+def test_words_that_are_too_wide_are_broken():
+    captions = tuple(caption_of(StyleConfig(balance=balance, style_scale=2)) for balance in (0.25, 0.5))
+    assert broken(captions, 320) == captions
+    lines = broken(captions, 110)
+    assert lines == ("content/style 0.25\nstyle scale 2x", "content/style 0.5\nstyle scale 2x")
+    font = font_for(lines, 110)
+    rows = np.full((caption_height(lines, font), 110, 3), 24, np.uint8)
+    draw_caption(rows, lines[0], font)
+    assert rows.max() > 200
+    assert rows[[0, -1]].max() == rows[:, [0, -1]].max() == 24
 
 
 def test_a_sheet_is_offered_for_nothing(form, engine, viewer, qtbot):

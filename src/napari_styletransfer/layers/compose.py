@@ -126,7 +126,7 @@ def compose_in(
     layers
         From the bottom to the top.
     level
-        Of those that are pyramids. None: one that all have and `max_pixels` allows, else the finest.
+        Of those that are pyramids. None: one that `max_pixels` allows. Where they do not all have it, the finest.
     max_pixels
         Most pixels of the picture if the level is free; None: no limit.
 
@@ -139,7 +139,7 @@ def compose_in(
     snapshots = [
         resolve_in(viewer, layer, level=level if layer.multiscale else None, max_pixels=max_pixels) for layer in layers
     ]
-    if level is None and len({snapshot.shape for snapshot in snapshots}) > 1:
+    if len({snapshot.shape for snapshot in snapshots}) > 1:
         # Only some are pyramids, or by other factors: their finest pixels are those that lie on each other.
         snapshots = [resolve_in(viewer, layer, level=0) for layer in layers]
     return compose(snapshots)

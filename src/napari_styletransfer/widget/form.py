@@ -125,6 +125,8 @@ class StyleTransferWidget(DockedWidget):
         self.settings.show_config(config)
         self.pictures.set_style_weights(config.style_weights)
         self.regions.show_regions(config.regions)
+        # Whether blend weights count is decided by the regions, which the settings were shown without.
+        self._check()
 
     def job(self) -> Job:
         """Return what Run would run now; see `JobMaker.job`."""
@@ -191,7 +193,7 @@ class StyleTransferWidget(DockedWidget):
         self.plan.told.connect(self._check)
         self._devices.known.connect(self.plan.ask)
         # Later: while layers come and go, napari tells of axes that its layers do not have yet, or no longer.
-        self._settled.timeout.connect(self._check)
+        self._settled.timeout.connect(self.pictures.look_again)
         self._viewer.dims.events.point.connect(self._on_slider)
         self._viewer.layers.selection.events.active.connect(self._check_continue)
         self.settings.edited.connect(self._check)
@@ -201,6 +203,7 @@ class StyleTransferWidget(DockedWidget):
         self._ties = Ties(
             self.session,
             (
+                self.session.release,
                 self.pictures.release,
                 self.regions.release,
                 self.plan.release,
@@ -292,4 +295,5 @@ class StyleTransferWidget(DockedWidget):
             self.session.refuse(error)
             return
         self.settings.show_config(config)
-        show_info(f"Settings taken over: balance {variation.balance:g}, style scale {variation.style_scale:g}.")
+        words = f"content ↔ style {variation.balance:g}, style scale {variation.style_scale:g}"
+        show_info(f"Settings taken over: {words}.")

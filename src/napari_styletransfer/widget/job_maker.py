@@ -135,9 +135,12 @@ class JobMaker:
         return [content]
 
     def question(self, config: StyleConfig, planes: Sequence[Snapshot | Composite]) -> Question | None:
-        """Return what the plan of the run to come depends on, or None while a picture is missing."""
+        """Return what the plan of the run to come depends on, or None while one is missing or unreadable."""
         styles = self._pictures.style_layers
         if self._pictures.missing():
+            return None
+        if not planes and self._pictures.content_layer is not None:
+            # The content cannot be read as it is shown, and the style says nothing of its size.
             return None
         try:
             # The style gives the size where there is no content.

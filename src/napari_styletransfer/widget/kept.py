@@ -76,16 +76,22 @@ class KeptRuns:
 
     def put(self, run: EndedRun) -> None:
         """Keep a run, in place of what is known of it."""
-        self._runs = [other for other in self._runs if other.output is not run.output and other.output.present]
+        self.drop_gone()
+        self._runs = [other for other in self._runs if other.output is not run.output]
         self._runs.append(run)
         while len(self._runs) > self._most_runs or (len(self._runs) > 1 and self._bytes > self._most_bytes):
             del self._runs[0]
 
     def make_room(self, run: EndedRun) -> None:
         """Drop what should not lie about while a run is at work, which may be one of those kept."""
+        self.drop_gone()
         self._runs = [other for other in self._runs if other.output is not run.output]
         while self._runs and self._bytes > self._most_bytes:
             del self._runs[0]
+
+    def drop_gone(self) -> None:
+        """Drop runs whose layer is not in the viewer any more: nobody can select it."""
+        self._runs = [run for run in self._runs if run.output.present]
 
     def of(self, layer: Layer) -> EndedRun | None:
         """Return the run that a layer shows, if it is kept."""

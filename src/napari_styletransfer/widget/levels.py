@@ -12,7 +12,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox
 
 from napari_styletransfer.layers.read import levels_in
-from napari_styletransfer.widget.fields import Editor, rich_tooltip
+from napari_styletransfer.widget.fields import Editor
 from napari_styletransfer.widget.together import Picture, Together
 
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 AUTOMATIC = "Automatic (finest that fits)"
+
+_TOOLTIP = (
+    "<p>Resolution level at which the content is read, 0 the finest. Automatic: the finest that suits the size of "
+    "the result.</p>"
+)
 
 
 class LevelCombo(QComboBox):
@@ -80,6 +85,6 @@ def shared_levels(viewer: ViewerModel, picture: Picture) -> list[tuple[int, int]
 def level_editor(name: str, info: FieldInfo) -> Editor:
     """Return the editor of a level; its `native` is a `LevelCombo`."""
     combo = LevelCombo()
-    combo.setToolTip(rich_tooltip(info))
+    combo.setToolTip(_TOOLTIP)
     combo.write(info.get_default(call_default_factory=True))
     return Editor(name, info.title or name, combo, combo.currentIndexChanged, combo.read, combo.write)

@@ -66,6 +66,9 @@ class PicturePanel(QWidget):
         for signal in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
             signal.connect(self._late.ask)
         viewer.dims.events.order.connect(self._show_levels)
+        for turned in (viewer.dims.events.order, viewer.dims.events.ndisplay):
+            # What can be read, and what is seen together, depends on the axes that are displayed.
+            turned.connect(self._late.ask)
         self._refill(*self._now())
         self.follow_settings(self._mode, self._start)
 
@@ -131,6 +134,10 @@ class PicturePanel(QWidget):
         for row in self._rows:
             row.explain_weight(unused)
 
+    def look_again(self) -> None:
+        """Find out soon what is seen where the viewer stands now; `changed` tells."""
+        self._late.ask()
+
     def follow_settings(self, mode: Mode, start: Start) -> None:
         """Show what this mode and start need."""
         self._mode, self._start = mode, start
@@ -160,6 +167,8 @@ class PicturePanel(QWidget):
             signal.disconnect(self._late.ask)
         self._late.cancel()
         self._viewer.dims.events.order.disconnect(self._show_levels)
+        for turned in (self._viewer.dims.events.order, self._viewer.dims.events.ndisplay):
+            turned.disconnect(self._late.ask)
         self._follow([])
 
     @property

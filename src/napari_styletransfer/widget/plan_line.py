@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,6 +115,9 @@ class PlanLine(QLabel):
     def learn(self, plan: Plan, steps: Sequence[Step]) -> None:
         """Take note of how long the steps of a run at its finest scale took."""
         finest = [step for step in steps if step.scale == len(plan.scales) - 1]
+        # A run that goes on counts its seconds from the start again.
+        falls = [number for number, (one, next_) in enumerate(pairwise(finest), 1) if next_.seconds < one.seconds]
+        finest = finest[falls[-1] if falls else 0 :]
         if len(finest) > 1:
             pixels = plan.scales[-1].height * plan.scales[-1].width
             seconds = (finest[-1].seconds - finest[0].seconds) / (len(finest) - 1)

@@ -89,7 +89,10 @@ class ResultRecord:
         if not isinstance(made, Mapping):
             raise ConfigError(f"Layer '{layer.name}' was not made by style transfer. Select a result.")
         if is_sheet(layer):
-            raise ConfigError("Double-click a variation to use its settings, then press Run.")
+            if layer.mouse_double_click_callbacks:
+                raise ConfigError("Double-click a variation to use its settings, then press Run.")
+            # Only the session that made a sheet listens to clicks on it.
+            raise ConfigError("These variations are of an earlier session. Press ⋯ > Try variations again.")
         pictures, recipe = made.get(PICTURES_KEY), made.get("recipe")
         if not isinstance(pictures, Mapping) or not isinstance(recipe, Mapping):
             raise ConfigError(

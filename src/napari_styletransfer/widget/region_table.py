@@ -5,7 +5,7 @@ Part of the region panel, which finds the labels and tells of the chosen styles.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
@@ -14,10 +14,10 @@ from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QVBoxLayout, 
 
 from napari_styletransfer.config import ALL_STYLES
 from napari_styletransfer.widget.looks import CalmWheel, FormRows
-from napari_styletransfer.widget.together import Picture
+from napari_styletransfer.widget.together import Picture, Together
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from napari.layers import Labels, Layer
 
 ALL = "all"
 NONE = "none"
@@ -75,6 +75,16 @@ class RegionTable(QScrollArea):
         else:
             # Layers may have joined or left a picture that is still the same.
             self.describe()
+
+    def forget_all_but(self, layers: Iterable[Layer]) -> None:
+        """Let go of styles that were chosen and are not among these layers any more."""
+        present = list(layers)
+        self._choices = {
+            label: choice
+            for label, choice in self._choices.items()
+            if isinstance(choice, str)
+            or (choice.within(present) if isinstance(choice, Together) else choice in present)
+        }
 
     def show_regions(self, regions: dict[int, int | None] | None) -> None:
         """Show the style numbers of a recipe, as far as there are such styles."""

@@ -119,8 +119,8 @@ class RegionPanel(QWidget):
     def follow(self, sources: Sequence[Source], styles: Sequence[Picture]) -> None:
         """Take note of the content's planes (none: there is no content) and of the chosen styles."""
         self.table.show_styles(styles)
-        if [_place(source) for source in sources] != [_place(source) for source in self._sources]:
-            self._sources = list(sources)
+        before, self._sources = self._sources, list(sources)
+        if [_place(source) for source in sources] != [_place(source) for source in before]:
             self._later.start()
         self._show()
 
@@ -166,6 +166,7 @@ class RegionPanel(QWidget):
     def _refill(self) -> None:
         """Bring the list of layers up to date with the viewer."""
         self._follow_names(list(self._viewer.layers))
+        self.table.forget_all_but(self._viewer.layers)
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels | Shapes)]
         if self.combo.count() and layers == [self.combo.itemData(index) for index in range(1, self.combo.count())]:
             return

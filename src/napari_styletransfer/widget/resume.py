@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_styletransfer.config import Start, StyleConfig
+from napari_styletransfer.config import Movie, Start, StyleConfig
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.layers.regions import resolve_labels, resolve_shapes
 from napari_styletransfer.layers.snapshot import Snapshot
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _OF_THE_FORM = ("iterations", "max_seconds", "device", "memory_limit")
 """Settings that say how long and where to go on, not what the picture is to become."""
+
+_OF_THE_PICTURES = ("style_weights", "regions", "start", "level")
+"""Settings that belong to the pictures of a run, which stay as they are while it goes on."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ def _words_of_run(run: EndedRun) -> str:
     if isinstance(run.output, StackOutput):
         return f"Go on with {name}, in its layer, with the planes that are not done."
     whose = "its own settings" if run.own else "the settings as they are now"
-    return f"Go on with {name}, in its layer, with {whose} and the optimiser's memory: for as many iterations more."
+    return f"Go on with {name}, in its layer, with {whose}, from where it stopped: for as many iterations more."
 
 
 def _with_settings(run: EndedRun, settings: StyleConfig) -> EndedRun:
@@ -102,7 +105,7 @@ def _with_settings(run: EndedRun, settings: StyleConfig) -> EndedRun:
         config = _going_on(job.config, settings)
     else:
         settings = suited(settings, channel=job.channel)
-        config = settings.changed(style_weights=job.config.style_weights, regions=job.config.regions)
+        config = settings.changed(**{name: getattr(job.config, name) for name in _OF_THE_PICTURES})
     return replace(run, job=replace(job, config=config))
 
 
@@ -118,6 +121,9 @@ def _from_layer(viewer: ViewerModel, layer: Layer) -> Continuation:
         return Continuation(words, lambda settings: _picture_again(viewer, layer, record, settings))
     if len(record.planes) == math.prod(layer.data.shape[axis] for axis in record.axes):
         raise ConfigError("All planes of this result are done.")
+    if record.config.start is Start.IMAGE and not (record.planes and record.config.movie is Movie.FOLLOW):
+        # Which picture that was is not written down; only a plane that follows another does without.
+        raise ConfigError(f"'{layer.name}' began from a start image, which is not known any more. Run it anew.")
     words = f"Go on with '{layer.name}', with its own settings and the planes that are not done, in its layer."
     return Continuation(words, lambda settings: _stack_again(viewer, layer, record, settings))
 

@@ -77,6 +77,7 @@ class Session:
         self._bar: progress | None = None
         self._reading: ReadOnce | None = None
         self._result_came = False
+        viewer.layers.events.removed.connect(self._on_removed)
 
     @property
     def idle(self) -> bool:
@@ -124,6 +125,10 @@ class Session:
             self._handle.abandon()
             self._handle = None
         self._close_bar()
+
+    def release(self) -> None:
+        """Follow the viewer no more; a run under way still brings its result."""
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
 
     def _begin(self, run: EndedRun) -> None:
         job, output, finished = run.job, run.output, run.finished
@@ -254,6 +259,9 @@ class Session:
         self.status.message = ending_words(output, result)
         self.status.fraction = 1.0
         self.status.state = State.STOPPED if result.reason is Reason.STOPPED else State.DONE
+
+    def _on_removed(self, event: Any) -> None:
+        self.kept.drop_gone()
 
     def _close_bar(self) -> None:
         if self._bar is not None:

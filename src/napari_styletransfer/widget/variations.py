@@ -16,7 +16,7 @@ import numpy.typing as npt
 from napari_styletransfer.config import Start, StyleConfig
 from napari_styletransfer.layers.rendering import fitted
 from napari_styletransfer.layers.write import image_kwargs, run_metadata
-from napari_styletransfer.widget.captions import caption_height, draw_caption, font_for
+from napari_styletransfer.widget.captions import broken, caption_height, draw_caption, font_for
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -57,7 +57,8 @@ def variations_of(config: StyleConfig) -> list[StyleConfig]:
 
 def caption_of(variation: StyleConfig) -> str:
     """Return what is written under a tile."""
-    return f"balance {variation.balance:g} · style {variation.style_scale:g}x"
+    # The font has no arrow as the form has between the two.
+    return f"content/style {variation.balance:g} · style scale {variation.style_scale:g}x"
 
 
 @dataclass(frozen=True)
@@ -191,9 +192,9 @@ class SheetOutput:
 
     def _empty(self, tile: tuple[int, int]) -> npt.NDArray[np.uint8]:
         """Return the sheet with nothing but the words on it."""
-        captions = tuple(caption_of(variation) for variation in self._variations)
+        captions = broken(tuple(caption_of(variation) for variation in self._variations), tile[1])
         font = font_for(captions, tile[1])
-        self._tile, self._words = tile, caption_height(font)
+        self._tile, self._words = tile, caption_height(captions, font)
         rows = -(-len(captions) // COLUMNS)
         shape = (rows * (tile[0] + self._words), COLUMNS * tile[1] + (COLUMNS - 1) * _GAP)
         sheet = np.full((*shape, 3), _GROUND, np.uint8)
