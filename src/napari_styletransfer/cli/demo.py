@@ -21,7 +21,7 @@ from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.files import check_writable, write_image
 from napari_styletransfer.pixels import decode
 
-PAIRS = (("histology", "stained-glass", 0.5), ("fluorescence", "brush-swirls", 0.25))
+PAIRS = (("histology", "stained-glass", 0.5), ("fluorescence", "brush-swirls", 0.4))
 """Names of a content and a style in `samples`, and their balance: sparse cells need more weight to remain."""
 
 
