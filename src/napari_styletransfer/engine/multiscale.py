@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
+from napari_styletransfer.engine.enlarging import Enlarging
 from napari_styletransfer.engine.objective import Cut, Evaluation, Objective
 from napari_styletransfer.engine.pyramid import resized
 
@@ -31,6 +31,7 @@ class MultiscaleObjective:
     def __init__(self, objectives: Sequence[Objective], weight: float) -> None:
         *self._coarser, self._own = objectives
         self._weight = weight
+        self._enlarging: list[Enlarging] = []
 
     def set_blocks(self, cut: Cut) -> None:
         """Work in other blocks from now on; the loss stays the same."""
@@ -48,10 +49,13 @@ class MultiscaleObjective:
             levels.append(resized(levels[-1], *objective.size))
         evaluations = [objective(level) for objective, level in zip(reversed(self._coarser), levels[1:], strict=True)]
         del levels
-        # From the coarsest up, each gradient goes into that of the size above.
         gradients = [own.gradient, *(evaluation.gradient for evaluation in evaluations)]
-        for finer, coarser in reversed(list(pairwise(gradients))):
-            _add_enlarged(finer, coarser, self._weight if finer is own.gradient else 1.0)
+        pairs = list(pairwise(gradients))
+        if not self._enlarging:
+            self._enlarging = [Enlarging(finer, coarser) for finer, coarser in pairs]
+        # From the coarsest up, each gradient goes into that of the size above.
+        for enlarging, (finer, coarser) in reversed(list(zip(self._enlarging, pairs, strict=True))):
+            enlarging.add(finer, coarser, self._weight if finer is own.gradient else 1.0)
         total = 1 + self._weight * len(evaluations)
         return Evaluation(
             self._mean(own.losses, [evaluation.losses for evaluation in evaluations]),
@@ -65,15 +69,3 @@ class MultiscaleObjective:
             name: (value + self._weight * sum(values[name] for values in coarser)) / total
             for name, value in own.items()
         }
-
-
-def _add_enlarged(finer: Tensor, coarser: Tensor, weight: float) -> None:
-    """Add to a gradient what that of the next coarser size makes of it: the adjoint of `resized`, times `weight`."""
-    # The Apple backend has no backward pass of that.
-    place = "cpu" if finer.device.type == "mps" else finer.device
-    for channel in range(3):
-        part = slice(channel, channel + 1)  # all together they would take as much memory as the image
-        share = torch.ops.aten._upsample_bicubic2d_aa_backward(
-            coarser[:, part].to(place), coarser.shape[2:], [1, 1, *finer.shape[2:]], False, None, None
-        )
-        finer[:, part].add_(share.to(finer.device), alpha=weight)
