@@ -62,13 +62,16 @@ def textbook(setting: Setting, **formats: Any) -> Textbook:
 
 
 def plain_autograd(setting: Setting) -> Callable[[Objective, Tensor], Evaluation]:
-    """Return what may stand in for an objective's own evaluation: the same loss, by autograd and torch's modules."""
+    """Return what may stand in for an objective's own evaluation: the same loss, by autograd and torch's modules.
+
+    The loss is that of the image as it is shown; only the engine's own has a term that holds values to their range.
+    """
     model = textbook(setting, dtype=setting.prepared.dtype, layout=PLAIN[setting.case.backward])
 
     def evaluate(_: Objective, image: Tensor) -> Evaluation:
         with torch.enable_grad():
             image = image.detach().requires_grad_()
-            content, style = model.terms(image)
+            content, style = model.terms(image.clamp(0, 1))
             content, style = content * model.content_weight, style * model.style_weight
             (gradient,) = torch.autograd.grad(content + style, image)
         terms = {"content": content.item(), "style": style.item()}

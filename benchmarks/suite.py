@@ -97,9 +97,9 @@ FULL = Suite(
     ablation=(("compact", 512, 60), ("vgg19", 256, 40)),
     blocks=(
         ("compact", 2048, {"memory_limit": 8}),
-        ("compact", 6000, {"memory_limit": 8}),
-        ("compact", 8000, {"memory_limit": 10}),
-        ("compact", 10000, {"memory_limit": 16}),
+        ("compact", 6000, {"memory_limit": 12}),
+        ("compact", 8000, {"memory_limit": 20}),
+        ("compact", 10000, {"memory_limit": 6.4}),
         ("vgg19", 6000, {"memory_limit": 13}),
     ),
     sizes=(256, 512, 1024),

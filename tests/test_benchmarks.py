@@ -113,7 +113,7 @@ def test_plain_autograd_takes_the_same_way_as_the_engine(folder: Path, backward:
     lean, plain = (
         Setting(Case(**{**asdict(case_of(folder, "compact")), "backward": name})) for name in ("engine", backward)
     )
-    # In turn: neither may disturb the other. Only the engine's own has a term that holds values to their range.
+    # In turn: neither may disturb the other.
     pairs = list(zip((2e-3, 5e-2, 5e-2), steps(lean, lean.network()), steps(plain, plain.network()), strict=False))
     for tolerance, (ours, _), (theirs, _) in pairs:
         for term in ("content", "style"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,8 @@ from napari_styletransfer.config import Network, Normalization, Padding, Pooling
 from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Reach, backbone, reaches
 from napari_styletransfer.engine.blocks import Block, Halo, Span, layout
 from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.gather import Gatherer
-from napari_styletransfer.engine.objective import Evaluation, Objective, StyleTarget, Terms
+from napari_styletransfer.engine.gather import Gatherer, Stopped
+from napari_styletransfer.engine.objective import Cut, Evaluation, Objective, StyleTarget, Terms
 
 Tensors = dict[str, Tensor]
 ImageOf = Callable[..., Tensor]
@@ -224,6 +225,99 @@ def test_an_objective_can_change_its_blocks_under_way(compact_weights: Tensors, 
     assert_equal(before, objective(image))
 
 
+@pytest.mark.parametrize("pooling", [Pooling.AVERAGE, Pooling.MAX])
+def test_blocks_that_are_kept_go_forward_once_and_give_the_same(
+    pooling: Pooling, compact_weights: Tensors, random_image: ImageOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective, cut = _in_blocks(compact_weights, random_image, pooling=pooling)
+    image = random_image(*IN_BLOCKS, seed=9)
+    passes = _counted_passes(monkeypatch)
+    before, without = objective(image), len(passes)
+    forwards, evaluations = [], []
+
+    for budget in (0, 100_000, 10**9):
+        objective.set_blocks(cut, budget)
+        passes.clear()
+        evaluations.append(objective(image))
+        forwards.append(len(passes))
+
+    blocks = len(cut(IN_BLOCKS))
+    # What one block needs is there anyway.
+    assert forwards[0] == without == 2 * blocks - 1
+    assert blocks < forwards[1] < forwards[0]
+    assert forwards[2] == blocks
+    for evaluation in evaluations:
+        assert evaluation.losses == pytest.approx(before.losses, rel=1e-12)
+        assert_equal(before, evaluation)
+
+
+def test_what_is_kept_of_blocks_stays_within_its_budget_and_does_not_grow(
+    compact_weights: Tensors, random_image: ImageOf
+) -> None:
+    objective, cut = _in_blocks(compact_weights, random_image)
+    workspace = objective._gather.network.workspace()
+    image, kept = random_image(*IN_BLOCKS, seed=9), []
+
+    for budget in (100_000, 10**9):
+        objective.set_blocks(cut, budget)
+        taken = []
+        for _ in range(3):
+            most = 0
+
+            def measured() -> bool:
+                nonlocal most
+                most = max(most, workspace.bytes)
+                return False
+
+            objective._gather._should_stop = measured
+            objective(image)
+            taken.append((most, sum(chunk.numel() for chunk in workspace._chunks)))
+        assert len(set(taken[1:])) == 1
+        kept.append(taken[-1][0])
+    assert 50_000 < kept[0] <= 100_000 < kept[1]
+
+
+@pytest.mark.parametrize("after", [2, 8])
+def test_nothing_is_kept_of_blocks_once_a_run_is_stopped(
+    after: int, compact_weights: Tensors, random_image: ImageOf
+) -> None:
+    asked = iter(range(100))
+    stop = False
+    objective, cut = _in_blocks(compact_weights, random_image, should_stop=lambda: stop and next(asked) >= after)
+    objective.set_blocks(cut, 10**9)
+    stop = True
+
+    with pytest.raises(Stopped):
+        objective(random_image(*IN_BLOCKS))
+
+    assert objective._gather.network.workspace().bytes == 0
+
+
+IN_BLOCKS = (40, 56)
+
+
+def _in_blocks(tensors: Tensors, random_image: ImageOf, **options: Any) -> tuple[Objective, Cut]:
+    """An objective that works in six blocks, and what cuts them."""
+    layers = {"relu1_1": 1.0, "relu2_1": 1.0}
+    cut = backbone(Network.COMPACT).truncated(set(layers))
+    reach = {name: reaches(cut)[name] for name in layers}
+    objective = build(cut, tensors, reach, "relu2_1", tuple(layers), IN_BLOCKS, 20, random_image, **options)
+    return objective, lambda size: layout(*size, 20, Halo.of(reach.values()))
+
+
+def _counted_passes(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One entry for each forward pass from now on."""
+    passes: list[None] = []
+    forward = FrozenNetwork.forward
+
+    def counted(net: FrozenNetwork, *args: Any, **kwargs: Any) -> Any:
+        passes.append(None)
+        return forward(net, *args, **kwargs)
+
+    monkeypatch.setattr(FrozenNetwork, "forward", counted)
+    return passes
+
+
 def both(
     network: Backbone,
     tensors: Tensors,
@@ -259,6 +353,7 @@ def build(
     normalization: Normalization = Normalization.RELATIVE,
     pooling: Pooling = Pooling.AVERAGE,
     padding: Padding = Padding.REFLECT,
+    should_stop: Callable[[], bool] = bool,
 ) -> Objective:
     """An objective with content, two styles of other sizes, and total variation, in float64."""
     net = FrozenNetwork(cut, tensors, reach, pooling=pooling, padding=padding, dtype=torch.float64)
@@ -270,7 +365,9 @@ def build(
         styles.append(StyleTarget(gatherer.gram_means(random_image(height, width, seed), weights), 1 / seed))
     terms = Terms({content: 1.0}, weights, 0.3, 1.7, 0.2, normalization)
     blocks = layout(*size, core, halo)
-    return Objective(net, reach, terms, size, blocks, styles=styles, content=random_image(*size, seed=3))
+    return Objective(
+        net, reach, terms, size, blocks, styles=styles, content=random_image(*size, seed=3), should_stop=should_stop
+    )
 
 
 def assert_equal(one: Evaluation, other: Evaluation) -> None:

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from napari_styletransfer.config import Precision
-from napari_styletransfer.engine.device import choose, choose_dtype, devices, is_out_of_memory, release, sparing_a_core
+from napari_styletransfer.engine.device import (
+    choose,
+    choose_dtype,
+    devices,
+    is_out_of_memory,
+    release,
+    sparing_a_core,
+    trim,
+)
 from napari_styletransfer.errors import DeviceError
 
 
@@ -169,3 +177,27 @@ def test_a_run_leaves_a_core_to_the_window_where_there_are_enough(
         assert torch.get_num_threads() == inside
 
     assert torch.get_num_threads() == cores
+
+
+class Library:
+    """A C library, with or without a way to give memory back."""
+
+    def __init__(self, *, trims: bool) -> None:
+        self.asked: list[int] = []
+        if trims:
+            self.malloc_trim = self.asked.append
+
+
+@pytest.mark.parametrize(("system", "trims", "device"), [
+    ("linux", True, "cpu"), ("linux", False, "cpu"), ("win32", True, "cpu"), ("linux", True, "cuda")
+])  # fmt: skip
+def test_freed_memory_is_given_back_where_the_library_can(
+    system: str, trims: bool, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library(trims=trims)
+    monkeypatch.setattr("napari_styletransfer.engine.device.sys.platform", system)
+    monkeypatch.setattr("napari_styletransfer.engine.device.ctypes.CDLL", lambda name: library)
+
+    trim(torch.device(device))
+
+    assert library.asked == ([0] if (system, trims, device) == ("linux", True, "cpu") else [])

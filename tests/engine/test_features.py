@@ -150,7 +150,7 @@ def lean(net: FrozenNetwork, image: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     maps: dict[str, Tensor] = {}
     with torch.no_grad():
         tape = net.forward(image, lambda name, feature_map, row: maps.update({name: feature_map.clone()}), keep=True)
-        return maps, net.backward(tape, _seed)
+        return maps, net.backward(tape, image, _seed)
 
 
 def _seed(name: str, feature_map: Tensor, gradient: Tensor, row: int) -> None:
@@ -305,7 +305,7 @@ def test_bands_of_rows_give_what_the_whole_maps_give(
 
         recording = net.forward(image, visit, keep=True)
         counts = [len(segment) for segment in recording.segments]
-        gradient = net.backward(recording, _seed_by_row)
+        gradient = net.backward(recording, image, _seed_by_row)
         for name, rows in pieces.items():
             heights = [piece.shape[2] for piece in rows]
             assert firsts[name] == [sum(heights[:index]) for index in range(len(heights))]
@@ -338,16 +338,17 @@ def test_the_first_stage_is_computed_again_and_never_kept(
     compact: Backbone, compact_weights: Tensors, random_image: ImageOf
 ) -> None:
     net = FrozenNetwork(compact, compact_weights, {"relu1_1", "relu2_1"})
-    tape = net.forward(random_image(32, 32, dtype=torch.float32), lambda name, feature_map, row: None, keep=True)
+    image = random_image(32, 32, dtype=torch.float32)
+    tape = net.forward(image, lambda name, feature_map, row: None, keep=True)
     seen: dict[str, Tensor] = {}
     visited: dict[str, Tensor] = {}
-    net.forward(tape.image, lambda name, feature_map, row: visited.update({name: feature_map.clone()}), keep=False)
+    net.forward(image, lambda name, feature_map, row: visited.update({name: feature_map.clone()}), keep=False)
 
     shallow, deep = _tapes(tape)[:2]
     assert not shallow.maps
     assert set(shallow.positive) == {1}
     assert set(deep.maps) == {"relu2_1"}
-    net.backward(tape, lambda name, feature_map, gradient, row: seen.update({name: feature_map.clone()}))
+    net.backward(tape, image, lambda name, feature_map, gradient, row: seen.update({name: feature_map.clone()}))
     assert torch.equal(seen["relu1_1"], visited["relu1_1"])
 
 
@@ -369,11 +370,12 @@ def test_the_tape_is_used_up_by_the_backward_pass(
     compact: Backbone, compact_weights: Tensors, random_image: ImageOf
 ) -> None:
     net = FrozenNetwork(compact, compact_weights, compact.layers, pooling=Pooling.MAX)
-    tape = net.forward(random_image(32, 32, dtype=torch.float32), lambda name, feature_map, row: None, keep=True)
+    image = random_image(32, 32, dtype=torch.float32)
+    tape = net.forward(image, lambda name, feature_map, row: None, keep=True)
 
     tapes = _tapes(tape)
 
-    net.backward(tape, lambda name, feature_map, gradient, row: None)
+    net.backward(tape, image, lambda name, feature_map, gradient, row: None)
 
     assert len(tapes) == 5
     for one in tapes:
@@ -390,8 +392,9 @@ def test_layers_are_visited_from_shallow_to_deep_and_seeded_from_deep_to_shallow
     visited: list[str] = []
     seeded: list[str] = []
 
-    tape = net.forward(random_image(24, 24, dtype=torch.float32), lambda name, _, row: visited.append(name), keep=True)
-    net.backward(tape, lambda name, _, gradient, row: seeded.append(name))
+    image = random_image(24, 24, dtype=torch.float32)
+    tape = net.forward(image, lambda name, _, row: visited.append(name), keep=True)
+    net.backward(tape, image, lambda name, _, gradient, row: seeded.append(name))
 
     assert tuple(visited) == wanted
     assert tuple(seeded) == wanted[::-1]
@@ -405,7 +408,9 @@ def test_without_any_loss_layer_the_gradient_is_zero(
 
     tape = net.forward(image, lambda name, feature_map, row: None, keep=True)
 
-    assert torch.equal(net.backward(tape, lambda name, feature_map, gradient, row: None), torch.zeros_like(image))
+    assert torch.equal(
+        net.backward(tape, image, lambda name, feature_map, gradient, row: None), torch.zeros_like(image)
+    )
 
 
 @pytest.mark.parametrize("network", ALL)

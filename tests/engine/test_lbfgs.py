@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,10 @@ from napari_styletransfer.engine.backbones import RGB, Backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer
-from napari_styletransfer.engine.history import _SMALLEST_CURVATURE
+from napari_styletransfer.engine.history import _FORGET, _SMALLEST_CURVATURE, History
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.objective import Objective, StyleTarget, Terms
+from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.errors import DivergedError
 
 Array = npt.NDArray[np.float64]
@@ -166,6 +168,97 @@ def test_the_first_step_goes_straight_down() -> None:
     torch.testing.assert_close(optimizer.point, -gradient / 5 * math.sqrt(2))
 
 
+def test_a_point_is_brought_along_by_the_metric() -> None:
+    metric, start = SpectralMetric(16, 24, 0.5), torch.rand(1, 3, 16, 24, generator=torch.Generator().manual_seed(1))
+    gradient = torch.randn(1, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    optimizer = LBFGS(start, first_step=0.02, metric=metric)
+
+    optimizer.tell(1.0, gradient)
+
+    move = metric.to_image(-gradient * 0.02 / gradient.square().mean().sqrt())
+    torch.testing.assert_close(optimizer.point - start, move, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("pieces", [50, 1 << 20])
+def test_with_a_metric_points_are_those_of_the_image_it_is_about(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_styletransfer.engine.history._SLICE", pieces)
+    metric = SpectralMetric(8, 12, 0.5)
+    scale = torch.logspace(0, 1, 12, dtype=torch.float64)
+    latent = torch.randn(1, 3, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    # The same run in z, with x = M z made outside, and in x.
+    outside, inside = LBFGS(latent, scaled=True), LBFGS(metric.to_image(latent), scaled=True, metric=metric)
+
+    for _ in range(12):
+        image = metric.to_image(outside.point)
+        torch.testing.assert_close(inside.point, image, rtol=1e-6, atol=1e-6)
+        gradient = image * scale
+        loss = float((image * gradient).sum() / 2)
+        for optimizer in (outside, inside):
+            optimizer.tell(loss, metric.to_latent_gradient(gradient))
+
+    assert inside.iterations == outside.iterations > 5
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("search", list(LineSearch))
+def test_without_the_base_the_points_are_the_same_to_rounding(search: LineSearch, scaled: bool) -> None:
+    start = torch.full((6,), -1.2, dtype=torch.float64)
+    kept = LBFGS(start, line_search=search, scaled=scaled)
+    found = LBFGS(start, line_search=search, scaled=scaled, keep_base=False)
+
+    for number in range(30):
+        (one,), (other,) = minimise(kept, rosenbrock, 1), minimise(found, rosenbrock, 1)
+        torch.testing.assert_close(other.point, one.point, rtol=1e-6, atol=1e-9)
+        assert other.accepted == one.accepted
+        if number % 4 == 0:  # also between a step and its judgement
+            torch.testing.assert_close(found.best, kept.best, rtol=1e-6, atol=1e-9)
+
+    if search is not LineSearch.NONE:
+        assert found.evaluations > found.iterations + 1, "some step was taken back"
+
+
+def test_without_the_base_a_step_into_non_finite_losses_is_taken_back() -> None:
+    start = torch.full((5,), -1.0, dtype=torch.float64)
+    optimizer = LBFGS(start, first_step=8.0, keep_base=False)
+    minimise(optimizer, walled, 2)
+
+    torch.testing.assert_close(optimizer.best, start, rtol=0, atol=1e-12)
+    minimise(optimizer, walled, 60)
+    np.testing.assert_allclose(optimizer.best.numpy(), minimum_of_walled(), atol=1e-4)
+
+
+def test_looking_at_the_best_point_after_a_step_does_not_change_the_run() -> None:
+    plain, looked_at = (LBFGS(torch.full((6,), -1.2), keep_base=False) for _ in range(2))
+    for _ in range(20):
+        (one,) = minimise(plain, rosenbrock, 1)
+        (other,) = minimise(looked_at, rosenbrock, 1)
+        assert torch.equal(one.point, other.point)
+        if other.accepted:
+            looked_at.best.clone()
+
+
+def test_memory_that_runs_out_on_the_way_to_a_point_leaves_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer = LBFGS(torch.full((6,), -1.2, dtype=torch.float64))
+    minimise(optimizer, rosenbrock, 8)
+    best = optimizer.best.clone()
+    whole = copy.deepcopy(optimizer).point
+    make, made = History._direction, iter(range(100))
+
+    def failing(self: History, *given: Any) -> Tensor:
+        if next(made) == 1:
+            raise MemoryError("out of memory")
+        return make(self, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("napari_styletransfer.engine.history._SLICE", 40)
+        patched.setattr(History, "_direction", failing)
+        with pytest.raises(MemoryError):
+            _ = optimizer.point
+
+    assert torch.equal(optimizer.best, best)
+    torch.testing.assert_close(optimizer.point, whole)
+
+
 def test_the_start_and_the_gradients_told_are_left_as_they_were() -> None:
     start, gradient = torch.ones(4), torch.full((4,), 2.0)
     optimizer = LBFGS(start)
@@ -234,6 +327,11 @@ def walled(x: Array) -> tuple[float, Array]:
     return float((-np.log(2 - x) + 2 * (1.5 - x) ** 2).sum()), 1 / (2 - x) - 4 * (1.5 - x)
 
 
+def minimum_of_walled() -> float:
+    found = scipy.optimize.minimize_scalar(lambda x: walled(np.array([x]))[0], bounds=(0, 1.9), method="bounded")
+    return float(found.x)
+
+
 @pytest.mark.parametrize("search", list(LineSearch))
 def test_a_step_into_non_finite_losses_is_taken_back(search: LineSearch) -> None:
     optimizer = LBFGS(torch.full((5,), -1.0, dtype=torch.float64), first_step=8.0, line_search=search)
@@ -242,8 +340,7 @@ def test_a_step_into_non_finite_losses_is_taken_back(search: LineSearch) -> None
 
     assert not math.isfinite(log[1].loss)
     assert not log[1].accepted
-    minimum = scipy.optimize.minimize_scalar(lambda x: walled(np.array([x]))[0], bounds=(0, 1.9), method="bounded")
-    np.testing.assert_allclose(optimizer.best.numpy(), minimum.x, atol=1e-4)
+    np.testing.assert_allclose(optimizer.best.numpy(), minimum_of_walled(), atol=1e-4)
 
 
 def test_a_finite_loss_with_a_non_finite_gradient_counts_as_non_finite() -> None:
@@ -397,6 +494,50 @@ def test_a_run_can_be_put_aside_and_taken_up_again() -> None:
     assert aside.evaluations == through.evaluations == 27
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("search", list(LineSearch))
+@pytest.mark.parametrize("keep_base", [False, True])
+def test_in_another_metric_the_point_stays_and_pairs_and_gradient_are_its_own(
+    scaled: bool, search: LineSearch, keep_base: bool
+) -> None:
+    start = torch.linspace(-2, 2, 144, dtype=torch.float64).view(1, 3, 6, 8)
+    plain, other = SpectralMetric(6, 8, 0.3), SpectralMetric(6, 8, 0.7)
+
+    def told(optimizer: LBFGS) -> bool:
+        loss, gradient = badly_scaled(optimizer.point.view(-1).numpy())
+        gradient = torch.from_numpy(gradient).view(start.shape)
+        return optimizer.tell(loss, optimizer.metric.to_latent_gradient(gradient))
+
+    optimizer = LBFGS(start, scaled=scaled, line_search=search, metric=plain, keep_base=keep_base)
+    while optimizer.iterations < 6:
+        accepted = told(optimizer)
+    assert accepted
+    best, slope = optimizer.best.clone(), optimizer._heading_now.slope
+    before = [(plain.to_image(s), s.clone(), y.clone()) for s, y in optimizer.pairs()]
+
+    optimizer.change(other)
+
+    torch.testing.assert_close(optimizer.best, best, rtol=0, atol=0)
+    assert optimizer._heading_now.slope < 0
+    assert optimizer._heading_now.slope != slope
+    for (step, s, y), (changed_s, changed_y) in zip(before, optimizer.pairs(), strict=True):
+        torch.testing.assert_close(other.to_image(changed_s), step, rtol=1e-5, atol=1e-8)
+        assert float((changed_s * changed_y).sum()) == pytest.approx(float((s * y).sum()), rel=1e-5)
+    for _ in range(30):
+        told(optimizer)
+    assert optimizer.best_loss < 0.5 * badly_scaled(best.view(-1).numpy())[0]
+
+
+def test_pairs_are_steps_and_changes_of_the_gradient_oldest_first() -> None:
+    optimizer = LBFGS(torch.ones(8, dtype=torch.float64), history=3)
+    log = [told for told in minimise(optimizer, badly_scaled, 12) if told.accepted]
+
+    expected = [(b.point - a.point, b.gradient - a.gradient) for a, b in pairwise(log)][-3:]
+
+    for found, pair in zip(optimizer.pairs(), expected, strict=True):
+        torch.testing.assert_close(found, pair)
+
+
 def test_steps_and_evaluations_are_counted_apart() -> None:
     optimizer = LBFGS(torch.tensor([-1.2, 1.0], dtype=torch.float64), first_step=1.0)
 
@@ -430,20 +571,22 @@ def test_the_history_holds_no_more_than_the_pairs_asked_for() -> None:
 
 def test_a_scaled_direction_is_that_of_the_two_loop_recursion_from_a_diagonal() -> None:
     optimizer = LBFGS(torch.ones(8, dtype=torch.float64), history=3, scaled=True)
-    log = [told for told in minimise(optimizer, badly_scaled, 12) if told.accepted]
+    log = minimise(optimizer, badly_scaled, 12)
+    while not log[-1].accepted:  # only then is the point one whole step ahead
+        log += minimise(optimizer, badly_scaled, 1)
+    log = [told for told in log if told.accepted]
 
     pairs = [(b.point - a.point, b.gradient - a.gradient) for a, b in pairwise(log)]
     square = torch.zeros(8, dtype=torch.float64)
     for number, (s, y) in enumerate(pairs):
-        square = torch.lerp(square, y.square() / s.square().mean(), 0.1 if number else 1.0)
+        square = torch.lerp(square, y.square() / s.square().mean(), _FORGET if number else 1.0)
     root = square.sqrt() + _SMALLEST_CURVATURE * square.mean().sqrt()
     q = log[-1].gradient.clone()
     alphas = []
     for s, y in reversed(pairs[-3:]):
         alphas.append((s @ q) / (s @ y))
         q -= alphas[-1] * y
-    s, y = pairs[-1]
-    q = q / root * (s @ y) / (y @ (y / root))
+    q = q / root * max((s @ y) / (y @ (y / root)) for s, y in pairs[-3:])
     for (s, y), alpha in zip(pairs[-3:], reversed(alphas), strict=True):
         q += s * (alpha - (y @ q) / (s @ y))
 

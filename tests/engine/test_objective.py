@@ -209,6 +209,23 @@ def test_two_styles_of_half_the_weight_are_one(setting: Setting, random_image: I
     torch.testing.assert_close(halves.gradient, whole.gradient)
 
 
+def test_values_beyond_the_range_are_seen_as_they_are_shown(setting: Setting, random_image: ImageOf) -> None:
+    image = random_image(*SIZE, seed=2) * 1.4 - 0.2
+    objective = setting.objective(content=random_image(*SIZE, seed=1), styles=[(random_image(*SIZE), 1.0)], tv_weight=0)
+
+    beyond, shown = objective(image), objective(image.clamp(0, 1))
+
+    assert beyond.layers == pytest.approx(shown.layers)
+    assert beyond.losses["range"] > shown.losses["range"] == 0
+    # Nothing but the term of the range pulls at them, back to what is shown.
+    outside = image != image.clamp(0, 1)
+    assert bool(outside.any())
+    pull = beyond.gradient[outside] / (image - image.clamp(0, 1))[outside]
+    torch.testing.assert_close(pull, torch.full_like(pull, float(pull[0])))
+    assert float(pull[0]) > 0
+    torch.testing.assert_close(beyond.gradient[~outside], shown.gradient[~outside])
+
+
 def test_values_beyond_the_range_cost_in_units_of_the_whole_loss(setting: Setting, random_image: ImageOf) -> None:
     # The unit is the loss of an image without any of the targets' features: 1 for a relative style loss.
     style = random_image(*SIZE)

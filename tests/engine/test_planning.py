@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from napari_styletransfer.config import Network, Precision, Start, StyleConfig
 from napari_styletransfer.engine import memory, planning, weights
 from napari_styletransfer.engine.backbones import backbone
+from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.device import DeviceInfo
 from napari_styletransfer.engine.events import Plan
+from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.planning import smallest_side
 from napari_styletransfer.engine.transfer import plan
 from napari_styletransfer.errors import ConfigError, DeviceError, ImageError, OutOfMemoryError
@@ -159,6 +163,60 @@ def test_a_history_that_does_not_fit_is_kept_narrower_and_shorter() -> None:
     assert little.history_precision is Precision.BFLOAT16
 
 
+def test_what_is_harmless_is_given_up_before_what_is_not() -> None:
+    plenty = planned(2400, 2400, size=None, memory_limit=100)
+    limit, seen = plenty.memory_bytes / GIB, []
+    while not seen or seen[-1].config.history > 1:
+        limit *= 0.97
+        seen.append(planned(2400, 2400, size=None, memory_limit=limit))
+
+    for before, after in pairwise(seen):
+        assert after.config.history <= before.config.history
+        assert after.keeps_base <= before.keeps_base
+        assert after.keeps_content <= before.keeps_content
+    for found in seen:
+        assert found.memory_bytes <= found.memory_available
+        assert found.keeps_base or found.config.history_precision is Precision.BFLOAT16
+        assert found.keeps_content or not found.keeps_base
+        assert found.config.history == 10 or not found.keeps_content
+    assert {(found.keeps_base, found.keeps_content) for found in seen} == {(True, True), (False, True), (False, False)}
+    assert plenty.given_up is None
+    assert seen[-1].given_up == "history of 1, slower steps"
+
+
+def test_blocks_become_small_only_where_nothing_else_is_left_to_give_up() -> None:
+    def area(found: Plan) -> float:
+        assert found.block is not None
+        cut = layout(3000, 3000, found.block, Halo(64, 64, 16))
+        return sum(block.area for block in cut) / 3000**2
+
+    least = 0.0
+    for limit in (0.5 + 0.02 * number for number in range(40)):
+        try:
+            found = planned(3000, 3000, size=None, memory_limit=limit)
+        except OutOfMemoryError:
+            continue
+        least = least or limit
+        if found.block is not None:
+            assert area(found) < (100 if found.config.history == 1 else 1.6)
+    assert 0.5 < least < 1
+
+
+def test_a_hundred_megapixels_fit_in_eight_gigabytes() -> None:
+    # Of which the program and the picture as it is handed in take one.
+    size = (10_000, 10_000)
+    picture = torch.empty(1, 3, *size, device="meta")  # without values
+    config = StyleConfig.make(
+        network="compact", device="cpu", size=None, memory_limit=7e9 / GIB, precision="bfloat16", scales=1
+    )
+
+    found = planning.prepare(Pictures(picture, (picture[:, :, :64, :64],), (1.0,), None, size), config).plan
+
+    assert found.memory_bytes <= 7e9
+    assert found.config.history >= 1
+    assert not found.keeps_content
+
+
 def test_without_limited_history_there_is_none_to_shorten() -> None:
     with pytest.raises(OutOfMemoryError) as caught:
         planned(512, 512, memory_limit=0.01, optimizer="adam")
@@ -180,8 +238,9 @@ def test_the_block_size_asked_for_is_taken() -> None:
 
 
 def test_the_largest_block_is_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Blocks of many shapes take memory for as many kernels, which is not what is asked for here.
+    # Blocks of many shapes take memory for as many kernels, and many are kept, which is not what is asked for here.
     monkeypatch.setattr(memory, "_KERNEL", 0)
+    monkeypatch.setattr(memory.Footprint, "budget", lambda *given: 0)
 
     def needed(side: int, block: int | None = None) -> int:
         return planned(side, side, size=None, block_size=block, memory_limit=100).memory_bytes
@@ -191,6 +250,21 @@ def test_the_largest_block_is_planned_for(monkeypatch: pytest.MonkeyPatch) -> No
     # A block in the middle reads 64 pixels on either side of its core, one in a corner on one side.
     assert needed(512, 128) - per_pixel * 512**2 == pytest.approx(needed(256) - per_pixel * 256**2)
     assert needed(256, 128) - per_pixel * 256**2 == pytest.approx(needed(192) - per_pixel * 192**2)
+
+
+def test_memory_to_spare_is_for_what_is_kept_of_blocks() -> None:
+    def limited(gib: float) -> Plan:
+        return planned(768, 768, size=None, block_size=256, memory_limit=gib, history_precision="float32")
+
+    plenty = limited(100)
+    some = limited(0.9 * plenty.memory_bytes / GIB)
+    little = limited(0.8 * plenty.memory_bytes / GIB)
+
+    assert little.config == some.config.changed(memory_limit=little.config.memory_limit)
+    assert plenty.block == some.block == little.block == 256
+    assert plenty.memory_bytes > some.memory_bytes > little.memory_bytes
+    for found in (some, little):
+        assert 0.9 * found.memory_available < found.memory_bytes <= found.memory_available
 
 
 def test_blocks_as_large_as_the_picture_are_no_blocks() -> None:

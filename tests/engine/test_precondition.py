@@ -1,4 +1,4 @@
-"""The spectral metric is symmetric, can be undone, and moves coarse structure first."""
+"""The spectral metric has its adjoint, can be undone, moves coarse structure first, and learns."""
 
 from __future__ import annotations
 
@@ -11,10 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from napari_styletransfer.engine import precondition, spectrum
 from napari_styletransfer.engine.precondition import SpectralMetric
 
 ImageOf = Callable[..., Tensor]
 sizes = st.integers(1, 24)
+
+
+def turned(turn: Callable[[SpectralMetric, Tensor], None], before: SpectralMetric, image: Tensor) -> Tensor:
+    """What is turned in place, as a copy."""
+    result = image.clone()
+    turn(before, result)
+    return result
 
 
 def noise(height: int, width: int, seed: int = 0) -> Tensor:
@@ -38,6 +46,32 @@ def test_the_metric_can_be_undone(height: int, width: int, exponent: float) -> N
 
     torch.testing.assert_close(metric.to_image(metric.to_latent(image)), image, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(metric.to_latent(metric.to_image(image)), image, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (41, 51), (7, 120)])
+@pytest.mark.parametrize("strip", [1, 100, 1 << 20])
+@pytest.mark.parametrize("learns", [False, True])
+def test_a_large_image_in_strips_is_the_whole_one(
+    learns: bool, size: tuple[int, int], strip: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of(image: Tensor) -> tuple[Tensor, ...]:
+        before = SpectralMetric(*size, 0.25)
+        metric = learned(size, (0, 1, 2), before) if learns else before
+        added = torch.zeros_like(image)
+        for number in range(3):
+            metric.add_plane(added, image[0, number].clone(), number)
+        in_place = image.clone()
+        assert metric.into_latent_gradient(in_place) is in_place
+        torch.testing.assert_close(added, metric.to_image(image))
+        torch.testing.assert_close(in_place, metric.to_latent_gradient(image))
+        return added, in_place, turned(metric.turn_step, before, image), turned(metric.turn_gradient, before, image)
+
+    expected = of(noise(*size))
+    for module in (precondition, spectrum):
+        monkeypatch.setattr(module, "AT_ONCE", 100)
+        monkeypatch.setattr(module, "STRIP", strip)
+
+    torch.testing.assert_close(of(noise(*size)), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_without_exponent_nothing_is_changed() -> None:
@@ -161,3 +195,103 @@ def test_of_large_gradients_only_the_centre_is_measured(monkeypatch: pytest.Monk
     metric.fit(gradient)
 
     assert metric.exponent == pytest.approx(0.15, abs=0.04)
+
+
+def gains(size: tuple[int, int], powers: tuple[float, float, float]) -> Callable[[Tensor], Tensor]:
+    """A linear map: brightness and two opponent colours are each multiplied by a power of the frequency."""
+    turn = torch.tensor([[1, 1, 1], [1, 0, -1], [1, -2, 1]], dtype=torch.float64)
+    turn = turn / turn.norm(dim=1, keepdim=True)
+    down, across = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])[None]
+    frequency = torch.hypot(down, across).clamp(min=1 / max(size))
+    gain = torch.stack([(number + 1) * frequency**power for number, power in enumerate(powers)])
+
+    def of(image: Tensor) -> Tensor:
+        planes = torch.einsum("dc,bchw->bdhw", turn, image.double())
+        planes = torch.fft.irfft2(torch.fft.rfft2(planes) * gain, s=size)
+        return torch.einsum("dc,bdhw->bchw", turn, planes).to(image.dtype)
+
+    return of
+
+
+def learned(size: tuple[int, int], powers: tuple[float, float, float], before: SpectralMetric) -> SpectralMetric:
+    """What is learned from steps at random where the Hessian is such a map."""
+    hessian = gains(size, powers)
+    steps = [noise(*size, seed) for seed in range(3)]
+    return before.learned((z, before.to_latent_gradient(hessian(before.to_image(z)))) for z in steps)
+
+
+METRICS = [
+    SpectralMetric(40, 51, 0.0),
+    SpectralMetric(40, 51, 0.3),
+    learned((40, 51), (0, 1, 2), SpectralMetric(40, 51, None)),
+]
+
+
+@pytest.mark.parametrize("before", METRICS)
+def test_in_a_learned_metric_curvatures_are_more_alike(before: SpectralMetric) -> None:
+    powers = (1.0, -0.5, 0.0)
+    hessian = gains((40, 51), powers)
+
+    after = learned((40, 51), powers, before)
+
+    def spread(metric: SpectralMetric) -> float:
+        """How far the curvatures are apart along waves of each colour, coarse and fine."""
+        wave = torch.arange(51, dtype=torch.float64).mul(2 * torch.pi / 51)
+        curvatures = []
+        for cycles in (3, 6, 12, 20):
+            for color in ([1, 1, 1], [1, 0, -1], [1, -2, 1]):
+                x = torch.tensor(color, dtype=torch.float64).view(1, 3, 1, 1) * torch.cos(cycles * wave).expand(40, 51)
+                z = metric.to_latent(x)
+                curvatures.append(float((x * hessian(x)).sum() / z.square().sum()))
+        return max(curvatures) / min(curvatures)
+
+    assert after is not before
+    assert spread(after) < 3
+    assert spread(SpectralMetric(40, 51, 0.0)) > 6
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_learned_metric_has_its_adjoint_and_can_be_undone(metric: SpectralMetric) -> None:
+    a, b = noise(40, 51, 1), noise(40, 51, 2)
+
+    assert float((metric.to_image(a) * b).sum()) == pytest.approx(float((a * metric.to_latent_gradient(b)).sum()))
+    torch.testing.assert_close(metric.to_image(metric.to_latent(a)), a, rtol=1e-5, atol=1e-5)
+    assert float(metric.to_image(a).square().mean()) == pytest.approx(1, rel=0.15)
+
+
+@pytest.mark.parametrize("before", METRICS)
+@pytest.mark.parametrize("after", METRICS)
+def test_from_metric_to_metric_images_and_slopes_stay(before: SpectralMetric, after: SpectralMetric) -> None:
+    step, change = noise(40, 51, 1), noise(40, 51, 2)
+
+    moved = turned(after.turn_step, before, step)
+
+    torch.testing.assert_close(after.to_image(moved), before.to_image(step), rtol=1e-5, atol=1e-5)
+    assert float((moved * turned(after.turn_gradient, before, change)).sum()) == pytest.approx(
+        float((step * change).sum())
+    )
+
+
+def test_what_was_learned_holds_at_other_sizes() -> None:
+    small = learned((40, 51), (0, 1, 2), SpectralMetric(40, 51, None))
+    large = small.at(80, 102)
+
+    def ratio(metric: SpectralMetric, size: tuple[int, int]) -> float:
+        """The gain of a wave of eight pixels over that of one of three, in green against red and blue."""
+        waves = [torch.cos(2 * torch.pi * torch.arange(size[1]) / length).double() for length in (8, 3)]
+        color = torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64).view(1, 3, 1, 1)
+        norms = [float(metric.to_latent_gradient(color * wave.expand(size)).norm()) for wave in waves]
+        return norms[0] / norms[1]
+
+    assert large.learns
+    assert ratio(large, (80, 102)) == pytest.approx(ratio(small, (40, 51)), rel=0.1)
+
+
+@pytest.mark.parametrize("size", [(9, 14), (40, 51)])
+@pytest.mark.parametrize("length", [0.0, 1.0])
+def test_where_there_is_nothing_to_learn_the_metric_stays(size: tuple[int, int], length: float) -> None:
+    metric = SpectralMetric(*size, None)
+    pairs = [(length * noise(*size), torch.zeros(1, 3, *size, dtype=torch.float64))]
+
+    assert metric.learned(pairs) is metric
+    assert metric.learned([]) is metric

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.blocks import Halo
 from napari_styletransfer.engine.events import Event, Finished, Preview, Step
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.history import History
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.precondition import SpectralMetric
+from napari_styletransfer.engine.recovery import Cutting
 from napari_styletransfer.engine.transfer import RunState, iter_stylize
 from napari_styletransfer.errors import OutOfMemoryError
 
@@ -112,6 +114,20 @@ def _recorded_areas(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(FrozenNetwork, "forward", recorded)
     return areas
+
+
+def test_what_is_kept_of_blocks_is_given_up_before_blocks_become_smaller() -> None:
+    cutting = Cutting(64, Halo(8, 8, 4), "cpu", budget=1000)
+    attempts: list[tuple[int, int]] = []
+
+    def failing_twice() -> int:
+        attempts.append((cutting.budget, len(cutting.blocks((128, 128)))))
+        if len(attempts) < 3:
+            raise MemoryError("out of memory")
+        return 5
+
+    assert cutting.recovering((128, 128), failing_twice) == 5
+    assert attempts == [(1000, 4), (0, 4), (0, 16)]
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
@@ -240,9 +256,8 @@ def test_other_errors_of_copying_are_not_swallowed(
     "where",
     [
         (History, "heading"),
-        (SpectralMetric, "to_latent"),
-        (SpectralMetric, "to_latent_gradient"),
-        (SpectralMetric, "_power"),
+        (SpectralMetric, "into_latent_gradient"),
+        (SpectralMetric, "_settle"),
     ],
     ids=lambda where: where[1],
 )
@@ -268,5 +283,5 @@ def test_memory_that_runs_out_while_the_metric_is_chosen_leaves_the_start_image(
     with pytest.raises(OutOfMemoryError) as caught:
         next(event for event in events if isinstance(event, Step))
 
-    assert fits == ([] if where[1] == "_power" else [True]), "the metric was changed"
+    assert fits == ([] if where[1] == "_settle" else [True]), "the metric was changed"
     np.testing.assert_allclose(caught.value.image, start, atol=1e-5)

@@ -33,6 +33,33 @@ def test_the_same_memory_is_handed_out_again() -> None:
     assert [workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (600, 600, 3000)] == first
 
 
+def test_what_is_handed_out_is_counted_until_it_is_taken_back() -> None:
+    workspace = Workspace()
+    workspace.empty((600,), torch.uint8, CPU)
+    workspace.empty((30,), torch.float32, torch.device("meta"))
+
+    assert workspace.bytes == 640 + 128
+    workspace.restart()
+    assert workspace.bytes == 0
+
+
+def test_what_is_passing_takes_none_of_the_memory() -> None:
+    workspace = Workspace()
+    workspace.passing.empty((600,), torch.uint8, CPU)
+
+    assert workspace.bytes == 0
+    assert workspace.passing.bytes == 640
+
+
+def test_memory_that_is_given_back_is_not_handed_out_again() -> None:
+    workspace = Workspace()
+    held = workspace.empty((600,), torch.uint8, CPU)
+    workspace.clear()
+
+    assert workspace.bytes == 0
+    assert workspace.empty((600,), torch.uint8, CPU).data_ptr() != held.data_ptr()
+
+
 def test_room_that_larger_pieces_left_is_used() -> None:
     workspace = Workspace()
     first, large = (workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (600, 3000))

@@ -211,9 +211,11 @@ def summary(plan: Plan) -> str:
     """Tell in one line what a run will do."""
     last = plan.scales[-1]
     blocks = f", {plan.blocks} blocks" if plan.blocks > 1 else ""
+    spared = f"; to save memory: {plan.given_up}" if plan.given_up else ""
+    scales = f"{len(plan.scales)} scale{'s' if len(plan.scales) > 1 else ''}"
     return (
         f"{plan.config.network} on {plan.device_name} ({plan.precision}), {last.width}×{last.height} pixels in "
-        f"{len(plan.scales)} scale{'s' if len(plan.scales) > 1 else ''}, at most {plan.total_iterations} steps{blocks}"
+        f"{scales}, at most {plan.total_iterations} steps{blocks}{spared}"
     )
 
 

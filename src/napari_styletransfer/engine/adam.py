@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.errors import DivergedError
 
 
@@ -22,18 +23,22 @@ class Adam:
         Point to begin from; not modified.
     learning_rate
         Typical change of a value in one step.
+    metric
+        As in `LBFGS`: gradients are told in it, and steps are brought to the point by it.
     """
 
     stalled = False
 
-    def __init__(self, start: Tensor, *, learning_rate: float = 0.02) -> None:
-        self.point = start.detach().clone()
+    def __init__(self, start: Tensor, *, learning_rate: float = 0.02, metric: SpectralMetric | None = None) -> None:
+        self.point = start.detach().clone(memory_format=torch.contiguous_format)
+        self.metric = metric or SpectralMetric(1, 1, 0.0)
         self.best = self.point.clone()
         self.best_loss = math.inf
         self.loss = math.inf
         self.iterations = -1
         self.evaluations = 0
-        self._optimizer = torch.optim.Adam([self.point], lr=learning_rate)
+        self._move = torch.zeros_like(self.point)
+        self._optimizer = torch.optim.Adam([self._move], lr=learning_rate)
 
     def tell(self, loss: float, gradient: Tensor) -> bool:
         """Take the loss and gradient at `point` and move it; every step is accepted.
@@ -51,6 +56,9 @@ class Adam:
             self.best_loss = loss
             self.best.copy_(self.point)
         self.iterations += 1
-        self.point.grad = gradient
+        self._move.zero_()
+        self._move.grad = gradient
         self._optimizer.step()
+        self._move.grad = None
+        self.point.add_(self.metric.to_image(self._move))
         return True

@@ -1,11 +1,10 @@
-"""The minimisation at one scale: an optimiser, and the metric in whose terms it holds the image.
+"""The minimisation at one scale: an optimiser, and the metric in whose terms it moves the image.
 
 Called by `transfer`.
 """
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -16,46 +15,66 @@ from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.recovery import new_optimizer
 
+_LEARNED_AT = (3, 6, 10, 20, 40)
+"""Steps of a scale after which the metric is learned from the pairs held then."""
+
 
 @dataclass
 class Descent:
-    """An optimiser and its metric, which belong together: neither knows the image alone."""
+    """An optimiser with its metric."""
 
-    metric: SpectralMetric
     optimizer: LBFGS | Adam
 
     @classmethod
-    def begun(cls, start: Tensor, config: StyleConfig, device: str, before: SpectralMetric | None = None) -> Descent:
-        """Hand an image to a new optimiser, in the metric of the settings or else as strong as the one before."""
+    def begun(
+        cls,
+        start: Tensor,
+        config: StyleConfig,
+        device: str,
+        before: SpectralMetric | None = None,
+        *,
+        keep_base: bool = True,
+    ) -> Descent:
+        """Hand an image to a new optimiser, in the metric of the settings or else the one before."""
+        size = (start.shape[2], start.shape[3])
         exponent = config.spectral_exponent
         if exponent is None and before is not None:
-            exponent = before.exponent
-        metric = SpectralMetric(start.shape[2], start.shape[3], exponent, device)
-        return cls(metric, new_optimizer(metric.to_latent(start), config, device))
+            metric = before.at(*size)
+        else:
+            metric = SpectralMetric(*size, exponent, device)
+        return cls(new_optimizer(start, config, device, metric, keep_base=keep_base))
+
+    @property
+    def metric(self) -> SpectralMetric:
+        """What the image is moved in terms of."""
+        return self.optimizer.metric
 
     @property
     def image(self) -> Tensor:
-        """The best image so far."""
-        return self.metric.to_image(self.optimizer.best)
+        """The best image so far, in the optimiser's own memory."""
+        return self.optimizer.best
 
     @property
     def trial(self) -> Tensor:
         """The image whose loss and gradient are wanted next."""
-        return self.metric.to_image(self.optimizer.point)
+        return self.optimizer.point
 
     def tell(self, loss: float, gradient: Tensor) -> bool:
-        """Take the loss and its gradient at `trial`, and say whether the step there was accepted."""
-        self._fit(gradient)
-        return self.optimizer.tell(loss, self.metric.to_latent_gradient(gradient))
+        """Take the loss and its gradient at `trial`, and say whether the step there was accepted.
 
-    def _fit(self, gradient: Tensor) -> None:
-        """Choose the metric from the first gradient where the settings leave it open; the image stays."""
-        if self.metric.exponent is not None:
+        The gradient is taken over: its memory is the optimiser's from now on.
+        """
+        # Where the settings leave the metric open, it is chosen from the first gradient.
+        self.metric.fit(gradient)
+        accepted = self.optimizer.tell(loss, self.metric.into_latent_gradient(gradient))
+        if accepted and self.metric.learns and self.optimizer.iterations in _LEARNED_AT:
+            self._learn()
+        return accepted
+
+    def _learn(self) -> None:
+        """Go over to the metric that the steps so far suggest; the image stays."""
+        if not isinstance(self.optimizer, LBFGS):
             return
-        # Memory may run out on the way: until all of it is done, nothing must have changed.
-        metric = copy.copy(self.metric)
-        if metric.fit(gradient):
-            latent = metric.to_latent(self.optimizer.point)
-            self.optimizer.best.copy_(latent)
-            self.optimizer.point.copy_(latent)
-        self.metric = metric
+        metric = self.metric.learned(self.optimizer.pairs())
+        if metric is not self.metric:
+            self.optimizer.change(metric)

@@ -5,7 +5,9 @@ Called by `transfer` when a run is planned, and by the form and the command line
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,3 +117,11 @@ def release(device: str) -> None:
         torch.cuda.empty_cache()
     elif device == "mps":
         torch.mps.empty_cache()
+
+
+def trim(device: torch.device) -> None:
+    """Give back what the host's C library keeps of freed memory: of another size, what comes would not fit in it."""
+    if device.type == "cpu" and sys.platform == "linux":
+        give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not every C library has it
+        if give_back is not None:
+            give_back(0)

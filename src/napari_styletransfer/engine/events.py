@@ -56,6 +56,9 @@ class Plan:
     resident
         Torch's name of where image, targets and optimiser live: the device, or "cpu" where it is too small for them and
         only blocks visit it.
+    keeps_base, keeps_content
+        Whether the optimiser keeps the accepted image beside the one tried, and the run the content's feature maps.
+        Where memory is short, the one is found again by taking the step back, and the others are made again.
     """
 
     config: StyleConfig
@@ -68,6 +71,19 @@ class Plan:
     memory_bytes: int
     memory_available: int
     resident: str = "cpu"
+    keeps_base: bool = True
+    keeps_content: bool = True
+
+    @property
+    def given_up(self) -> str | None:
+        """What a run with little memory goes without, in words; None for nothing."""
+        parts = []
+        usual: int = type(self.config).model_fields["history"].default
+        if not self.keeps_base and self.config.history < usual:
+            parts.append(f"history of {self.config.history}")
+        if not self.keeps_content:
+            parts.append("slower steps")
+        return ", ".join(parts) or None
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
@@ -127,7 +143,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Preview:
-    """The image now: float32 (H, W, 3) in [0, 1], a copy the receiver may keep."""
+    """The image now: float32 (H, W, 3) in [0, 1], a copy the receiver may keep; of very large images a smaller one."""
 
     image: npt.NDArray[np.float32]
     iteration: int

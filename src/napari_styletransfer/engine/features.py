@@ -13,6 +13,7 @@ channels) matrix without a copy. Called by `gather`, on a whole image or on one 
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -54,7 +55,6 @@ class Tape:
 class Recording:
     """What a forward pass leaves for its backward pass: the bands of every segment, each with its tape."""
 
-    image: Tensor
     sizes: list[tuple[int, int]] = field(default_factory=list)
     segments: list[list[tuple[Band, Tape]]] = field(default_factory=list)
 
@@ -105,6 +105,16 @@ class FrozenNetwork:
         mean, std = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (MEAN, STD))
         self._shift, self._gain = -mean / std, 1 / std
 
+    def up_to(self, names: Collection[str]) -> FrozenNetwork:
+        """Return the network as far as the deepest of these layers, visiting them alone; the weights are shared."""
+        shallow = copy.copy(self)
+        last = max(index for index, stage in enumerate(self.stages) if isinstance(stage, Conv) and stage.name in names)
+        shallow.stages, shallow._layers = self.stages[: last + 1], self._layers[: last + 1]
+        shallow._segments = segments(shallow.stages)
+        shallow.wanted = frozenset(names)
+        shallow._workspace = None
+        return shallow
+
     def workspace(self) -> Workspace:
         """Return memory for `forward` that all share who hold it now; it goes with the last of them."""
         workspace = self._workspace() if self._workspace is not None else None
@@ -144,14 +154,13 @@ class FrozenNetwork:
         image
             (1, 3, H, W) float32 sRGB in [0, 1] on the network's device.
         keep
-            Whether to return what `backward` needs; without it only the joined maps of stages in bands do,
-            until the next call.
+            Whether to return what `backward` needs besides the image.
         workspace
-            Memory for what does, until the next call with it; by default memory of this call's own.
+            Memory for that, until the workspace takes it back; by default memory of this call's own.
         """
-        recording = Recording(image) if keep else None
+        recording = Recording() if keep else None
         workspace = workspace or Workspace()
-        workspace.restart()
+        workspace.passing.restart()
         x = image
         for segment in self._segments:
             joined: Tensor | None = None
@@ -167,7 +176,7 @@ class FrozenNetwork:
                 if band.whole:
                     joined = part
                 else:
-                    joined = workspace.map_like(part, band.pooled.height) if joined is None else joined
+                    joined = workspace.passing.map_like(part, band.pooled.height) if joined is None else joined
                     joined[:, :, band.pooled.first : band.pooled.stop] = part
                 del part  # the next band's would lie beside it
                 if tape is not None:
@@ -180,7 +189,7 @@ class FrozenNetwork:
             x = joined
         return recording
 
-    def backward(self, recording: Recording, seed: Seed) -> Tensor:
+    def backward(self, recording: Recording, image: Tensor, seed: Seed) -> Tensor:
         """Return the gradient with respect to the image, (1, 3, H, W) float32.
 
         `seed(name, feature_map, gradient, row)` is called for each wanted layer, deep to shallow, and adds that
@@ -189,8 +198,8 @@ class FrozenNetwork:
         g: Tensor | None = None
         for segment in reversed(self._segments):
             taped, (height, width) = recording.segments.pop(), recording.sizes.pop()
-            g = self._segment_backward(segment, g, taped, recording.image, height, width, seed)
-        return torch.zeros_like(recording.image) if g is None else g
+            g = self._segment_backward(segment, g, taped, image, height, width, seed)
+        return torch.zeros_like(image) if g is None else g
 
     def _segment_backward(
         self,
@@ -218,11 +227,8 @@ class FrozenNetwork:
             elif alone:
                 return part
             if total is None:
-                total = torch.zeros(
-                    (1, part.shape[1], height, width),
-                    dtype=part.dtype,
-                    device=part.device,
-                ).contiguous(memory_format=torch.channels_last)
+                shape = (1, height, width, part.shape[1])
+                total = torch.zeros(shape, dtype=part.dtype, device=part.device).permute(0, 3, 1, 2)
             total[:, :, inside] += part
         return total
 
@@ -237,7 +243,7 @@ class FrozenNetwork:
             if isinstance(layer, FrozenPool):
                 x, winners = layer.forward(x, keep=tape is not None)
                 if tape is not None:
-                    tape.winners[index] = winners
+                    tape.winners[index] = winners if winners is None else _copied(winners, workspace)
                 rows = Rows.all(x.shape[2])
                 continue
             x = layer.forward(x, rows)
@@ -248,7 +254,7 @@ class FrozenNetwork:
                 visit(name, x[:, :, core.within(rows)], core.first)
             if tape is not None and index > 0:
                 if name is not None:
-                    tape.maps[name] = workspace.map_like(x, x.shape[2]).copy_(x)
+                    tape.maps[name] = _copied(x, workspace)
                 else:
                     tape.positive[index] = packed_signs(x, workspace)
         return x
@@ -298,3 +304,7 @@ class FrozenNetwork:
     def _normalised(self, image: Tensor) -> Tensor:
         x = torch.addcmul(self._shift.to(image.dtype), image, self._gain.to(image.dtype))
         return x.to(self.dtype, memory_format=torch.channels_last)
+
+
+def _copied(feature_map: Tensor, workspace: Workspace) -> Tensor:
+    return workspace.map_like(feature_map, feature_map.shape[2]).copy_(feature_map)

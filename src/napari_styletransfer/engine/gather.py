@@ -16,7 +16,7 @@ from napari_styletransfer.config import LayerWeights
 from napari_styletransfer.engine import losses
 from napari_styletransfer.engine.backbones import RGB, Reach
 from napari_styletransfer.engine.blocks import Block
-from napari_styletransfer.engine.features import FrozenNetwork
+from napari_styletransfer.engine.features import FrozenNetwork, Recording
 
 
 class Stopped(Exception):
@@ -40,7 +40,16 @@ Seed = Callable[[Place, str, Tensor, Tensor], None]
 
 
 class Gatherer:
-    """Runs a network over the blocks of an image and puts together what belongs to the cores."""
+    """Runs a network over the blocks of an image and puts together what belongs to the cores.
+
+    Attributes
+    ----------
+    blocks
+        Of the image; can be replaced.
+    budget
+        Bytes that what is kept of blocks between the two passes may take in all. One block's recording always is: the
+        second pass would need as much at once.
+    """
 
     def __init__(
         self,
@@ -54,6 +63,7 @@ class Gatherer:
         self._reaches = reaches
         self._size = size
         self.blocks = blocks
+        self.budget = 0
         self._should_stop = should_stop
         self._workspace = network.workspace()
         self._layer_sizes = network.layer_sizes(*size)
@@ -117,29 +127,61 @@ class Gatherer:
         """Go forward through every block, keeping nothing; `visit` is given what belongs to the cores."""
         with torch.no_grad():
             for block in self.blocks:
-                self.network.forward(
-                    self._piece(image, block), self._visiting(block, visit), keep=False, workspace=self._workspace
-                )
+                self._forward(image, block, visit)
 
     def both_passes(self, image: Tensor, visit: Visit, between: Callable[[], None], seed: Seed) -> Tensor:
-        """Go forward everywhere, call `between`, then go backward everywhere; return the image's gradient."""
-        if len(self.blocks) == 1:
-            (block,) = self.blocks
-            recording = self.network.forward(
-                self._piece(image, block), self._visiting(block, visit), keep=True, workspace=self._workspace
-            )
+        """Go forward everywhere, call `between`, then go backward everywhere; return the image's gradient.
+
+        Blocks whose recordings did not fit in the budget go forward a second time.
+        """
+        self._workspace.restart()
+        try:
+            kept, left = self._first_pass(image, visit)
             between()
-            return self.network.backward(recording, self._seeding(block, seed)).to(image.device)
-        self.one_pass(image, visit)
-        between()
-        gradient = torch.zeros_like(image)
-        for block in self.blocks:
-            recording = self.network.forward(self._piece(image, block), _ignore, keep=True, workspace=self._workspace)
-            rows, columns = block.outer
-            gradient[:, :, rows, columns] += self.network.backward(recording, self._seeding(block, seed)).to(
-                image.device
-            )
+            if len(self.blocks) == 1:
+                return self._backward(image, *kept.pop(), seed).to(image.device)
+            gradient = torch.zeros_like(image)
+            while kept:
+                self._add_backward(gradient, image, *kept.pop(), seed)
+            for block in left:
+                self._workspace.restart()
+                self._add_backward(gradient, image, block, self._recorded(image, block), seed)
+        except BaseException:
+            # Whoever stops the run, or has it go on with less memory, wants this back.
+            self._workspace.clear()
+            raise
         return gradient
+
+    def _first_pass(self, image: Tensor, visit: Visit) -> tuple[list[tuple[Block, Recording]], list[Block]]:
+        """Go forward through every block; return those with a recording that is kept, and those without."""
+        kept: list[tuple[Block, Recording]] = []
+        left: list[Block] = []
+        area = 0
+        for block in self.blocks:
+            # It will be as large for its area as those before it; the first is kept in any case.
+            if kept and self._workspace.bytes * (1 + block.area / area) > self.budget:
+                self._forward(image, block, visit)
+                left.append(block)
+            else:
+                kept.append((block, self._recorded(image, block, visit)))
+                area += block.area
+        return kept, left
+
+    def _forward(self, image: Tensor, block: Block, visit: Visit) -> None:
+        self.network.forward(
+            self._piece(image, block), self._visiting(block, visit), keep=False, workspace=self._workspace
+        )
+
+    def _recorded(self, image: Tensor, block: Block, visit: Visit | None = None) -> Recording:
+        visit_rows = _ignore if visit is None else self._visiting(block, visit)
+        return self.network.forward(self._piece(image, block), visit_rows, keep=True, workspace=self._workspace)
+
+    def _backward(self, image: Tensor, block: Block, recording: Recording, seed: Seed) -> Tensor:
+        return self.network.backward(recording, self._piece(image, block), self._seeding(block, seed))
+
+    def _add_backward(self, gradient: Tensor, image: Tensor, block: Block, recording: Recording, seed: Seed) -> None:
+        rows, columns = block.outer
+        gradient[:, :, rows, columns] += self._backward(image, block, recording, seed).to(image.device)
 
     def _visiting(self, block: Block, visit: Visit) -> Callable[[str, Tensor, int], None]:
         def visit_rows(name: str, feature_map: Tensor, row: int) -> None:
@@ -161,7 +203,7 @@ class Gatherer:
         if self._should_stop():
             raise Stopped
         rows, columns = block.outer
-        return image[:, :, rows, columns].to(self.network.device)
+        return image[:, :, rows, columns].to(self.network.device).clamp(0, 1)
 
 
 def _ignore(name: str, feature_map: Tensor, row: int) -> None:

@@ -2,8 +2,8 @@
 
 Steps and changes of the gradient are the rows of one matrix, and only inner products of the rows enter the recursion
 (Chen, Wang and Zhou 2014): a direction costs three passes over the matrix and one transfer to the host. Besides the
-matrix, and one row of curvatures where they are wanted, nothing of the size of the image is ever made. Called by
-`lbfgs`.
+matrix, and one row of curvatures where they are wanted, nothing of the size of the image is ever made: a direction is a
+combination of the rows, and its values come some at a time wherever they are needed. Called by `lbfgs`.
 
 The recursion starts from a multiple of the identity, or from a diagonal: the reciprocal of the root of a running mean
 of (y/‖s‖)², which is how much the gradient changed at each value for a step of given length. So the scale of each
@@ -14,7 +14,7 @@ not vanish at a minimum; diagonals learned from the pairs go back to Gilbert and
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,10 +23,10 @@ from torch import Tensor
 _SMALLEST_COSINE = 1e-8
 """A pair is kept if sᵀy exceeds this fraction of ‖s‖‖y‖."""
 
-_FORGET = 0.1
+_FORGET = 0.3
 """Weight of the newest pair in the running mean of curvatures."""
 
-_SMALLEST_CURVATURE = 0.1
+_SMALLEST_CURVATURE = 0.3
 """Added to all curvatures, in units of their root mean square: the first pairs say little about a single value."""
 
 _SLICE = 1 << 20
@@ -38,13 +38,12 @@ class Heading:
     """A direction as a combination of the stored pairs and the gradient, and its slope.
 
     It is never made as an image of its own: each trial point is summed up anew, which takes a pass over the history.
+    `pairs` is None for the steepest descent.
     """
 
-    pairs: Tensor
+    pairs: Tensor | None
     gradient: float
     slope: float
-    scaled: bool = False
-    """Whether the gradient and its changes enter divided by the curvatures."""
 
 
 class History:
@@ -69,29 +68,52 @@ class History:
         """Forget all pairs, keeping the memory and the curvatures."""
         self._order.clear()
 
-    def push(self, points: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]) -> None:
-        """Add the pair of differences, first minus second, in place of the oldest when full.
+    def push(self, heading: Heading, step: float, gradients: tuple[Tensor, Tensor]) -> None:
+        """Add the pair of a step along a heading and of the change of the gradient, in place of the oldest when full.
 
-        A pair without positive curvature is left out. Differences are taken some values at a time.
+        The heading must be the last one made, from the second of the gradients. A pair without positive curvature is
+        left out, and the oldest is gone all the same: the step itself is made from it, part by part as it is replaced.
         """
+        after, before = (gradient.reshape(-1) for gradient in gradients)
+        slot = self._order.pop(0) if self.count == self._pairs else self._free_slot()
+        rows = self._matrix[2 * slot : 2 * slot + 2]
         sums = []
-        for part in self._parts(_SLICE):
-            s, y = _difference(points, part), _difference(gradients, part)
+        for part in self._parts(_SLICE // len(self._matrix)):
+            s = self._direction(before, heading, part).mul_(step)
+            y = after[part] - before[part]
             sums.append(torch.stack([s @ y, s @ s, y @ y]))
+            rows[0, part], rows[1, part] = s, y
         sy, ss, yy = torch.stack(sums).sum(0, dtype=torch.float64).tolist()
         self._learn(gradients, ss, yy)
         if not sy > _SMALLEST_COSINE * math.sqrt(ss * yy):
+            rows.zero_()  # it enters products, with coefficient 0: there must be no NaN in it
             return
-        slot = self._order.pop(0) if self.count == self._pairs else self._free_slot()
-        for row, vectors in ((2 * slot, points), (2 * slot + 1, gradients)):
-            for part in self._parts(_SLICE):
-                self._matrix[row, part] = _difference(vectors, part)
-            # Products of what is stored, not of what came in: with narrow storage only these are consistent.
-            product = self._times(self._matrix[row]).double().cpu()
-            self._products[row] = product
-            self._products[:, row] = product
+        self._put_products(slot)
         if self._products[2 * slot, 2 * slot + 1] > 0:
             self._order.append(slot)
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the pairs, oldest first."""
+        return ((self._matrix[2 * slot], self._matrix[2 * slot + 1]) for slot in self._order)
+
+    def change(self, turn_step: Callable[[Tensor], None], turn_gradient: Callable[[Tensor], None]) -> None:
+        """Go over to other terms: steps, and changes of the gradient, are turned in place."""
+        for s, y in self.pairs():
+            turn_step(s)
+            turn_gradient(y)
+        self._mean_square = 0.0
+        zero = torch.zeros(1, dtype=self._dtype, device=self._matrix.device).expand(self._matrix.shape[1])
+        for slot in self._order:
+            self._put_products(slot)
+            rows = range(2 * slot, 2 * slot + 2)
+            self._learn((self._matrix[rows[1]], zero), *(float(self._products[row, row]) for row in rows))
+
+    def _put_products(self, slot: int) -> None:
+        """Products of what is stored, not of what came in: with narrow storage only these are consistent."""
+        rows = slice(2 * slot, 2 * slot + 2)
+        products = self._times(self._matrix[rows]).double().cpu()
+        self._products[rows] = products.T
+        self._products[:, rows] = products
 
     def _free_slot(self) -> int:
         return next(slot for slot in range(self._pairs) if slot not in self._order)
@@ -100,10 +122,11 @@ class History:
         """Take a change of the gradient into the curvatures; `ss` and `yy` are the squared lengths of the pair."""
         if self._squares is None or not (ss > 0 and yy > 0):
             return
+        after, before = (gradient.reshape(-1) for gradient in gradients)
         weight = _FORGET if self._mean_square else 1.0
         self._mean_square += weight * (yy / ss - self._mean_square)
         for part in self._parts(_SLICE):
-            square = _difference(gradients, part).mul_(math.sqrt(self._matrix.shape[1] / ss)).square_()
+            square = (after[part] - before[part]).mul_(math.sqrt(self._matrix.shape[1] / ss)).square_()
             self._squares[part] = torch.lerp(self._squares[part].to(square.dtype), square, weight)
 
     def _curvature(self, part: slice) -> Tensor | float:
@@ -122,8 +145,8 @@ class History:
         g = gradient.reshape(-1)
         coefficient = torch.zeros(len(self._products), dtype=torch.float64)
         if not self._order:
-            return Heading(coefficient, -1.0, -float(g @ g))
-        with_g = self._times(g).double().cpu()
+            return Heading(None, -1.0, -float(g @ g))
+        with_g = self._times(g[None])[:, 0].double().cpu()
         of_s, of_y = coefficient[0::2], coefficient[1::2]
         alphas: dict[int, float] = {}
         for slot in reversed(self._order):
@@ -132,8 +155,9 @@ class History:
             of_y[slot] -= alphas[slot]
         # Of the y and, last, of the gradient with each other, in the metric the recursion starts from.
         inner = self._inner(g, with_g)
-        last = self._order[-1]
-        gamma = float(self._products[2 * last, 2 * last + 1] / inner[last, last])
+        # With scales, the longest step that any pair suggests: the last pair's alone is mostly too short.
+        eligible = self._order[-1:] if self._squares is None else self._order
+        gamma = max(float(self._products[2 * slot, 2 * slot + 1] / inner[slot, slot]) for slot in eligible)
         of_y *= gamma
         for slot in self._order:
             y_dot_r = float(
@@ -141,7 +165,7 @@ class History:
             )
             of_s[slot] += alphas[slot] - y_dot_r / float(self._products[2 * slot, 2 * slot + 1])
         slope = float(inner[-1, :-1] @ of_y - gamma * inner[-1, -1] + with_g[0::2] @ of_s)
-        return Heading(coefficient, -gamma, slope, scaled=self._squares is not None)
+        return Heading(coefficient, -gamma, slope)
 
     def _inner(self, g: Tensor, with_g: Tensor) -> Tensor:
         """Inner products of the changes of the gradient, and of the gradient as one row more."""
@@ -161,51 +185,41 @@ class History:
     def slope(self, base_gradient: Tensor, heading: Heading, gradient: Tensor) -> float:
         """Return the slope of another gradient along a direction taken from `base_gradient`."""
         g, base = gradient.reshape(-1), base_gradient.reshape(-1)
-        if heading.scaled:
-            parts = list(self._parts(_SLICE // len(self._matrix)))
-            return float(torch.stack([g[part] @ self._direction(base, heading, part) for part in parts]).sum())
-        along = float(self._times(g).double().cpu() @ heading.pairs) if self._order else 0.0
-        return along + heading.gradient * float(g @ base)
+        parts = self._parts(_SLICE // len(self._matrix))
+        return float(torch.stack([g[part] @ self._direction(base, heading, part) for part in parts]).sum())
 
-    def walk(self, base: Tensor, gradient: Tensor, heading: Heading, step: float, out: Tensor) -> None:
-        """Write into `out` the point a number of steps from `base` along a direction taken from `gradient`."""
-        if heading.scaled:
-            g, start, end = gradient.reshape(-1), base.reshape(-1), out.view(-1)
-            for part in self._parts(_SLICE // len(self._matrix)):
-                torch.add(start[part], self._direction(g, heading, part), alpha=step, out=end[part])
-            return
-        torch.add(base, gradient, alpha=step * heading.gradient, out=out)
-        if self._order:
-            self._add_combination((step * heading.pairs).to(out.device, self._dtype), out.view(-1))
+    def add_step(self, out: Tensor, plane: slice, gradient: Tensor, heading: Heading, step: float) -> None:
+        """Add to some values of a point, those of `plane`, a number of steps along a direction from `gradient`."""
+        g = gradient.reshape(-1)
+        for part in _pieces(plane, _SLICE // len(self._matrix)):
+            inside = slice(part.start - plane.start, part.stop - plane.start)
+            out[inside].add_(self._direction(g, heading, part), alpha=step)
 
     def _direction(self, g: Tensor, heading: Heading, part: slice) -> Tensor:
-        """Make some values of a scaled direction."""
+        """Make some values of a direction."""
+        if heading.pairs is None:
+            return g[part] * heading.gradient
         pairs = heading.pairs.to(g.device, self._dtype)
         rows = self._matrix[:, part].to(self._dtype)
+        if self._squares is None:
+            return torch.addmv(g[part], rows.T, pairs, beta=heading.gradient)
         direction = torch.addmv(g[part], rows[1::2].T, pairs[1::2], beta=heading.gradient).div_(self._curvature(part))
         return direction.addmv_(rows[0::2].T, pairs[0::2])
 
-    def _times(self, vector: Tensor) -> Tensor:
-        """Inner products of every stored row with `vector`."""
+    def _times(self, vectors: Tensor) -> Tensor:
+        """Inner products of every stored row with every row of `vectors`."""
         if self._matrix.dtype is self._dtype:
-            return self._matrix.mv(vector)
-        total = torch.zeros(len(self._matrix), dtype=self._dtype, device=vector.device)
+            return self._matrix @ vectors.T
+        total = torch.zeros(len(self._matrix), len(vectors), dtype=self._dtype, device=vectors.device)
         for part in self._parts(_SLICE // len(self._matrix)):
-            total += self._matrix[:, part].to(self._dtype).mv(vector[part].to(self._dtype))
+            total += self._matrix[:, part].to(self._dtype) @ vectors[:, part].to(self._dtype).T
         return total
-
-    def _add_combination(self, coefficient: Tensor, out: Tensor) -> None:
-        if self._matrix.dtype is self._dtype:
-            out.addmv_(self._matrix.T, coefficient)
-            return
-        for part in self._parts(_SLICE // len(self._matrix)):
-            out[part].addmv_(self._matrix[:, part].to(self._dtype).T, coefficient)
 
     def _parts(self, length: int) -> Iterator[slice]:
         """Cut a row into pieces, so that nothing else of the length of a row is ever made."""
-        length = max(1, length)
-        return (slice(first, first + length) for first in range(0, self._matrix.shape[1], length))
+        return _pieces(slice(0, self._matrix.shape[1]), length)
 
 
-def _difference(pair: tuple[Tensor, Tensor], part: slice) -> Tensor:
-    return pair[0].reshape(-1)[part] - pair[1].reshape(-1)[part]
+def _pieces(whole: slice, length: int) -> Iterator[slice]:
+    length = max(1, length)
+    return (slice(first, min(first + length, whole.stop)) for first in range(whole.start, whole.stop, length))

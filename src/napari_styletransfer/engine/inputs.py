@@ -105,7 +105,9 @@ class Pictures:
 
     def content_at(self, height: int, width: int) -> Tensor | None:
         """Return the content at a size, clamped to [0, 1]."""
-        return None if self.content is None else resized(self.content, height, width).clamp(0, 1)
+        if self.content is None or self.content.shape[2:] == (height, width):
+            return self.content
+        return resized(self.content, height, width).clamp_(0, 1)
 
     def styles_at(self, height: int, width: int, config: StyleConfig, smallest: int) -> list[Tensor]:
         """Return the styles fitted to content of a size."""

@@ -8,6 +8,9 @@ pixel units (1/‖g‖₁ moves nothing when there are many pixels); the curvatu
 rising loss is rolled back; the history is one matrix, so that a direction costs three passes over it
 and one transfer to the host, instead of one of each for every pair.
 
+With a metric M, directions are those of L-BFGS in z with x = M z, and so are the gradients told, while the point is x
+throughout: z itself is never needed.
+
 Sources: Liu and Nocedal 1989 (the method), Chen, Wang and Zhou 2014 (directions from inner products alone),
 Lewis and Overton 2013 (bracketing line search for the weak Wolfe conditions).
 """
@@ -15,12 +18,14 @@ Lewis and Overton 2013 (bracketing line search for the weak Wolfe conditions).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from napari_styletransfer.config import LineSearch
 from napari_styletransfer.engine.history import Heading, History
+from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.errors import DivergedError
 
 _ARMIJO = 1e-4
@@ -48,13 +53,18 @@ class LBFGS:
     scaled
         Whether a scale for every value is learned from the changes of the gradient (see `history`): on images a
         quarter fewer evaluations or more, for memory of the size of the point.
+    metric
+        What directions are brought to the point by; none for the point's own metric.
+    keep_base
+        Whether the accepted point is kept beside the one tried. Without, it is what is left when the step is taken
+        back, to rounding: memory of the size of the point less.
 
     Attributes
     ----------
     point
         Where the loss is wanted next.
     best, best_loss
-        Accepted point with the lowest loss so far, and that loss.
+        Accepted point with the lowest loss so far, and that loss. Both are the optimiser's own memory.
     iterations, evaluations
         Accepted steps and told evaluations.
     stalled
@@ -70,28 +80,43 @@ class LBFGS:
         line_search: LineSearch = LineSearch.BACKTRACKING,
         storage: torch.dtype | None = None,
         scaled: bool = False,
+        metric: SpectralMetric | None = None,
+        keep_base: bool = True,
     ) -> None:
-        self.point = start.detach().clone()
+        self.metric = metric or SpectralMetric(1, 1, 0.0)
         self.iterations = 0
         self.evaluations = 0
         self.stalled = False
         self.loss = math.inf
-        self._base = self.point.clone()
+        self._at = 0.0
+        self._point = start.detach().clone(memory_format=torch.contiguous_format)
+        self._base = self._point.clone() if keep_base else None
         self._gradient: Tensor | None = None
         self._heading: Heading | None = None
         self._first_step = first_step
         self._line_search = line_search
         # Only without a line search can an accepted step rise; then the best point needs memory of its own.
-        self._best = self.point.clone() if line_search is LineSearch.NONE else self._base
+        self._best = self._point.clone() if line_search is LineSearch.NONE else None
         self._best_loss = math.inf
         self._step, self._low, self._high, self._trials = 0.0, 0.0, math.inf, 0
         self._restarts = 0
         self._memory = History(start, history, storage or start.dtype, scaled=scaled)
 
     @property
+    def point(self) -> Tensor:
+        """Where the loss is wanted next."""
+        self._go(self._step)
+        return self._point
+
+    @property
     def best(self) -> Tensor:
         """Accepted point with the lowest loss."""
-        return self._best
+        if self._best is not None:
+            return self._best
+        if self._base is not None:
+            return self._base
+        self._go(0.0)
+        return self._point
 
     @property
     def best_loss(self) -> float:
@@ -101,7 +126,8 @@ class LBFGS:
     def tell(self, loss: float, gradient: Tensor) -> bool:
         """Take the loss and gradient at `point`, move `point`, and say whether a step was accepted.
 
-        The first call only takes the start; it counts as accepted but not as an iteration.
+        The first call only takes the start; it counts as accepted but not as an iteration. The gradient is that in the
+        metric; it is kept, not copied, and must not be changed afterwards.
 
         Raises
         ------
@@ -124,11 +150,26 @@ class LBFGS:
                 self._low = self._step
                 self._try(2 * self._step if math.isinf(self._high) else (self._low + self._high) / 2)
                 return False
-        self._memory.push((self.point, self._base), (gradient, self._gradient))
+        self._memory.push(self._heading_now, self._step, (gradient, self._gradient))
         self._restarts = 0
         self.iterations += 1
         self._accept(loss, gradient)
         return True
+
+    def pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the steps remembered and the changes of the gradient that they brought, oldest first."""
+        return ((s.view_as(self._point), y.view_as(self._point)) for s, y in self._memory.pairs())
+
+    def change(self, metric: SpectralMetric) -> None:
+        """Go over to another metric, after an accepted step, and aim anew; the point stays."""
+        self._go(0.0)
+        before, self.metric = self.metric, metric
+        shape = self._point.shape
+        self._memory.change(
+            lambda s: metric.turn_step(before, s.view(shape)), lambda y: metric.turn_gradient(before, y.view(shape))
+        )
+        metric.turn_gradient(before, self._base_gradient)
+        self._aim()
 
     @property
     def _heading_now(self) -> Heading:
@@ -168,7 +209,7 @@ class LBFGS:
     def _restart(self, finite: bool) -> None:
         if self._memory.count == 0 and finite:
             self.stalled = True
-            self.point.copy_(self._base)
+            self._step = 0.0
             return
         self._restarts += 1
         if self._restarts > _MOST_RESTARTS:
@@ -182,15 +223,20 @@ class LBFGS:
 
     def _accept(self, loss: float, gradient: Tensor) -> None:
         self.loss = loss
-        self._base.copy_(self.point)
-        if loss < self._best_loss or self._best is self._base:
+        # The point stays where it is until the next one is asked for.
+        self._at = 0.0
+        if self._base is not None:
+            self._base.copy_(self._point)
+        if loss < self._best_loss or self._best is None:
             self._best_loss = loss
-            self._best.copy_(self._base)
-        self._gradient = gradient.detach().clone() if self._gradient is None else self._gradient.copy_(gradient)
+            if self._best is not None:
+                self._best.copy_(self._point)
+        self._gradient = gradient.detach().contiguous()
         self._aim()
 
     def _aim(self) -> None:
         """Choose the direction from the base and the first step length along it."""
+        self._go(0.0)  # as long as there is the old direction
         step = 1.0
         self._heading = self._memory.heading(self._base_gradient)
         if self._heading.slope >= 0:
@@ -200,18 +246,38 @@ class LBFGS:
             length = math.sqrt(-self._heading.slope / self._base_gradient.numel())
             if length == 0:
                 self.stalled = True
+                self._step = 0.0
                 return
             step = self._first_step / length
-        self._begin_search(step)
-        self._move()
-
-    def _begin_search(self, step: float) -> None:
         self._step, self._low, self._high, self._trials = step, 0.0, math.inf, 0
 
     def _try(self, step: float) -> None:
         self._step = step
         self._trials += 1
-        self._move()
 
-    def _move(self) -> None:
-        self._memory.walk(self._base, self._base_gradient, self._heading_now, self._step, out=self.point)
+    def _go(self, step: float) -> None:
+        """Bring the point to so many steps from the base."""
+        if step == self._at:
+            return
+        begun = self._at
+        if self._base is not None:
+            if begun:
+                self._point.copy_(self._base)
+                begun = 0.0
+            self._at = math.nan  # until it is done: memory may run out on the way
+        if step != begun:
+            self._walk(step - begun)
+        self._at = step
+
+    def _walk(self, step: float) -> None:
+        """Add a number of steps to the point; with a metric plane by plane, so that one plane is made beside it."""
+        whole, gradient = self._point.view(-1), self._base_gradient
+        if self.metric.plain:
+            self._memory.add_step(whole, slice(0, len(whole)), gradient, self._heading_now, step)
+            return
+        size = math.prod(self._point.shape[-2:])
+        for number in range(len(whole) // size):
+            plane = slice(number * size, (number + 1) * size)
+            move = torch.zeros_like(whole[plane])
+            self._memory.add_step(move, plane, gradient, self._heading_now, step)
+            self.metric.add_plane(self._point, move.view(self._point.shape[-2:]), number)

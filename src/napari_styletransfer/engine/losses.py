@@ -177,8 +177,7 @@ def total_variation(image: Tensor, gradient: Tensor, weight: float = 1.0) -> Ten
 def out_of_range(image: Tensor, gradient: Tensor, weight: float = 1.0) -> Tensor:
     """Mean squared distance of the values from [0, 1]; `weight` times its gradient is added in place.
 
-    Keeps the optimised image close to what can be shown, so that clamping what is shown changes little;
-    clamping inside the closure would change the point behind the optimiser's back.
+    The other terms see the image clamped, as it is shown; without this one, values beyond would never come back.
     """
     value = torch.zeros((), dtype=_wide(image.dtype), device=image.device)
     step = max(1, _CHUNK // image.shape[3])

@@ -6,28 +6,37 @@ work. Called by `planning`; `benchmarks` compares it with what is measured.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from napari_styletransfer.config import Optimizer, Pooling, Precision, StyleConfig
+from napari_styletransfer.config import LineSearch, Optimizer, Pooling, Precision, StyleConfig
 from napari_styletransfer.engine.backbones import Backbone, Conv, Pool
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.features import BAND_BYTES
-from napari_styletransfer.engine.pyramid import schedule
+from napari_styletransfer.engine.pyramid import LARGEST_PREVIEW, schedule
 from napari_styletransfer.engine.rows import bands, segments
 from napari_styletransfer.errors import OutOfMemoryError
 
 _PIXEL = 3 * 4
 """Bytes of an image a pixel: three float32 channels."""
 
-_VECTORS = 4
-"""Images that a run holds throughout: the optimiser's base and its gradient, the point tried next, and its image."""
+_VECTORS = 3
+"""Images that a run holds throughout: the optimiser's base and its gradient, and the point tried next."""
 
-_EVALUATED = 2
-"""Images' worth that an evaluation makes besides: a gradient, and that of a pixel term or of the coarser sizes."""
+_EVALUATED = 1
+"""Images' worth that an evaluation makes besides: a gradient."""
 
-_TOLD = 5
-"""Images' worth at work while the metric is applied to a gradient: the gradient, what comes out, and what the
-transforms need."""
+_SHARED = 1 / 3
+"""A plane, which the share of the coarser sizes in the gradient takes, and the metric; the gradient of the next coarser
+size, which is there while blocks are worked on, takes somewhat less."""
+
+_GAPS = 0.35
+"""Memory between what passes over the network keep, as a share of it: left by what they had at work beside it."""
+
+_PACKED = 2 * 3
+"""Bytes a pixel of a content picture that is kept in place of its feature maps."""
 
 _COARSER = 1 / 3
 """All coarser sizes together, as a share of the finest."""
@@ -42,7 +51,10 @@ _KERNEL = 160 << 10
 _MOST_KERNELS = 1024
 """How many of them it keeps."""
 
-_LAYOUTS = 5
+_OVERLAP = 1.05
+"""What is kept of a block, in units of what there would be if bands did not overlap."""
+
+_LAYOUTS = 4
 """Room in units of the largest kernel's weights that the library takes to lay weights out anew."""
 
 _FROM_HEAP = 32 << 20
@@ -57,6 +69,10 @@ GUIDED = 44 / 12
 
 _SMALLEST_CORE = 128
 
+_LITTLE_MORE, _MORE = 1.25, 1.6
+"""Area that blocks may read, in images: before anything is given up for larger ones, and before anything that costs
+steps is."""
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -64,7 +80,7 @@ class Footprint:
 
     `wanted` are the layers whose feature maps are kept; in `config` every `auto` is decided. `apart`: image, targets
     and optimiser stay in the host's memory, and only blocks visit the device. `beside` are images' worth that the run
-    keeps for regions or the content's colours.
+    keeps for regions or the content's colours. `keeps_base` and `keeps_content` are those of the plan.
     """
 
     backbone: Backbone
@@ -74,27 +90,52 @@ class Footprint:
     config: StyleConfig
     beside: float = 0.0
     apart: bool = False
+    keeps_base: bool = True
+    keeps_content: bool = True
 
-    def bytes(self, core: int | None) -> int:
-        """Return the expected peak beyond the weights, at the finest scale, with blocks of that core."""
+    def bytes(self, core: int | None, budget: int = 0) -> int:
+        """Return the expected peak beyond the weights, at the finest scale, with blocks of that core.
+
+        `budget` is for what is kept of all blocks together between the passes of an evaluation.
+        """
         height, width = self.size
         largest = max(layout(height, width, core, self.halo), key=lambda block: block.area)
         rows, columns = largest.outer
-        kept, at_work = self._network_bytes(rows.stop - rows.start, columns.stop - columns.start)
+        outer = (rows.stop - rows.start, columns.stop - columns.start)
+        recording, passing, at_work = self._network_bytes(*outer)
+        kept = max(recording, budget) + passing
+        if not self.keeps_content:
+            at_work += self._maps_bytes(*outer)
         if self.apart:
             return kept + at_work + _FIXED
         image = height * width * _PIXEL
-        held = (_VECTORS + self.beside) * image + self._history_bytes() + self._target_bytes() + kept
-        phases = (at_work + _EVALUATED * image, 0 if self.config.spectral_exponent == 0 else _TOLD * image)
+        shown = image if height * width <= LARGEST_PREVIEW else 0
+        held = self._held_bytes() + kept + shown
+        phases = (at_work + _EVALUATED * image, (_EVALUATED + _SHARED) * image)
         if self.config.device != "cpu":
             return int(held + max(phases)) + _FIXED
-        held += self._kernels(core) * _KERNEL
+        held += int(self._kernels(core) * _KERNEL + _GAPS * (recording + passing))
         return int(held + (sum(phases) if image < _FROM_HEAP else max(phases))) + _FIXED
+
+    def budget(self, core: int | None, available: int) -> int:
+        """Return the bytes that what is kept of blocks may take: for as many of them as there is room for."""
+        cut = layout(*self.size, core, self.halo)
+        if len(cut) == 1:
+            return 0
+        largest = max(cut, key=lambda block: block.area)
+        rows, columns = largest.outer
+        recording, _, _ = self._network_bytes(rows.stop - rows.start, columns.stop - columns.start)
+        room = recording + max(0, available - self.bytes(core))
+        budget = 0
+        for block in cut:
+            needed = budget + int(_OVERLAP * recording * block.area / largest.area)
+            budget = needed if needed <= room else budget
+        return budget
 
     def host_bytes(self) -> int:
         """Return what the host's memory has to hold while the device sees blocks alone."""
         image = self.size[0] * self.size[1] * _PIXEL
-        return int((_VECTORS + _TOLD + self.beside) * image) + self._history_bytes() + self._target_bytes()
+        return int((_EVALUATED + _SHARED) * image + self._held_bytes())
 
     def set_apart(self, available: int, on_host: int) -> tuple[Footprint, int | None]:
         """Return the footprint with all but the blocks in the host's memory, and the side of the blocks' cores.
@@ -104,50 +145,57 @@ class Footprint:
         OutOfMemoryError
             If the host has no room for that either, or the device none for a block.
         """
-        footprint = replace(self, apart=True)
-        while (needed := footprint.host_bytes()) > on_host:
-            less = footprint._less_history()
-            if less is None:
-                raise OutOfMemoryError(
-                    f"The run needs about {needed / 2**30:.2f} GiB of the computer's memory besides the device's; "
-                    f"{on_host / 2**30:.2f} GiB are available. Choose a smaller size."
-                )
-            footprint = replace(footprint, config=less)
-        return footprint, footprint.core_within(available)
+        for footprint, _ in replace(self, apart=True)._arrangements():
+            needed = footprint.host_bytes()
+            if needed <= on_host:
+                return footprint, footprint.core_within(available)
+        raise OutOfMemoryError(
+            f"The run needs about {needed / 2**30:.2f} GiB of the computer's memory besides the device's; "
+            f"{on_host / 2**30:.2f} GiB are available. Choose a smaller size."
+        )
 
     def fitted(self, available: int) -> tuple[Footprint, int | None]:
-        """Return the footprint with as long a history as fits, and the side of the blocks' cores as `core_within`.
+        """Return the footprint of the least that must be given up, and the side of the blocks' cores.
 
         Raises
         ------
         OutOfMemoryError
             If not even small blocks and a history of one pair fit.
         """
-        footprint = self
-        while True:
-            try:
-                return footprint, footprint.core_within(available)
-            except OutOfMemoryError:
-                less = footprint._less_history()
-                if less is None:
-                    raise
-            footprint = replace(footprint, config=less)
+        for footprint, area in self._arrangements():
+            with suppress(OutOfMemoryError):
+                return footprint, footprint.core_within(available, area)
+        return footprint, footprint.core_within(available)
 
-    def _less_history(self) -> StyleConfig | None:
-        """Return the settings with half the memory for the history, None where there is no less."""
-        if self.config.optimizer is not Optimizer.LBFGS:
-            return None
-        if self.config.history_precision is not Precision.BFLOAT16:
-            return self.config.changed(history_precision=Precision.BFLOAT16)
-        return self.config.changed(history=self.config.history // 2) if self.config.history > 1 else None
+    def _arrangements(self) -> Iterator[tuple[Footprint, float]]:
+        """Yield what can be given up for memory, from harmless to harmful, and the area that blocks may read then."""
+        footprint, config = self, self.config
+        yield footprint, _LITTLE_MORE
+        lbfgs = config.optimizer is Optimizer.LBFGS
+        if lbfgs and config.history_precision is not Precision.BFLOAT16:
+            config = config.changed(history_precision=Precision.BFLOAT16)
+            footprint = replace(footprint, config=config)
+            yield footprint, _LITTLE_MORE
+        if lbfgs:
+            footprint = replace(footprint, keeps_base=False)
+            yield footprint, _LITTLE_MORE
+        if config.content_layers:
+            footprint = replace(footprint, keeps_content=False)
+            yield footprint, _LITTLE_MORE
+        yield footprint, _MORE
+        while lbfgs and config.history > 1:
+            config = config.changed(history=config.history // 2)
+            footprint = replace(footprint, config=config)
+            yield footprint, _MORE
+        yield footprint, math.inf
 
-    def core_within(self, available: int) -> int | None:
+    def core_within(self, available: int, most: float = math.inf) -> int | None:
         """Return the side of the largest blocks' cores that fit, None for the whole image.
 
         Raises
         ------
         OutOfMemoryError
-            If not even small blocks fit.
+            If none fit that read no more than `most` times the image's area.
         """
         longest, asked = max(self.size), self.config.block_size
         core: int | None = None
@@ -155,7 +203,7 @@ class Footprint:
             core = asked
         while (needed := self.bytes(core)) > available:
             core = (core or longest) // 2
-            if core < _SMALLEST_CORE:
+            if core < _SMALLEST_CORE or self._area(core) > most:
                 shortest = " and with the shortest history" if self.config.optimizer is Optimizer.LBFGS else ""
                 raise OutOfMemoryError(
                     f"The run needs about {needed / 2**30:.2f} GiB even in small blocks{shortest}; "
@@ -163,6 +211,17 @@ class Footprint:
                     "one is set, or another device."
                 )
         return core
+
+    def _area(self, core: int) -> float:
+        """Return how often the image is read in blocks with that core."""
+        return sum(block.area for block in layout(*self.size, core, self.halo)) / (self.size[0] * self.size[1])
+
+    def _held_bytes(self) -> int:
+        """Bytes that a run holds throughout: images, history, targets."""
+        images = _VECTORS - (not self.keeps_base) + self.beside
+        if self.config.optimizer is Optimizer.LBFGS and self.config.line_search is LineSearch.NONE:
+            images += 1  # the best image, which need not be the last one accepted
+        return int(images * self.size[0] * self.size[1] * _PIXEL) + self._history_bytes() + self._target_bytes()
 
     def _history_bytes(self) -> int:
         values = 3 * self.size[0] * self.size[1]
@@ -172,14 +231,21 @@ class Footprint:
         return rows * values * (2 if self.config.history_precision is Precision.BFLOAT16 else 4)
 
     def _target_bytes(self) -> int:
-        """Bytes of the content's feature maps, at the finest size and, where they count, at the coarser ones."""
+        """Bytes kept of the content, at the finest size and, where they count, at the coarser ones."""
+        if not self.config.content_layers:
+            return 0
         height, width = self.size
+        total = self._maps_bytes(height, width) if self.keeps_content else height * width * _PACKED
+        return int(total * (1 + (_COARSER if self.config.coarse_weight else 0)))
+
+    def _maps_bytes(self, height: int, width: int) -> int:
+        """Bytes of the content's feature maps for a picture of a size."""
         total = 0
         for stage in self.backbone.stages:
             height, width = stage.out_size(height), stage.out_size(width)
             if isinstance(stage, Conv) and stage.name in (self.config.content_layers or ()):
                 total += stage.out_channels * height * width * self._value
-        return int(total * (1 + (_COARSER if self.config.coarse_weight else 0)))
+        return total
 
     def _kernels(self, core: int | None) -> int:
         """Return for how many shapes of maps convolutions are made, forward and backward, at all sizes that count."""
@@ -207,10 +273,10 @@ class Footprint:
     def _value(self) -> int:
         return 2 if self.config.precision is Precision.BFLOAT16 else 4
 
-    def _network_bytes(self, height: int, width: int) -> tuple[int, int]:
-        """Return what passes over an image of that size keep, and what else they have at once at most."""
+    def _network_bytes(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return what passes over an image of that size keep, hand on, and have at once besides at most."""
         value = self._value
-        kept = most = 0
+        kept = passing = most = 0
         entering = height * width * _PIXEL
         for segment in segments(self.backbone.stages):
             stages = self.backbone.stages[segment.start : segment.stop]
@@ -226,7 +292,7 @@ class Footprint:
                 elif index:
                     kept += after * value if stage.name in self.wanted else after // 8
             leaving = after * value
-            kept += leaving if count > 1 else 0
+            passing += leaving if count > 1 else 0
             # Backward, the gradients of what enters and of what leaves a segment are whole.
             most = max(most, _MAPS_AT_WORK[value] * largest // count + entering + leaving)
             entering = leaving
@@ -237,4 +303,4 @@ class Footprint:
             for branch in stage.branches
         ]
         weights = max(kernels, default=0)
-        return kept, most + _LAYOUTS * value * weights
+        return kept, passing, most + _LAYOUTS * value * weights

@@ -33,33 +33,37 @@ class MultiscaleObjective:
         self._weight = weight
         self._enlarging: list[Enlarging] = []
 
-    def set_blocks(self, cut: Cut) -> None:
-        """Work in other blocks from now on; the loss stays the same."""
+    def set_blocks(self, cut: Cut, budget: int = 0) -> None:
+        """Work in other blocks from now on, and keep so much of them between passes; the loss stays the same."""
         for objective in (*self._coarser, self._own):
-            objective.set_blocks(cut)
+            objective.set_blocks(cut, budget)
 
     def __call__(self, image: Tensor) -> Evaluation:
         """Evaluate at `image`, (1, 3, H, W) float32 sRGB in or near [0, 1]; all numbers are means over the sizes."""
-        own = self._own(image)
         if not self._coarser:
-            return own
-        # Each size is made from the one above it.
-        levels = [image]
+            return self._own(image)
+        # The coarser sizes first: while the image's own gradient is made, no more than one of theirs is left.
+        evaluations: list[Evaluation] = []
+        level = image
         for objective in reversed(self._coarser):
-            levels.append(resized(levels[-1], *objective.size))
-        evaluations = [objective(level) for objective, level in zip(reversed(self._coarser), levels[1:], strict=True)]
-        del levels
-        gradients = [own.gradient, *(evaluation.gradient for evaluation in evaluations)]
-        pairs = list(pairwise(gradients))
+            level = resized(level, *objective.size)  # from the size above
+            evaluations.append(objective(level))
+        del level
+        gradients = [evaluation.gradient for evaluation in evaluations]
+        numbers = [(evaluation.losses, evaluation.layers) for evaluation in evaluations]
+        del evaluations
         if not self._enlarging:
-            self._enlarging = [Enlarging(finer, coarser) for finer, coarser in pairs]
+            self._enlarging = [Enlarging(finer, coarser) for finer, coarser in pairwise([image, *gradients])]
         # From the coarsest up, each gradient goes into that of the size above.
-        for enlarging, (finer, coarser) in reversed(list(zip(self._enlarging, pairs, strict=True))):
-            enlarging.add(finer, coarser, self._weight if finer is own.gradient else 1.0)
-        total = 1 + self._weight * len(evaluations)
+        for enlarging in reversed(self._enlarging[1:]):
+            enlarging.add(gradients[-2], gradients[-1], 1.0)
+            del gradients[-1]
+        own = self._own(image)
+        self._enlarging[0].add(own.gradient, gradients.pop(), self._weight)
+        total = 1 + self._weight * len(numbers)
         return Evaluation(
-            self._mean(own.losses, [evaluation.losses for evaluation in evaluations]),
-            self._mean(own.layers, [evaluation.layers for evaluation in evaluations]),
+            self._mean(own.losses, [losses for losses, _ in numbers]),
+            self._mean(own.layers, [layers for _, layers in numbers]),
             own.gradient.div_(total),
         )
 

@@ -8,7 +8,7 @@ overlap. Both give the same gradient to rounding. Called by `targets`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,11 +18,16 @@ from napari_styletransfer.config import LayerWeights, Normalization
 from napari_styletransfer.engine import losses
 from napari_styletransfer.engine.backbones import RGB, Reach
 from napari_styletransfer.engine.blocks import Block
+from napari_styletransfer.engine.content import KeptMaps, MapsMadeAgain
+from napari_styletransfer.engine.device import trim
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer, Place
 
 RANGE_WEIGHT = 3.0
 """Factor of the out-of-range term, in units of a style loss of one hundred percent."""
+
+_AT_ONCE = 1 << 17
+"""Pixels that the terms on the pixels are taken of at once."""
 
 
 @dataclass(frozen=True)
@@ -117,20 +122,26 @@ class Objective:
         *,
         styles: Sequence[StyleTarget] = (),
         content: Tensor | None = None,
+        keep_content: bool = True,
         should_stop: Callable[[], bool] = bool,
     ) -> None:
         self.size = size
+        self._plenty = keep_content
         self._terms = terms
         self._styles = styles
         self._regions = list(dict.fromkeys(style.region for style in styles))
         self._gather = Gatherer(network, reaches, size, blocks, should_stop)
         self._style_names = [name for name in terms.style_layers if terms.style_weight and styles]
-        self._content: dict[str, Tensor] = {}
-        if content is not None and terms.content_weight:
-            self._content = self._gather.feature_maps(content, terms.content_layers)
+        self._content: KeptMaps | MapsMadeAgain | None = None
+        if content is not None and terms.content_weight and terms.content_layers:
+            if keep_content:
+                self._content = KeptMaps(self._gather, content, terms.content_layers)
+            else:
+                self._content = MapsMadeAgain(self._gather, content, terms.content_layers, should_stop)
+        found = {} if self._content is None else self._content.squares
+        self._content_squares = {name: square for name, (square, _) in found.items()}
         self._content_factors = {
-            name: losses.content_factor(terms.normalization, float(losses.square_sum(target)), target.numel())
-            for name, target in self._content.items()
+            name: losses.content_factor(terms.normalization, square, count) for name, (square, count) in found.items()
         }
         self._style_factors = [
             {name: losses.style_factor(terms.normalization, style.grams[name]) for name in self._style_names}
@@ -144,12 +155,15 @@ class Objective:
         }
         self._range_weight = RANGE_WEIGHT * self._unit()
 
-    def set_blocks(self, cut: Cut) -> None:
-        """Work in other blocks from now on; the loss stays the same."""
-        self._gather.blocks = cut(self.size)
+    def set_blocks(self, cut: Cut, budget: int = 0) -> None:
+        """Work in other blocks from now on, and keep so much of them between passes; the loss stays the same."""
+        self._gather.blocks, self._gather.budget = cut(self.size), budget
 
     def __call__(self, image: Tensor) -> Evaluation:
-        """Evaluate at `image`, (1, 3, H, W) float32 sRGB in or near [0, 1]."""
+        """Evaluate at `image`, (1, 3, H, W) float32 sRGB in or near [0, 1].
+
+        What counts is the image as it is shown, clamped to [0, 1]; a term of their own pulls back values beyond.
+        """
         grams: dict[Whose, Tensor] = {}
         content: dict[str, Tensor] = {}
 
@@ -158,28 +172,36 @@ class Objective:
                 total = losses.gram_sum(core, self._mask(region, place, name))
                 whose = (region, name)
                 grams[whose] = grams[whose].add_(total) if whose in grams else total
-            if name in self._content:
-                error = losses.square_sum(core - self._target(place, name))
-                content[name] = content[name] + error if name in content else error
 
         def seed(place: Place, name: str, core: Tensor, gradient: Tensor) -> None:
             for region in self._regions if name in self._style_names else ():
                 losses.add_mixed(gradient, core, mixers[region, name], self._mask(region, place, name))
-            if name in self._content:
+            if self._content is not None and name in self._content_factors:
+                # The error too is local, so that it waits for the second pass: targets are wanted once.
+                miss = core - self._content.at(place, name)
+                error = losses.square_sum(miss)
+                content[name] = content[name] + error if name in content else error
                 factor = 2 * self._terms.content_weight * self._content_share(name) * self._content_factors[name]
-                gradient.add_(core - self._target(place, name), alpha=factor)
+                gradient.add_(miss, alpha=factor)
 
         # The seeds need the complete Gram matrices, so the mixers are made between the two passes.
         mixers: dict[Whose, Tensor] = {}
         with torch.no_grad():
             for region in self._regions if RGB in self._style_names else ():
-                total = losses.pixel_gram_sum(image, None if region is None else region.masks[RGB])
+                total = torch.zeros(4, 4, dtype=image.dtype, device=image.device)
+                for rows in _strips(image):
+                    mask = None if region is None else region.masks[RGB][rows]
+                    total += losses.pixel_gram_sum(image[:, :, rows].clamp(0, 1), mask)
                 grams[region, RGB] = total.to(self._gather.network.device)
 
             def between() -> None:
                 mixers.update(self._mixers(grams))
+                self._release()
 
             gradient = self._gather.both_passes(image, visit, between, seed)
+            if self._content is not None:
+                self._content.let_go()
+            self._release()
             return self._combined(image, gradient, grams, content, mixers)
 
     def _combined(
@@ -191,9 +213,14 @@ class Objective:
         mixers: dict[Whose, Tensor],
     ) -> Evaluation:
         """Add the terms that live on the pixels, and bring all values to the host at once."""
-        for region in self._regions if RGB in self._style_names else ():
-            mask = None if region is None else region.masks[RGB]
-            losses.add_mixed_pixels(gradient, image, mixers[region, RGB].to(image.device), mask)
+        for rows in _strips(image):
+            shown = image[:, :, rows].clamp(0, 1)
+            share = torch.zeros_like(shown)
+            for region in self._regions if RGB in self._style_names else ():
+                mask = None if region is None else region.masks[RGB][rows]
+                losses.add_mixed_pixels(share, shown, mixers[region, RGB].to(image.device), mask)
+            # Where the image is clamped, nothing so far depends on it.
+            gradient[:, :, rows].add_(share).mul_(image[:, :, rows] == shown)
         values: dict[str, Tensor] = {}
         for name in self._style_names:
             misses = []
@@ -201,8 +228,8 @@ class Objective:
                 error = (self._mean(grams, style.region, name) - style.grams[name]).square().sum()
                 misses.append(style.weight * factors[name] * error)
             values[f"style/{name}"] = torch.stack(misses).sum()
-        for name, error in content.items():
-            values[f"content/{name}"] = error * self._content_factors[name]
+        for name, factor in self._content_factors.items():
+            values[f"content/{name}"] = content[name] * factor
         values["range"] = losses.out_of_range(image, gradient, self._range_weight) * self._range_weight
         if self._terms.tv_weight:
             values["tv"] = losses.total_variation(image, gradient, self._terms.tv_weight) * self._terms.tv_weight
@@ -212,9 +239,9 @@ class Objective:
     def _summed(self, values: dict[str, float], gradient: Tensor) -> Evaluation:
         layers = {name: value for name, value in values.items() if "/" in name}
         terms = {}
-        if self._content:
+        if self._content_factors:
             terms["content"] = self._terms.content_weight * sum(
-                self._content_share(name) * layers[f"content/{name}"] for name in self._content
+                self._content_share(name) * layers[f"content/{name}"] for name in self._content_factors
             )
         if self._style_names:
             terms["style"] = self._terms.style_weight * sum(
@@ -239,6 +266,11 @@ class Objective:
             mixers[region, name] = mixer * factor
         return mixers
 
+    def _release(self) -> None:
+        """Where memory is short, keep none of what a pass had at work: the next one works on maps of other sizes."""
+        if not self._plenty:
+            trim(self._gather.network.device)
+
     def _mean(self, grams: dict[Whose, Tensor], region: Region | None, name: str) -> Tensor:
         return grams[region, name] / self._positions(region, name)
 
@@ -256,14 +288,10 @@ class Objective:
             for name in self._style_names
         )
         content = sum(
-            self._content_factors[name] * self._content_share(name) * float(losses.square_sum(target))
-            for name, target in self._content.items()
+            factor * self._content_share(name) * self._content_squares[name]
+            for name, factor in self._content_factors.items()
         )
         return self._terms.style_weight * style + self._terms.content_weight * content
-
-    def _target(self, place: Place, name: str) -> Tensor:
-        rows, columns = place.target
-        return self._content[name][:, :, rows, columns].to(self._gather.network.device)
 
     def _positions(self, region: Region | None, name: str) -> float:
         return self._gather.positions(name) if region is None else self._mask_sums[region, name]
@@ -273,3 +301,9 @@ class Objective:
 
     def _content_share(self, name: str) -> float:
         return self._terms.share(self._terms.content_layers, name)
+
+
+def _strips(image: Tensor) -> Iterator[slice]:
+    """Cut the rows into strips: nothing else of the size of a large image is made."""
+    step = max(1, _AT_ONCE // image.shape[3])
+    return (slice(first, first + step) for first in range(0, image.shape[2], step))

@@ -32,7 +32,8 @@ _LARGE = 4_000_000
 class Prepared:
     """A plan with the parts the run is built from.
 
-    `judged` are the sizes whose objectives count in the loss of finer ones, from coarse to fine.
+    `judged` are the sizes whose objectives count in the loss of finer ones, from coarse to fine; `budget` is how many
+    bytes of what blocks leave behind can be kept between the passes of an evaluation.
     """
 
     plan: Plan
@@ -43,6 +44,7 @@ class Prepared:
     smallest: int
     judged: tuple[tuple[int, int], ...]
     dtype: torch.dtype
+    budget: int
 
     @property
     def layers(self) -> set[str]:
@@ -87,6 +89,7 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
     footprint, core = _placed(Footprint(cut, frozenset(named), (height, width), halo, decided, beside), available)
     decided = footprint.config
     blocks = layout(height, width, core, halo)
+    budget = footprint.budget(core, available)
     plan = Plan(
         config=decided,
         device=device.name,
@@ -95,11 +98,13 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         scales=tuple(Scale(*size, config.iterations) for size in sizes),
         block=core,
         blocks=len(blocks),
-        memory_bytes=footprint.bytes(core),
+        memory_bytes=footprint.bytes(core, budget),
         memory_available=available,
         resident="cpu" if footprint.apart else device.name,
+        keeps_base=footprint.keeps_base,
+        keeps_content=footprint.keeps_content,
     )
-    return Prepared(plan, terms, cut, reach, halo, smallest, tuple(judged), dtype)
+    return Prepared(plan, terms, cut, reach, halo, smallest, tuple(judged), dtype, budget)
 
 
 def _placed(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:

@@ -7,33 +7,57 @@ squared as its initial inverse Hessian, evens this out. Called by `descent`.
 How strong gradients are at fine scales differs between networks. So `a` can be left to the first gradient: it is
 chosen for the first step to have the spectrum of natural images, whose amplitudes fall as 1/f (Field 1987,
 J. Opt. Soc. Am. A 4), within limits: there is no metric where gradients fall as steeply by themselves.
+
+Then the metric is learned. Steps, and the changes of the gradient that they brought, tell how curved the loss is in
+every octave of brightness and of two opponent colours; in the metric of the reciprocal root of that, all are about
+alike.
 """
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from napari_styletransfer.engine.spectrum import (
+    AT_ONCE,
+    STRIP,
+    across,
+    frequencies,
+    octave_of,
+    strips,
+    twice_in,
+    weigh,
+)
+
 _STEEPEST = 0.25
 """Largest exponent chosen from a gradient: with 0.5 losses fall faster at first and more slowly later."""
 
-_FINEST, _OCTAVES = 0.5, 8
+_OCTAVES = 8
 """Octaves of frequency that the spectrum of a gradient is measured in, from the finest, in cycles per pixel."""
 
 _FEWEST = 3
-"""Octaves below which no power law is fitted."""
+"""Octaves below which no power law is fitted and nothing is learned."""
+
+_POWER = 0.6
+"""Of the curvature in a learned gain: a little more than evens it out, 0.5, as the octaves act on each other."""
+
+_SMALLEST = 1e-30
+"""Squared length below which a step counts as none."""
 
 _LARGEST = 1024
 """Side in pixels of the part at the centre whose spectrum is measured."""
 
-_AT_ONCE = 1 << 22
-"""Values of a spectrum made at once: those of a large image, all channels together, take as much memory as it."""
+_OPPONENT = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
+"""Brightness, red against blue, green against both: rows of an orthonormal matrix."""
 
 
 class SpectralMetric:
-    """Symmetric operator that weights spatial frequencies by a power of their wavelength.
+    """Operator that weights spatial frequencies: by a power of their wavelength, or as was learned.
 
     Parameters
     ----------
@@ -44,64 +68,213 @@ class SpectralMetric:
         None until `fit` has chosen one.
     device
         Where it is applied.
+
+    Attributes
+    ----------
+    exponent
+        As given or chosen.
+    learns
+        Whether it was left open, and is to be replaced by what `learned` returns.
     """
 
     def __init__(self, height: int, width: int, exponent: float | None, device: torch.device | str = "cpu") -> None:
         self._size = (height, width)
         self._device = device
-        self._gain: Tensor | None = None
+        self._unit = 1.0
+        self._gains: Tensor | None = None
+        self._levels: Sequence[Sequence[float]] | None = None
         self.exponent = exponent
+        self.learns = exponent is None
         if exponent:
-            self._gain = self._power(exponent)
+            self._settle()
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the identity."""
+        return not self.exponent and self._levels is None
 
     def fit(self, gradient: Tensor) -> bool:
         """Choose the exponent from the first gradient, where none was given, and say whether the metric changed."""
         if self.exponent is not None:
             return False
         self.exponent = min(max((1 - _falloff(gradient)) / 2, 0.0), _STEEPEST)
-        if not self.exponent:
-            return False
-        self._gain = self._power(self.exponent)
-        return True
+        if self.exponent:
+            self._settle()
+        return not self.plain
 
-    def _power(self, exponent: float) -> Tensor:
-        gain = _frequencies(self._size, self._device) ** -exponent
-        # Unit mean square over all frequencies: white noise keeps its power.
-        return gain / ((gain.square() * _twice(self._size, self._device)).sum() / math.prod(self._size)).sqrt()
+    def learned(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> SpectralMetric:
+        """Return a metric in which the loss is about as curved in every octave and colour.
+
+        Parameters
+        ----------
+        pairs
+            Steps and the changes of the gradient that they brought, in terms of this metric.
+        """
+        octaves = _octaves(self._size)
+        if octaves < _FEWEST:
+            return self
+        sums = torch.zeros(2, 3, octaves, device=self._device)
+        for step, change in pairs:
+            # Pairs count alike, whatever the length of their step.
+            square = torch.linalg.vector_norm(step, dtype=torch.promote_types(step.dtype, torch.float32)).square()
+            weight = 1 / max(float(square), _SMALLEST)
+            for number in range(3):
+                for total, image, inverse in ((sums[0, number], step, False), (sums[1, number], change, True)):
+                    self._add_power(total, self._opponent(image, number), number, weight, inverse=inverse)
+        moved, changed = sums.double().cpu()
+        if not bool(((moved > 0) & (changed > 0)).all()):
+            return self
+        metric = copy.copy(self)
+        metric._spread(((moved / changed).log2() / 2 * _POWER).tolist())
+        return metric
+
+    def at(self, height: int, width: int) -> SpectralMetric:
+        """Return the same metric for images of another size, ready to learn more."""
+        metric = SpectralMetric(height, width, self.exponent, self._device)
+        metric.learns = True
+        if self._levels is not None:
+            metric._spread(self._levels)
+        return metric
+
+    def _opponent(self, z: Tensor, number: int) -> Tensor:
+        """Return a plane of brightness or of an opponent colour, of what is given in terms of this metric."""
+        planes = z.view(3, *self._size)
+        wide = torch.promote_types(z.dtype, torch.float32)
+        if self._levels is not None:
+            return planes[number].to(wide)
+        total = torch.zeros(self._size, dtype=wide, device=z.device)
+        for plane, share in zip(planes, _OPPONENT[number], strict=True):
+            total.add_(plane, alpha=share)
+        return total
+
+    def _add_power(self, total: Tensor, plane: Tensor, number: int, weight: float, *, inverse: bool) -> None:
+        """Add the power of every octave of a plane as an image has it."""
+        twice = twice_in(self._size, self._device)
+        spectrum = across(plane)
+        for columns in strips(spectrum.shape[1], self._size[0]):
+            gain = self._gain(number, columns)
+            waves = torch.fft.fft(spectrum[:, columns], dim=0)
+            power = (waves.div_(gain) if inverse else waves.mul_(gain)).abs().square_().mul_(twice[columns])
+            octave = octave_of(self._size, self._device, columns).clamp_(0, len(total) - 1).int()
+            total.index_add_(0, octave.flatten(), power.flatten().float(), alpha=weight)
+
+    def _spread(self, levels: Sequence[Sequence[float]]) -> None:
+        """Make gains from their logarithms at the middle of every octave, for each colour."""
+        self._levels = levels
+        self._settle()
+
+    def _settle(self) -> None:
+        """Scale the gains to unit mean square over all frequencies: white noise keeps its power."""
+        self._unit, self._gains = 1.0, None
+        twice, numbers = twice_in(self._size, self._device), range(1 if self._levels is None else 3)
+        powers = [
+            (self._gain(number, columns).square_() * twice[columns]).sum(dtype=torch.float64)
+            for number in numbers
+            for columns in strips(len(twice), self._size[0])
+        ]
+        total = float(torch.stack(powers).sum())
+        self._unit = math.sqrt(len(numbers) * math.prod(self._size) / total)
+        if math.prod(self._size) <= AT_ONCE:
+            self._gains = torch.stack([self._gain(number, slice(None)) for number in numbers])
+
+    def _gain(self, number: int, columns: slice) -> Tensor:
+        """Return the gains of some columns of the spectrum of a plane."""
+        if self._gains is not None:
+            return self._gains[number if self._levels is not None else 0][:, columns]
+        if self._levels is None:
+            return frequencies(self._size, self._device, columns).pow_(-(self.exponent or 0.0)).mul_(self._unit)
+        row = self._levels[number]
+        place = octave_of(self._size, self._device, columns).sub_(0.5)
+        # A line from octave to octave, as a sum of ramps.
+        level = torch.full_like(place, row[0])
+        for octave, (low, high) in enumerate(pairwise(row)):
+            level.add_((place - octave).clamp_(0, 1), alpha=high - low)
+        return level.exp2_().mul_(self._unit)
+
+    def _filter(self, plane: Tensor, number: int, *, inverse: bool = False) -> None:
+        def factor(columns: slice) -> Tensor:
+            gain = self._gain(number, columns)
+            return gain.reciprocal() if inverse else gain
+
+        weigh(plane, factor)
 
     def to_image(self, z: Tensor) -> Tensor:
-        """Return x for z; the operator is its own adjoint, so gradients go to z by the same call."""
-        return z if self._gain is None else self._filtered(z, self._gain)
+        """Return x for z."""
+        if self.plain:
+            return z
+        planes = z.clone()
+        for number, plane in enumerate(planes.view(3, *self._size)):
+            self._filter(plane, number)
+        return planes if self._levels is None else _mix(planes, torch.tensor(_OPPONENT).T)
 
-    to_latent_gradient = to_image
+    def to_latent_gradient(self, gradient: Tensor) -> Tensor:
+        """Return the gradient with respect to z for the one with respect to x: the adjoint of `to_image`."""
+        return gradient if self.plain else self.into_latent_gradient(gradient.clone())
+
+    def into_latent_gradient(self, gradient: Tensor) -> Tensor:
+        """Turn a gradient with respect to x into the one with respect to z, in place, and return it."""
+        return self._into_latent(gradient, inverse=False)
 
     def to_latent(self, x: Tensor) -> Tensor:
         """Return z for x."""
-        return x if self._gain is None else self._filtered(x, 1 / self._gain)
+        return x if self.plain else self._into_latent(x.clone(), inverse=True)
 
-    def _filtered(self, image: Tensor, gain: Tensor) -> Tensor:
-        result = torch.empty_like(image)
-        channels = max(1, _AT_ONCE // gain.numel())
-        parts, targets = (torch.split(whole.flatten(0, -3), channels) for whole in (image, result))
-        for part, target in zip(parts, targets, strict=True):
-            target.copy_(torch.fft.irfft2(torch.fft.rfft2(part).mul_(gain), s=self._size))
-        return result
+    def add_plane(self, point: Tensor, plane: Tensor, number: int) -> None:
+        """Add to x what one plane of z makes of it; the plane is used up."""
+        channels = point.view(3, *self._size)
+        self._filter(plane, number)
+        if self._levels is None:
+            channels[number].add_(plane)
+            return
+        for channel, share in zip(channels, _OPPONENT[number], strict=True):
+            channel.add_(plane, alpha=share)
+
+    def turn_step(self, before: SpectralMetric, z: Tensor) -> None:
+        """Turn a step given in terms of another metric into one in terms of this, in place."""
+        self._turn(before, z, gradient=False)
+
+    def turn_gradient(self, before: SpectralMetric, gradient: Tensor) -> None:
+        """Turn a gradient, or a change of it, given in terms of another metric, in place."""
+        self._turn(before, gradient, gradient=True)
+
+    def _turn(self, before: SpectralMetric, z: Tensor, *, gradient: bool) -> None:
+        if before._levels is None and self._levels is not None:
+            _mix(z, torch.tensor(_OPPONENT))
+        for number, plane in enumerate(z.view(3, *self._size)):
+
+            def factor(columns: slice, number: int = number) -> Tensor:
+                ours, theirs = self._gain(number, columns), before._gain(number, columns)
+                return ours / theirs if gradient else theirs / ours
+
+            wide = plane.to(torch.promote_types(plane.dtype, torch.float32))
+            weigh(wide, factor)
+            plane.copy_(wide)
+        if before._levels is not None and self._levels is None:
+            _mix(z, torch.tensor(_OPPONENT).T)
+
+    def _into_latent(self, x: Tensor, *, inverse: bool) -> Tensor:
+        if self.plain:
+            return x
+        if self._levels is not None:
+            _mix(x, torch.tensor(_OPPONENT))
+        for number, plane in enumerate(x.view(3, *self._size)):
+            self._filter(plane, number, inverse=inverse)
+        return x
 
 
-def _frequencies(size: tuple[int, int], device: torch.device | str) -> Tensor:
-    """Frequencies of a half spectrum in cycles per pixel, not below one wave over the longest side."""
-    down = torch.fft.fftfreq(size[0], device=device).view(-1, 1)
-    across = torch.fft.rfftfreq(size[1], device=device).view(1, -1)
-    return torch.hypot(down, across).clamp_(min=1 / max(size))
+def _mix(image: Tensor, turn: Tensor) -> Tensor:
+    """Turn the colours of three planes in place, and return them."""
+    planes = image.view(3, -1)
+    wide = torch.promote_types(image.dtype, torch.float32)
+    turn = turn.to(image.device, wide)
+    for part in torch.split(planes, STRIP, 1):
+        part.copy_(turn @ part.to(wide))
+    return image
 
 
-def _twice(size: tuple[int, int], device: torch.device | str) -> Tensor:
-    """How often each column of a half spectrum stands in the whole one."""
-    twice = torch.full((size[1] // 2 + 1,), 2.0, device=device)
-    twice[0] = 1.0
-    if size[1] % 2 == 0:
-        twice[-1] = 1.0
-    return twice
+def _octaves(size: tuple[int, int]) -> int:
+    """Return how many octaves a spectrum is measured in: one of fewer than two waves over the longest side is none."""
+    return min(int(math.log2(max(*size, 4) / 4)), _OCTAVES)
 
 
 def _falloff(gradient: Tensor) -> float:
@@ -109,14 +282,13 @@ def _falloff(gradient: Tensor) -> float:
     height, width = (min(side, _LARGEST) for side in gradient.shape[-2:])
     top, left = (gradient.shape[-2] - height) // 2, (gradient.shape[-1] - width) // 2
     part = gradient[..., top : top + height, left : left + width].flatten(0, -3)
-    count = _twice((height, width), gradient.device).expand(height, -1)
+    count = twice_in((height, width), gradient.device).expand(height, -1)
     power = torch.fft.rfft2(part).abs().square_().sum(0) * count
     # The corners of the spectrum lie beyond the finest octave and count with it; the last bin takes the rest.
-    octave = (_FINEST / _frequencies((height, width), gradient.device)).log2_().floor_().clamp_(0, _OCTAVES)
+    octave = octave_of((height, width), gradient.device).floor_().clamp_(0, _OCTAVES)
     sums = torch.zeros(2, _OCTAVES + 1, device=gradient.device, dtype=power.dtype)
     sums.index_add_(1, octave.long().flatten(), torch.stack([power, count.to(power.dtype)]).flatten(1))
-    # An octave of fewer than two waves over the longest side is no spectrum.
-    octaves = min(int(math.log2(max(height, width, 4) / 4)), _OCTAVES)
+    octaves = _octaves((height, width))
     total, number = sums[:, :octaves].double().cpu()
     usable = total > 0
     if int(usable.sum()) < _FEWEST:

@@ -20,6 +20,9 @@ COARSEST_JUDGED = 192
 With fewer pixels the deepest layers have so few positions that their statistics ask for figures of the style picture.
 No usual size lies close to a power of two times this, where one size more begins to count."""
 
+LARGEST_PREVIEW = 1 << 24
+"""Pixels above which previews are smaller than the image: whoever gets one keeps as much memory as the image takes."""
+
 
 def working_size(height: int, width: int, longest: int | None) -> tuple[int, int]:
     """Return the size to work at: shrunk so that the longest side is `longest`, never enlarged."""
@@ -72,7 +75,8 @@ def fitted(style: Tensor, height: int, width: int, fit: StyleFit, scale: float, 
     covering = max(height / rows, width / columns)
     ratio = covering if fit is StyleFit.COVER else max(height, width) / max(rows, columns)
     ratio = max(ratio * scale, smallest / min(rows, columns))
-    picture = resized(style, max(smallest, round(rows * ratio)), max(smallest, round(columns * ratio))).clamp(0, 1)
+    picture = resized(style, max(smallest, round(rows * ratio)), max(smallest, round(columns * ratio)))
+    picture = picture.clamp(0, 1) if picture is style else picture.clamp_(0, 1)
     if fit is StyleFit.WHOLE:
         return picture
     keep = (min(max(height, smallest), picture.shape[2]), min(max(width, smallest), picture.shape[3]))

@@ -22,6 +22,7 @@ from napari_styletransfer.engine.adam import Adam
 from napari_styletransfer.engine.blocks import Block, Halo, layout
 from napari_styletransfer.engine.device import is_out_of_memory, release
 from napari_styletransfer.engine.lbfgs import LBFGS
+from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.errors import OutOfMemoryError
 
 Result = TypeVar("Result")
@@ -38,9 +39,12 @@ class Cutting:
         What the blocks need around their cores.
     device
         Whose memory it is.
+    budget
+        Bytes for what is kept of blocks between the passes of an evaluation; none from the first time on.
     """
 
-    def __init__(self, core: int | None, halo: Halo, device: str) -> None:
+    def __init__(self, core: int | None, halo: Halo, device: str, budget: int = 0) -> None:
+        self.budget = budget
         self._core = core
         self._halo = halo
         self._device = device
@@ -50,25 +54,32 @@ class Cutting:
         return layout(*size, self._core, self._halo)
 
     def recovering(self, size: tuple[int, int], action: Callable[[], Result]) -> Result:
-        """Do something with an image (H, W); when memory runs out, do it again in blocks half as large."""
+        """Do something with an image (H, W); when memory runs out, do it again in blocks half as large.
+
+        Where more than needed is kept of blocks, it is done again without that first.
+        """
         while True:
             try:
                 return action()
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                core = (self._core or max(size)) // 2
-                if core < self._halo.before + self._halo.after:
-                    raise
+                core = self._core
+                if not self.budget:
+                    core = (core or max(size)) // 2
+                    if core < self._halo.before + self._halo.after:
+                        raise
             # Here, not above: what the failed attempt made lives on with its error.
-            self._core = core
+            self._core, self.budget = core, 0
             release(self._device)
 
 
-def new_optimizer(start: Tensor, config: StyleConfig, device: str) -> LBFGS | Adam:
+def new_optimizer(
+    start: Tensor, config: StyleConfig, device: str, metric: SpectralMetric | None = None, *, keep_base: bool = True
+) -> LBFGS | Adam:
     """Make the optimiser that the settings ask for; L-BFGS with less memory where there is not enough."""
     if config.optimizer is Optimizer.ADAM:
-        return Adam(start, learning_rate=config.learning_rate)
+        return Adam(start, learning_rate=config.learning_rate, metric=metric)
     pairs, narrow = config.history, config.history_precision is Precision.BFLOAT16
     while True:
         try:
@@ -78,6 +89,8 @@ def new_optimizer(start: Tensor, config: StyleConfig, device: str) -> LBFGS | Ad
                 line_search=config.line_search,
                 storage=torch.bfloat16 if narrow else None,
                 scaled=config.value_scaling,
+                metric=metric,
+                keep_base=keep_base,
             )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or (narrow and pairs == 1):

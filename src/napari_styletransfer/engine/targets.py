@@ -97,6 +97,7 @@ class Targets:
             self._cutting.blocks(size),
             styles=self._styles(size),
             content=None if content is None else content.to(self._device),
+            keep_content=self._prepared.plan.keeps_content,
             should_stop=self._should_stop,
         )
 

@@ -6,6 +6,7 @@ form, the command line, batches and tests all consume the same stream.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from napari_styletransfer.engine.multiscale import MultiscaleObjective
 from napari_styletransfer.engine.objective import Evaluation
 from napari_styletransfer.engine.planning import Prepared, prepare
 from napari_styletransfer.engine.precondition import SpectralMetric
-from napari_styletransfer.engine.pyramid import resized
+from napari_styletransfer.engine.pyramid import LARGEST_PREVIEW, resized
 from napari_styletransfer.engine.recolor import colors_plan, recolor
 from napari_styletransfer.engine.record import Record
 from napari_styletransfer.engine.recovery import Cutting, copied, shortage_told
@@ -179,7 +180,7 @@ class _Run:
         self._record = Record(prepared.plan, preview_interval)
         self._pictures = pictures
         self._seen = pictures
-        self._cutting = Cutting(self._plan.block, prepared.halo, self._plan.device)
+        self._cutting = Cutting(self._plan.block, prepared.halo, self._plan.device, prepared.budget)
         colored = pictures.colored(self._config)
         self._targets = Targets(colored, prepared, network, shared.grams, self._cutting, should_stop)
 
@@ -190,20 +191,27 @@ class _Run:
             first = resume.scale
             self._record.go_on(resume.iterations, resume.history, first)
         reason, state = Reason.ITERATIONS, resume
+        descent: Descent | None = None
         for index in range(first, len(self._plan.scales)):
             size = self._plan.sizes[index]
             self._seen = self._seen_at(size)
-            if index == first:
-                descent = self._first_descent(size, resume)
+            if descent is None:
+                start, metric, going = self._first(size, resume)
             else:
-                image, metric = descent.image, descent.metric
+                start, metric, going = descent.image, descent.metric, None
                 # What a coarser scale remembers is as large as a good part of this one.
-                del state, descent
-                descent = self._descent(resized(image, *size), metric)
-                del image
-            yield self._record.preview(self._shown(descent.image), index)
+                state = descent = None
+                start = resized(start, *size)
+            yield self._record.preview(self._shown(start, preview=True), index)
+            # Before the optimiser takes its memory: measuring takes some that is given back.
+            measured = self._measured(index, start)
+            descent = going or self._descent(start, metric)
+            del start, going
             begun = descent.optimizer.iterations
-            reason = yield from self._descend(index, descent)
+            reason = Reason.STOPPED
+            if measured is not None:
+                reason = yield from self._descend(index, descent, *measured)
+            del measured
             self._record.iterations += descent.optimizer.iterations - begun
             state = RunState(
                 self._config,
@@ -217,36 +225,48 @@ class _Run:
             )
             if reason in (Reason.STOPPED, Reason.TIME):
                 break
+        if descent is None:
+            raise AssertionError("a run has at least one scale")
         size = self._plan.sizes[-1]
         self._seen = self._seen_at(size)
         yield self._record.finished(self._shown(resized(descent.image, *size)), reason, state)
 
-    def _first_descent(self, size: tuple[int, int], resume: RunState | None) -> Descent:
-        """Begin at the start image, or go on with what an earlier run left."""
+    def _first(
+        self, size: tuple[int, int], resume: RunState | None
+    ) -> tuple[Tensor, SpectralMetric | None, Descent | None]:
+        """Begin at the start image, or go on with what an earlier run left, with its optimiser if that can be."""
         if resume is None:
-            return self._descent(self._targets.start(size))
+            return self._targets.start(size), None, None
         if resume.resident == self._plan.resident and _same_objective(resume.config, self._config):
             # A copy: the state can be taken up more than once, and outlives a run that is broken off.
             optimizer = copied(resume.optimizer, self._plan.device)
             if optimizer is not None:
-                return Descent(resume.metric, optimizer)
-        image = Descent(resume.metric, resume.optimizer).image
-        return self._descent(image.to(self._plan.resident), resume.metric)
+                return optimizer.best, None, Descent(optimizer)
+        return resume.optimizer.best.to(self._plan.resident), resume.metric, None
 
     def _descent(self, start: Tensor, before: SpectralMetric | None = None) -> Descent:
         with shortage_told(lambda: self._shown(start), self._plan.device):
-            return Descent.begun(start, self._config, self._plan.resident, before)
+            return Descent.begun(start, self._config, self._plan.resident, before, keep_base=self._plan.keeps_base)
 
-    def _descend(self, index: int, descent: Descent) -> Generator[Event, None, Reason]:
-        """Step until a stopping rule holds, and return which."""
-        size, record, begun = self._plan.sizes[index], self._record, descent.optimizer.iterations
-        record.begin_scale()
-        with shortage_told(lambda: self._shown(descent.image), self._plan.device), suppress(Stopped):
+    def _measured(self, index: int, start: Tensor) -> tuple[MultiscaleObjective, Cover | None] | None:
+        """Measure what a scale works towards; None when the run is asked to stop."""
+        size = self._plan.sizes[index]
+        with shortage_told(lambda: self._shown(start), self._plan.device), suppress(Stopped):
             objective = self._cutting.recovering(size, lambda: self._targets.objective(size))
             cover = self._targets.cover(size)
             if index == len(self._plan.scales) - 1:
                 self._targets.let_go()
                 self._pictures = self._seen
+            return objective, cover
+        return None
+
+    def _descend(
+        self, index: int, descent: Descent, objective: MultiscaleObjective, cover: Cover | None
+    ) -> Generator[Event, None, Reason]:
+        """Step until a stopping rule holds, and return which."""
+        record, begun = self._record, descent.optimizer.iterations
+        record.begin_scale()
+        with shortage_told(lambda: self._shown(descent.image), self._plan.device), suppress(Stopped):
             while True:
                 evaluation = self._evaluated(objective, descent.trial, cover)
                 accepted = descent.tell(evaluation.losses["total"], evaluation.gradient)
@@ -256,7 +276,7 @@ class _Run:
                 if accepted and done > 0:
                     yield record.step(done, index, losses, layers)
                     if record.preview_due:
-                        yield record.preview(self._shown(descent.image), index)
+                        yield record.preview(self._shown(descent.image, preview=True), index)
                 reason = record.ended(done, index, stalled=descent.optimizer.stalled)
                 if reason is not None:
                     return reason
@@ -269,7 +289,7 @@ class _Run:
             image = cover.over(image)
 
         def evaluate() -> Evaluation:
-            objective.set_blocks(self._cutting.blocks)
+            objective.set_blocks(self._cutting.blocks, self._cutting.budget)
             return objective(image)
 
         evaluation = self._cutting.recovering(size, evaluate)
@@ -284,8 +304,11 @@ class _Run:
         content = self._pictures.content_at(*size) if shows else None
         return replace(self._pictures, content=content, styles=(), init=None)
 
-    def _shown(self, image: Tensor) -> npt.NDArray[np.float32]:
-        return self._seen.shown(image, self._config)
+    def _shown(self, image: Tensor, *, preview: bool = False) -> npt.NDArray[np.float32]:
+        """Return what people see of an image; for a preview no larger than screens are."""
+        height, width = image.shape[2:]
+        factor = math.ceil(math.sqrt(height * width / LARGEST_PREVIEW)) if preview else 1
+        return self._seen.shown(resized(image, max(1, height // factor), max(1, width // factor)), self._config)
 
 
 def _same_objective(one: StyleConfig, other: StyleConfig) -> bool:

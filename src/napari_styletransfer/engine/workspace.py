@@ -8,6 +8,7 @@ is kept lies by itself. Called by `features`; `gather` owns it.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -27,16 +28,34 @@ class Workspace:
     def __init__(self) -> None:
         self._chunks: list[Tensor] = []
         self._used: list[int] = []
+        self._bytes = 0
+
+    @property
+    def bytes(self) -> int:
+        """What is handed out."""
+        return self._bytes
+
+    @cached_property
+    def passing(self) -> Workspace:
+        """Memory for what only the pass under way needs, which takes it back when it begins."""
+        return Workspace()
 
     def restart(self) -> None:
         """Take back all that was handed out."""
         self._used = [0] * len(self._chunks)
+        self._bytes = 0
+
+    def clear(self) -> None:
+        """Take back all that was handed out, and give its memory back to the system."""
+        self._chunks.clear()
+        self.restart()
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Return a tensor with undefined values, valid until `restart`."""
+        """Return a tensor with undefined values, valid until it is taken back."""
+        needed = -(-math.prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
+        self._bytes += needed
         if device.type != "cpu":
             return torch.empty(shape, dtype=dtype, device=device)
-        needed = -(-math.prod(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
         number = next((n for n, chunk in enumerate(self._chunks) if self._used[n] + needed <= chunk.numel()), None)
         if number is None:
             number = len(self._chunks)

@@ -135,6 +135,8 @@ class PlanLine(QLabel):
             parts.append(f"{plan.blocks} blocks")
         if plan.resident != plan.device:
             parts.append("image in main memory")
+        if plan.given_up:
+            parts.append(f"to save memory: {plan.given_up}")
         parts.append(f"{_bytes(plan.memory_bytes)}")
         pace = self._paces.get((plan.config.network.value, plan.device))
         if pace is not None and plan.total_iterations:
