@@ -71,7 +71,9 @@ def plain_autograd(setting: Setting) -> Callable[[Objective, Tensor], Evaluation
     def evaluate(_: Objective, image: Tensor) -> Evaluation:
         with torch.enable_grad():
             image = image.detach().requires_grad_()
-            content, style = model.terms(image.clamp(0, 1))
+            # Not clamp alone: values exactly 0 or 1 would have no gradient, and never leave.
+            shown = torch.where((image < 0) | (image > 1), image.detach().clamp(0, 1), image)
+            content, style = model.terms(shown)
             content, style = content * model.content_weight, style * model.style_weight
             (gradient,) = torch.autograd.grad(content + style, image)
         terms = {"content": content.item(), "style": style.item()}
