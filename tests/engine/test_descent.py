@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from latent_terms import to_image
 from torch import Tensor
 
 from napari_styletransfer.config import LineSearch, Optimizer, StyleConfig
 from napari_styletransfer.engine import descent as module
 from napari_styletransfer.engine.descent import Descent
+from napari_styletransfer.engine.precondition import SpectralMetric
 
 SIZE = (48, 64)
 
@@ -75,4 +77,39 @@ def test_another_size_goes_on_in_the_metric_learned() -> None:
     assert fine.metric.learns
     assert fine.metric.exponent == coarse.metric.exponent
     wave = torch.cos(torch.pi * torch.arange(128.0)).expand(1, 3, 96, 128)
-    assert float(fine.metric.to_image(wave).norm() / wave.norm()) < 0.7
+    assert float(to_image(fine.metric, wave).norm() / wave.norm()) < 0.7
+
+
+def test_a_run_that_moves_to_another_device_takes_its_metric_along() -> None:
+    before = SpectralMetric(*SIZE, None, "cuda:0")
+    before.exponent = 0.2
+
+    descent = Descent.begun(noise(1), StyleConfig(), "cpu", before)
+    descent.tell(*loss(descent.trial))
+
+    assert descent.metric.exponent == 0.2
+    assert descent.trial.device.type == "cpu"
+
+
+def test_without_memory_to_learn_the_metric_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*args: object) -> None:
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(SpectralMetric, "learned", failing)
+    descent = descend(1)
+    metric, before = descent.metric, descent.optimizer.best_loss
+    while descent.optimizer.iterations <= module._LEARNED_AT[0]:
+        descent.tell(*loss(descent.trial))
+
+    assert descent.metric is metric
+    assert descent.optimizer.best_loss < before
+
+
+def test_other_errors_of_learning_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*args: object) -> None:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(SpectralMetric, "learned", failing)
+
+    with pytest.raises(RuntimeError, match="something else"):
+        descend(module._LEARNED_AT[0])

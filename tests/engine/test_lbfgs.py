@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pytest
 import scipy.optimize
 import torch
+from latent_terms import latent_gradient, to_image
 from torch import Tensor
 
 from napari_styletransfer.config import LineSearch, Normalization
@@ -21,7 +22,7 @@ from napari_styletransfer.engine.backbones import RGB, Backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer
-from napari_styletransfer.engine.history import _FORGET, _SMALLEST_CURVATURE, History
+from napari_styletransfer.engine.history import _FORGET, _SMALLEST_CURVATURE, Heading, History
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.objective import Objective, StyleTarget, Terms
 from napari_styletransfer.engine.precondition import SpectralMetric
@@ -175,7 +176,7 @@ def test_a_point_is_brought_along_by_the_metric() -> None:
 
     optimizer.tell(1.0, gradient)
 
-    move = metric.to_image(-gradient * 0.02 / gradient.square().mean().sqrt())
+    move = to_image(metric, -gradient * 0.02 / gradient.square().mean().sqrt())
     torch.testing.assert_close(optimizer.point - start, move, rtol=1e-4, atol=1e-6)
 
 
@@ -186,15 +187,15 @@ def test_with_a_metric_points_are_those_of_the_image_it_is_about(pieces: int, mo
     scale = torch.logspace(0, 1, 12, dtype=torch.float64)
     latent = torch.randn(1, 3, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     # The same run in z, with x = M z made outside, and in x.
-    outside, inside = LBFGS(latent, scaled=True), LBFGS(metric.to_image(latent), scaled=True, metric=metric)
+    outside, inside = LBFGS(latent, scaled=True), LBFGS(to_image(metric, latent), scaled=True, metric=metric)
 
     for _ in range(12):
-        image = metric.to_image(outside.point)
+        image = to_image(metric, outside.point)
         torch.testing.assert_close(inside.point, image, rtol=1e-6, atol=1e-6)
         gradient = image * scale
         loss = float((image * gradient).sum() / 2)
         for optimizer in (outside, inside):
-            optimizer.tell(loss, metric.to_latent_gradient(gradient))
+            optimizer.tell(loss, latent_gradient(metric, gradient))
 
     assert inside.iterations == outside.iterations > 5
 
@@ -506,14 +507,14 @@ def test_in_another_metric_the_point_stays_and_pairs_and_gradient_are_its_own(
     def told(optimizer: LBFGS) -> bool:
         loss, gradient = badly_scaled(optimizer.point.view(-1).numpy())
         gradient = torch.from_numpy(gradient).view(start.shape)
-        return optimizer.tell(loss, optimizer.metric.to_latent_gradient(gradient))
+        return optimizer.tell(loss, latent_gradient(optimizer.metric, gradient))
 
     optimizer = LBFGS(start, scaled=scaled, line_search=search, metric=plain, keep_base=keep_base)
     while optimizer.iterations < 6:
         accepted = told(optimizer)
     assert accepted
     best, slope = optimizer.best.clone(), optimizer._heading_now.slope
-    before = [(plain.to_image(s), s.clone(), y.clone()) for s, y in optimizer.pairs()]
+    before = [(to_image(plain, s), s.clone(), y.clone()) for s, y in optimizer.pairs()]
 
     optimizer.change(other)
 
@@ -521,11 +522,59 @@ def test_in_another_metric_the_point_stays_and_pairs_and_gradient_are_its_own(
     assert optimizer._heading_now.slope < 0
     assert optimizer._heading_now.slope != slope
     for (step, s, y), (changed_s, changed_y) in zip(before, optimizer.pairs(), strict=True):
-        torch.testing.assert_close(other.to_image(changed_s), step, rtol=1e-5, atol=1e-8)
+        torch.testing.assert_close(to_image(other, changed_s), step, rtol=1e-5, atol=1e-8)
         assert float((changed_s * changed_y).sum()) == pytest.approx(float((s * y).sum()), rel=1e-5)
     for _ in range(30):
         told(optimizer)
     assert optimizer.best_loss < 0.5 * badly_scaled(best.view(-1).numpy())[0]
+
+
+@pytest.mark.parametrize("keep_base", [False, True])
+def test_when_memory_runs_out_on_the_way_to_a_trial_the_best_point_stays(
+    keep_base: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = torch.linspace(-2, 2, 144, dtype=torch.float64).view(1, 3, 6, 8)
+    metric = SpectralMetric(6, 8, 0.3)
+    optimizer = LBFGS(start, metric=metric, keep_base=keep_base)
+    for _ in range(4):
+        loss, gradient = badly_scaled(optimizer.point.view(-1).numpy())
+        optimizer.tell(loss, latent_gradient(metric, torch.from_numpy(gradient).view(start.shape)))
+    best, add_plane, failed = optimizer.best.clone(), SpectralMetric.add_plane, []
+
+    def failing(self: SpectralMetric, point: Tensor, plane: Tensor, number: int) -> None:
+        if number == 2 and not failed:
+            failed.append(number)
+            raise MemoryError("out of memory")
+        add_plane(self, point, plane, number)
+
+    monkeypatch.setattr(SpectralMetric, "add_plane", failing)
+    with pytest.raises(MemoryError):
+        _ = optimizer.point
+
+    assert failed
+    torch.testing.assert_close(optimizer.best, best)
+    assert float((optimizer.point - best).abs().max()) > 1e-6
+
+
+@pytest.mark.parametrize("keep_base", [False, True])
+def test_a_slope_that_is_no_number_begins_anew_with_the_gradient(
+    keep_base: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    optimizer = LBFGS(torch.tensor([-1.2, 1.0], dtype=torch.float64), keep_base=keep_base)
+    minimise(optimizer, rosenbrock, 6)
+    heading, before = History.heading, optimizer.best_loss
+
+    def lost(self: History, gradient: Tensor) -> Heading:
+        found = heading(self, gradient)
+        return replace(found, slope=float("nan")) if self.count else found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(History, "heading", lost)
+        minimise(optimizer, rosenbrock, 2)
+    minimise(optimizer, rosenbrock, 40)
+
+    assert optimizer.best_loss < 0.5 * before
+    assert bool(torch.isfinite(optimizer.best).all())
 
 
 def test_pairs_are_steps_and_changes_of_the_gradient_oldest_first() -> None:

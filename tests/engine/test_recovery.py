@@ -186,6 +186,9 @@ def test_a_history_too_large_becomes_narrower_then_shorter(
     finished = end(run(content_image, [style_image], iterations=15))
 
     assert made == [expected]
+    # Without a second copy of the image before pairs are given up.
+    assert isinstance(finished.state, RunState)
+    assert (finished.state.optimizer._base is None) is (expected < 5 * PAIR)
     assert finished.iterations == 15
     assert finished.history[-1] < 0.7 * finished.history[0]
 

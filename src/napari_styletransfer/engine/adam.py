@@ -60,5 +60,5 @@ class Adam:
         self._move.grad = gradient
         self._optimizer.step()
         self._move.grad = None
-        self.point.add_(self.metric.to_image(self._move))
+        self.metric.add_to(self.point, self._move)
         return True

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.adam import Adam
+from napari_styletransfer.engine.device import is_out_of_memory
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.recovery import new_optimizer
@@ -39,7 +40,7 @@ class Descent:
         size = (start.shape[2], start.shape[3])
         exponent = config.spectral_exponent
         if exponent is None and before is not None:
-            metric = before.at(*size)
+            metric = before.at(*size, device)
         else:
             metric = SpectralMetric(*size, exponent, device)
         return cls(new_optimizer(start, config, device, metric, keep_base=keep_base))
@@ -75,6 +76,11 @@ class Descent:
         """Go over to the metric that the steps so far suggest; the image stays."""
         if not isinstance(self.optimizer, LBFGS):
             return
-        metric = self.metric.learned(self.optimizer.pairs())
+        try:
+            metric = self.metric.learned(self.optimizer.pairs())
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return  # the run goes on with the metric that it has
         if metric is not self.metric:
             self.optimizer.change(metric)

@@ -49,7 +49,7 @@ class Enlarging:
         for channel, gradient in zip(large[0], small[0], strict=True):  # one by one, for less memory
             wide = gradient.new_empty(gradient.shape[0], large.shape[3])
             for piece in self._columns:
-                torch.mm(gradient[:, piece.small], piece.matrix, out=wide[:, piece.large])
+                wide[:, piece.large] = gradient[:, piece.small] @ piece.matrix
             for piece in self._rows:
                 channel[piece.large].addmm_(piece.matrix.T, wide[piece.small], alpha=weight)
 

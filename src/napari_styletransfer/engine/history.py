@@ -83,7 +83,7 @@ class History:
             y = after[part] - before[part]
             sums.append(torch.stack([s @ y, s @ s, y @ y]))
             rows[0, part], rows[1, part] = s, y
-        sy, ss, yy = torch.stack(sums).sum(0, dtype=torch.float64).tolist()
+        sy, ss, yy = torch.stack(sums).cpu().sum(0, dtype=torch.float64).tolist()
         self._learn(gradients, ss, yy)
         if not sy > _SMALLEST_COSINE * math.sqrt(ss * yy):
             rows.zero_()  # it enters products, with coefficient 0: there must be no NaN in it
@@ -103,15 +103,18 @@ class History:
             turn_gradient(y)
         self._mean_square = 0.0
         zero = torch.zeros(1, dtype=self._dtype, device=self._matrix.device).expand(self._matrix.shape[1])
-        for slot in self._order:
+        for slot in list(self._order):
             self._put_products(slot)
+            if not self._products[2 * slot, 2 * slot + 1] > 0:  # lost in a narrow number format
+                self._order.remove(slot)
+                continue
             rows = range(2 * slot, 2 * slot + 2)
             self._learn((self._matrix[rows[1]], zero), *(float(self._products[row, row]) for row in rows))
 
     def _put_products(self, slot: int) -> None:
         """Products of what is stored, not of what came in: with narrow storage only these are consistent."""
         rows = slice(2 * slot, 2 * slot + 2)
-        products = self._times(self._matrix[rows]).double().cpu()
+        products = self._times(self._matrix[rows]).cpu().double()
         self._products[rows] = products.T
         self._products[:, rows] = products
 
@@ -146,7 +149,7 @@ class History:
         coefficient = torch.zeros(len(self._products), dtype=torch.float64)
         if not self._order:
             return Heading(None, -1.0, -float(g @ g))
-        with_g = self._times(g[None])[:, 0].double().cpu()
+        with_g = self._times(g[None])[:, 0].cpu().double()
         of_s, of_y = coefficient[0::2], coefficient[1::2]
         alphas: dict[int, float] = {}
         for slot in reversed(self._order):
@@ -180,7 +183,7 @@ class History:
         for part in self._parts(_SLICE // len(self._matrix)):
             rows = torch.cat([self._matrix[1::2, part].to(self._dtype), g[None, part]])
             total.addmm_(rows / self._curvature(part), rows.T)
-        return total.double().cpu()
+        return total.cpu().double()
 
     def slope(self, base_gradient: Tensor, heading: Heading, gradient: Tensor) -> float:
         """Return the slope of another gradient along a direction taken from `base_gradient`."""

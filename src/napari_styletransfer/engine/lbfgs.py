@@ -64,7 +64,7 @@ class LBFGS:
     point
         Where the loss is wanted next.
     best, best_loss
-        Accepted point with the lowest loss so far, and that loss. Both are the optimiser's own memory.
+        Accepted point with the lowest loss so far, in the optimiser's own memory, and that loss.
     iterations, evaluations
         Accepted steps and told evaluations.
     stalled
@@ -127,7 +127,7 @@ class LBFGS:
         """Take the loss and gradient at `point`, move `point`, and say whether a step was accepted.
 
         The first call only takes the start; it counts as accepted but not as an iteration. The gradient is that in the
-        metric; it is kept, not copied, and must not be changed afterwards.
+        metric; it is kept, not copied, and the caller must not change it afterwards.
 
         Raises
         ------
@@ -239,7 +239,7 @@ class LBFGS:
         self._go(0.0)  # as long as there is the old direction
         step = 1.0
         self._heading = self._memory.heading(self._base_gradient)
-        if self._heading.slope >= 0:
+        if not self._heading.slope < 0:  # nor is it when it is not a number
             self._memory.clear()
             self._heading = self._memory.heading(self._base_gradient)
         if self._memory.count == 0:
@@ -271,13 +271,21 @@ class LBFGS:
 
     def _walk(self, step: float) -> None:
         """Add a number of steps to the point; with a metric plane by plane, so that one plane is made beside it."""
-        whole, gradient = self._point.view(-1), self._base_gradient
+        whole = self._point.view(-1)
         if self.metric.plain:
-            self._memory.add_step(whole, slice(0, len(whole)), gradient, self._heading_now, step)
+            self._memory.add_step(whole, slice(0, len(whole)), self._base_gradient, self._heading_now, step)
             return
+        for number in range(len(whole) // math.prod(self._point.shape[-2:])):
+            try:
+                self._walk_plane(number, step)
+            except (RuntimeError, MemoryError):
+                for done in range(number):
+                    self._walk_plane(done, -step)
+                raise
+
+    def _walk_plane(self, number: int, step: float) -> None:
         size = math.prod(self._point.shape[-2:])
-        for number in range(len(whole) // size):
-            plane = slice(number * size, (number + 1) * size)
-            move = torch.zeros_like(whole[plane])
-            self._memory.add_step(move, plane, gradient, self._heading_now, step)
-            self.metric.add_plane(self._point, move.view(self._point.shape[-2:]), number)
+        plane = slice(number * size, (number + 1) * size)
+        move = torch.zeros_like(self._point.view(-1)[plane])
+        self._memory.add_step(move, plane, self._base_gradient, self._heading_now, step)
+        self.metric.add_plane(self._point, move.view(self._point.shape[-2:]), number)

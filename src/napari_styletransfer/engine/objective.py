@@ -2,8 +2,8 @@
 
 Gram matrices are sums over positions, so they can be gathered block by block; once they are complete, the
 gradient at every feature is local again. Whole: one forward pass, one backward pass. In blocks: a first
-pass gathers, a second goes forward and backward in each block and adds up the gradients where blocks
-overlap. Both give the same gradient to rounding. Called by `targets`.
+pass gathers, a second goes backward in each block, after forward once more where nothing could be kept,
+and adds up the gradients where blocks overlap. Both give the same gradient to rounding. Called by `targets`.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ class Objective:
         (H, W) of the images.
     blocks
         One block for the whole image, or several.
+    keep_content
+        Whether the content's feature maps are kept, or made again in every evaluation for less memory.
     should_stop
         Asked before every block; `Stopped` is raised when it says yes.
     """
@@ -198,9 +200,11 @@ class Objective:
                 mixers.update(self._mixers(grams))
                 self._release()
 
-            gradient = self._gather.both_passes(image, visit, between, seed)
-            if self._content is not None:
-                self._content.let_go()
+            try:
+                gradient = self._gather.both_passes(image, visit, between, seed)
+            finally:
+                if self._content is not None:
+                    self._content.let_go()
             self._release()
             return self._combined(image, gradient, grams, content, mixers)
 

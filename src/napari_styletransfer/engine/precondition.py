@@ -93,14 +93,13 @@ class SpectralMetric:
         """Whether it is the identity."""
         return not self.exponent and self._levels is None
 
-    def fit(self, gradient: Tensor) -> bool:
-        """Choose the exponent from the first gradient, where none was given, and say whether the metric changed."""
+    def fit(self, gradient: Tensor) -> None:
+        """Choose the exponent from the first gradient, where none was given."""
         if self.exponent is not None:
-            return False
+            return
         self.exponent = min(max((1 - _falloff(gradient)) / 2, 0.0), _STEEPEST)
         if self.exponent:
             self._settle()
-        return not self.plain
 
     def learned(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> SpectralMetric:
         """Return a metric in which the loss is about as curved in every octave and colour.
@@ -121,16 +120,16 @@ class SpectralMetric:
             for number in range(3):
                 for total, image, inverse in ((sums[0, number], step, False), (sums[1, number], change, True)):
                     self._add_power(total, self._opponent(image, number), number, weight, inverse=inverse)
-        moved, changed = sums.double().cpu()
+        moved, changed = sums.cpu().double()
         if not bool(((moved > 0) & (changed > 0)).all()):
             return self
         metric = copy.copy(self)
         metric._spread(((moved / changed).log2() / 2 * _POWER).tolist())
         return metric
 
-    def at(self, height: int, width: int) -> SpectralMetric:
-        """Return the same metric for images of another size, ready to learn more."""
-        metric = SpectralMetric(height, width, self.exponent, self._device)
+    def at(self, height: int, width: int, device: torch.device | str) -> SpectralMetric:
+        """Return the same metric for images of another size or on another device, ready to learn more."""
+        metric = SpectralMetric(height, width, self.exponent, device)
         metric.learns = True
         if self._levels is not None:
             metric._spread(self._levels)
@@ -156,7 +155,9 @@ class SpectralMetric:
             waves = torch.fft.fft(spectrum[:, columns], dim=0)
             power = (waves.div_(gain) if inverse else waves.mul_(gain)).abs().square_().mul_(twice[columns])
             octave = octave_of(self._size, self._device, columns).clamp_(0, len(total) - 1).int()
-            total.index_add_(0, octave.flatten(), power.flatten().float(), alpha=weight)
+            # Bins of their own for every strip: a long sum of small numbers loses digits.
+            bins = torch.zeros_like(total).index_add_(0, octave.flatten(), power.flatten().float())
+            total.add_(bins, alpha=weight)
 
     def _spread(self, levels: Sequence[Sequence[float]]) -> None:
         """Make gains from their logarithms at the middle of every octave, for each colour."""
@@ -168,11 +169,11 @@ class SpectralMetric:
         self._unit, self._gains = 1.0, None
         twice, numbers = twice_in(self._size, self._device), range(1 if self._levels is None else 3)
         powers = [
-            (self._gain(number, columns).square_() * twice[columns]).sum(dtype=torch.float64)
+            (self._gain(number, columns).square_() * twice[columns]).sum()
             for number in numbers
             for columns in strips(len(twice), self._size[0])
         ]
-        total = float(torch.stack(powers).sum())
+        total = float(torch.stack(powers).cpu().double().sum())
         self._unit = math.sqrt(len(numbers) * math.prod(self._size) / total)
         if math.prod(self._size) <= AT_ONCE:
             self._gains = torch.stack([self._gain(number, slice(None)) for number in numbers])
@@ -191,33 +192,26 @@ class SpectralMetric:
             level.add_((place - octave).clamp_(0, 1), alpha=high - low)
         return level.exp2_().mul_(self._unit)
 
-    def _filter(self, plane: Tensor, number: int, *, inverse: bool = False) -> None:
-        def factor(columns: slice) -> Tensor:
-            gain = self._gain(number, columns)
-            return gain.reciprocal() if inverse else gain
-
-        weigh(plane, factor)
-
-    def to_image(self, z: Tensor) -> Tensor:
-        """Return x for z."""
-        if self.plain:
-            return z
-        planes = z.clone()
-        for number, plane in enumerate(planes.view(3, *self._size)):
-            self._filter(plane, number)
-        return planes if self._levels is None else _mix(planes, torch.tensor(_OPPONENT).T)
-
-    def to_latent_gradient(self, gradient: Tensor) -> Tensor:
-        """Return the gradient with respect to z for the one with respect to x: the adjoint of `to_image`."""
-        return gradient if self.plain else self.into_latent_gradient(gradient.clone())
+    def _filter(self, plane: Tensor, number: int) -> None:
+        weigh(plane, lambda columns: self._gain(number, columns))
 
     def into_latent_gradient(self, gradient: Tensor) -> Tensor:
         """Turn a gradient with respect to x into the one with respect to z, in place, and return it."""
-        return self._into_latent(gradient, inverse=False)
+        if self.plain:
+            return gradient
+        if self._levels is not None:
+            _mix(gradient, torch.tensor(_OPPONENT))
+        for number, plane in enumerate(gradient.view(3, *self._size)):
+            self._filter(plane, number)
+        return gradient
 
-    def to_latent(self, x: Tensor) -> Tensor:
-        """Return z for x."""
-        return x if self.plain else self._into_latent(x.clone(), inverse=True)
+    def add_to(self, point: Tensor, z: Tensor) -> None:
+        """Add to x what z makes of it; z is used up."""
+        if self.plain:
+            point.add_(z)
+            return
+        for number, plane in enumerate(z.view(3, *self._size)):
+            self.add_plane(point, plane, number)
 
     def add_plane(self, point: Tensor, plane: Tensor, number: int) -> None:
         """Add to x what one plane of z makes of it; the plane is used up."""
@@ -252,24 +246,14 @@ class SpectralMetric:
         if before._levels is not None and self._levels is None:
             _mix(z, torch.tensor(_OPPONENT).T)
 
-    def _into_latent(self, x: Tensor, *, inverse: bool) -> Tensor:
-        if self.plain:
-            return x
-        if self._levels is not None:
-            _mix(x, torch.tensor(_OPPONENT))
-        for number, plane in enumerate(x.view(3, *self._size)):
-            self._filter(plane, number, inverse=inverse)
-        return x
 
-
-def _mix(image: Tensor, turn: Tensor) -> Tensor:
-    """Turn the colours of three planes in place, and return them."""
+def _mix(image: Tensor, turn: Tensor) -> None:
+    """Turn the colours of three planes in place."""
     planes = image.view(3, -1)
     wide = torch.promote_types(image.dtype, torch.float32)
     turn = turn.to(image.device, wide)
     for part in torch.split(planes, STRIP, 1):
         part.copy_(turn @ part.to(wide))
-    return image
 
 
 def _octaves(size: tuple[int, int]) -> int:
@@ -289,7 +273,7 @@ def _falloff(gradient: Tensor) -> float:
     sums = torch.zeros(2, _OCTAVES + 1, device=gradient.device, dtype=power.dtype)
     sums.index_add_(1, octave.long().flatten(), torch.stack([power, count.to(power.dtype)]).flatten(1))
     octaves = _octaves((height, width))
-    total, number = sums[:, :octaves].double().cpu()
+    total, number = sums[:, :octaves].cpu().double()
     usable = total > 0
     if int(usable.sum()) < _FEWEST:
         return 1.0

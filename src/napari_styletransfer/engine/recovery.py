@@ -93,11 +93,16 @@ def new_optimizer(
                 keep_base=keep_base,
             )
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or (narrow and pairs == 1):
+            if not is_out_of_memory(error) or (narrow and not keep_base and pairs == 1):
                 raise
         release(device)
-        # Half the memory at each turn: first by the number format, then by the number of pairs.
-        pairs, narrow = (max(1, pairs // 2) if narrow else pairs), True
+        # From harmless to harmful: a narrower number format, no base, and half the pairs at every further turn.
+        if not narrow:
+            narrow = True
+        elif keep_base:
+            keep_base = False
+        else:
+            pairs = max(1, pairs // 2)
 
 
 def copied(optimizer: LBFGS | Adam, device: str) -> LBFGS | Adam | None:

@@ -8,7 +8,6 @@ is kept lies by itself. Called by `features`; `gather` owns it.
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -29,16 +28,19 @@ class Workspace:
         self._chunks: list[Tensor] = []
         self._used: list[int] = []
         self._bytes = 0
+        self._passing: Workspace | None = None
 
     @property
     def bytes(self) -> int:
         """What is handed out."""
         return self._bytes
 
-    @cached_property
+    @property
     def passing(self) -> Workspace:
         """Memory for what only the pass under way needs, which takes it back when it begins."""
-        return Workspace()
+        if self._passing is None:
+            self._passing = Workspace()
+        return self._passing
 
     def restart(self) -> None:
         """Take back all that was handed out."""
@@ -49,6 +51,7 @@ class Workspace:
         """Take back all that was handed out, and give its memory back to the system."""
         self._chunks.clear()
         self.restart()
+        self._passing = None
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return a tensor with undefined values, valid until it is taken back."""
