@@ -181,7 +181,83 @@ def test_what_is_harmless_is_given_up_before_what_is_not() -> None:
         assert found.config.history == 10 or not found.keeps_content
     assert {(found.keeps_base, found.keeps_content) for found in seen} == {(True, True), (False, True), (False, False)}
     assert plenty.given_up is None
-    assert seen[-1].given_up == "history of 1, slower steps"
+    assert seen[-1].given_up == (
+        "a history of 1 step instead of 10 and the content measured again in every step, which is slower"
+    )
+
+
+def fallen(plans: list[Plan], history: int) -> Plan:
+    """Return the first of some plans with no more than so many pairs."""
+    return next(found for found in plans if found.config.history <= history)
+
+
+def test_a_shorter_history_is_told_as_compared_with_what_was_asked_for() -> None:
+    plans = [planned(512, 512, memory_limit=limit, history=100) for limit in (100, 0.4, 0.3, 0.25, 0.2)]
+    shortened = fallen(plans, 25)
+
+    assert plans[0].given_up is None
+    assert shortened.config.history == 25
+    assert shortened.given_up is not None
+    assert shortened.given_up.startswith("a history of 25 steps instead of 100 and ")
+
+
+def test_what_was_asked_for_is_not_told_as_given_up() -> None:
+    found = planned(512, 512, memory_limit=0.12, history=5)
+
+    assert not found.keeps_base
+    assert found.config.history == 5
+    assert found.given_up == "the content measured again in every step, which is slower"
+    assert planned(512, 512, history=1).given_up is None
+
+
+@pytest.mark.parametrize("fields", [{"content_weight": 0}, {"mode": "style-reconstruction", "start": "white-noise"}])
+def test_content_that_does_not_count_is_not_made_again(fields: dict[str, Any]) -> None:
+    plenty = planned(512, 512, memory_limit=100, **fields)
+    little = planned(512, 512, memory_limit=0.12, **fields)
+
+    assert plenty.memory_bytes < planned(512, 512, memory_limit=100).memory_bytes
+    assert not little.keeps_base
+    assert little.keeps_content
+    assert "content" not in (little.given_up or "")
+
+
+def test_a_narrower_history_is_told_where_another_was_asked_for() -> None:
+    whole = planned(512, 512, memory_limit=100).memory_bytes
+    limit = 0.85 * whole / GIB
+
+    left_open = planned(512, 512, memory_limit=limit)
+    asked = planned(512, 512, memory_limit=limit, history_precision="float32")
+
+    assert left_open.config.history_precision is asked.config.history_precision is Precision.BFLOAT16
+    assert left_open.given_up is None
+    assert asked.given_up == "a history in bfloat16 instead of float32"
+
+
+def test_smaller_blocks_are_told_where_larger_ones_were_asked_for() -> None:
+    def limited(gib: float, block: int | None) -> Plan:
+        return planned(1500, 1500, size=None, memory_limit=gib, block_size=block, optimizer="adam")
+
+    limit = 0.5 * limited(100, 1024).memory_bytes / GIB
+    left_open, asked = limited(limit, None), limited(limit, 1024)
+
+    assert left_open.block is not None
+    assert left_open.given_up == "the content measured again in every step, which is slower"
+    assert asked.given_up == f"blocks of 512 pixels instead of 1024 and {left_open.given_up}"
+
+
+def test_an_image_that_only_the_host_has_room_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(name: str) -> DeviceInfo:
+        return DeviceInfo("cpu" if name == "cpu" else "cuda:0", "a device", 8 * GIB, 8 * GIB)
+
+    monkeypatch.setattr(planning, "choose", chosen)
+
+    found = planned(256, 320, device="cuda:0", memory_limit=0.028)
+
+    assert found.resident == "cpu"
+    assert found.given_up == "the image in the computer's own memory, which is slower"
+    # A shorter history would not help: it is not on the device.
+    with pytest.raises(OutOfMemoryError, match=r"even in small blocks; 0\.01 GiB"):
+        planned(256, 320, device="cuda:0", memory_limit=0.01)
 
 
 def test_blocks_become_small_only_where_nothing_else_is_left_to_give_up() -> None:

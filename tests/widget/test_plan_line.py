@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from napari_styletransfer.cli.progress import summary
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ImageError, OutOfMemoryError
 from napari_styletransfer.widget.form import StyleTransferWidget
@@ -85,6 +87,17 @@ def test_seconds_that_begin_again_with_a_continuation_are_not_a_pace(planned, en
     plan = make_plan(StyleConfig(network="compact", iterations=100))
     form.plan.learn(plan, [engine._step(number, plan, 1) for number in (1, 20, 30, 1, 2, 3)])
     assert form.plan.words(plan, 2).endswith("up to 25 s")
+
+
+def test_what_is_given_up_for_memory_is_told(planned):
+    form, _, _, _ = planned
+    plenty = make_plan(StyleConfig(network="compact", history=5))
+    little = replace(plenty, keeps_content=False, asked=plenty.config.changed(history=10))
+    told = "a history of 5 steps instead of 10 and the content measured again in every step, which is slower"
+    assert "memory" not in form.plan.words(plenty)
+    assert form.plan.words(little) == f"compact · fake device · 64 × 48 · to save memory: {told} · 0 MB"
+    assert "memory" not in summary(plenty)
+    assert summary(little) == f"{summary(plenty)}; to save memory: {told}"
 
 
 def test_a_content_that_cannot_be_read_has_no_plan(planned, viewer):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_styletransfer.config import Precision
+
 if TYPE_CHECKING:
     from napari_styletransfer.config import StyleConfig
 
@@ -58,7 +60,10 @@ class Plan:
         only blocks visit it.
     keeps_base, keeps_content
         Whether the optimiser keeps the accepted image beside the one tried, and the run the content's feature maps.
-        Where memory is short, the one is found again by taking the step back, and the others are made again.
+        Where memory is short, the one is found again by taking the step back, which is quick, and the others are made
+        again in every evaluation, which is not.
+    asked
+        The settings as they were given, for `given_up` to compare with. Plans that will do the same are equal.
     """
 
     config: StyleConfig
@@ -73,17 +78,28 @@ class Plan:
     resident: str = "cpu"
     keeps_base: bool = True
     keeps_content: bool = True
+    asked: StyleConfig | None = field(default=None, compare=False, repr=False)
 
     @property
     def given_up(self) -> str | None:
-        """What a run with little memory goes without, in words; None for nothing."""
+        """What a run with little memory goes without, in words that end a sentence; None for nothing."""
+        asked = self.asked or self.config
         parts = []
-        usual: int = type(self.config).model_fields["history"].default
-        if not self.keeps_base and self.config.history < usual:
-            parts.append(f"history of {self.config.history}")
+        if self.resident != self.device:
+            parts.append("the image in the computer's own memory, which is slower")
+        if asked.block_size and self.block and self.block < asked.block_size:
+            parts.append(f"blocks of {self.block} pixels instead of {asked.block_size}")
+        if asked.history_precision not in (Precision.AUTO, self.config.history_precision):
+            parts.append(f"a history in {self.config.history_precision} instead of {asked.history_precision}")
+        if self.config.history < asked.history:
+            steps = f"{self.config.history} step{'s' if self.config.history > 1 else ''}"
+            parts.append(f"a history of {steps} instead of {asked.history}")
         if not self.keeps_content:
-            parts.append("slower steps")
-        return ", ".join(parts) or None
+            parts.append("the content measured again in every step, which is slower")
+        if not parts:
+            return None
+        *others, last = parts
+        return f"{', '.join(others)} and {last}" if others else last
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:

@@ -1,15 +1,12 @@
-"""How much memory a run will take, and the blocks that keep it within what there is.
+"""How much memory a run will take.
 
-The estimate follows the code: the vectors of the optimiser, what the network's tape holds, and the stage at
-work. Called by `planning`; `benchmarks` compares it with what is measured.
+The estimate follows the code: the vectors of the optimiser, what is kept of the content, what the network's recordings
+hold, and the stage at work. Called by `planning` and `fitting`; `benchmarks` compares it with what is measured.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from napari_styletransfer.config import LineSearch, Optimizer, Pooling, Precision, StyleConfig
 from napari_styletransfer.engine.backbones import Backbone, Conv, Pool
@@ -17,13 +14,13 @@ from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.features import BAND_BYTES
 from napari_styletransfer.engine.pyramid import LARGEST_PREVIEW, schedule
 from napari_styletransfer.engine.rows import bands, segments
-from napari_styletransfer.errors import OutOfMemoryError
 
 _PIXEL = 3 * 4
 """Bytes of an image a pixel: three float32 channels."""
 
 _VECTORS = 3
-"""Images that a run holds throughout: the optimiser's base and its gradient, and the point tried next."""
+"""Images that a run holds throughout: the optimiser's base, which it can do without, its gradient, and the point tried
+next; with Adam the best image, the step, and the point."""
 
 _EVALUATED = 1
 """Images' worth that an evaluation makes besides: a gradient."""
@@ -36,7 +33,7 @@ _GAPS = 0.35
 """Memory between what passes over the network keep, as a share of it: left by what they had at work beside it."""
 
 _PACKED = 2 * 3
-"""Bytes a pixel of a content picture that is kept in place of its feature maps."""
+"""Bytes a pixel, at most, of a content picture that is kept in place of its feature maps."""
 
 _COARSER = 1 / 3
 """All coarser sizes together, as a share of the finest."""
@@ -52,7 +49,7 @@ _MOST_KERNELS = 1024
 """How many of them it keeps."""
 
 _OVERLAP = 1.05
-"""What is kept of a block, in units of what there would be if bands did not overlap."""
+"""What is kept of a block, in units of what its share of the area would be if bands did not overlap."""
 
 _LAYOUTS = 4
 """Room in units of the largest kernel's weights that the library takes to lay weights out anew."""
@@ -66,12 +63,6 @@ _FIXED = 9 << 20
 
 GUIDED = 44 / 12
 """Images' worth that regions keep besides: content below, its share and what is seen of it, masks and labels."""
-
-_SMALLEST_CORE = 128
-
-_LITTLE_MORE, _MORE = 1.25, 1.6
-"""Area that blocks may read, in images: before anything is given up for larger ones, and before anything that costs
-steps is."""
 
 
 @dataclass(frozen=True)
@@ -137,84 +128,10 @@ class Footprint:
         image = self.size[0] * self.size[1] * _PIXEL
         return int((_EVALUATED + _SHARED) * image + self._held_bytes())
 
-    def set_apart(self, available: int, on_host: int) -> tuple[Footprint, int | None]:
-        """Return the footprint with all but the blocks in the host's memory, and the side of the blocks' cores.
-
-        Raises
-        ------
-        OutOfMemoryError
-            If the host has no room for that either, or the device none for a block.
-        """
-        for footprint, _ in replace(self, apart=True)._arrangements():
-            needed = footprint.host_bytes()
-            if needed <= on_host:
-                return footprint, footprint.core_within(available)
-        raise OutOfMemoryError(
-            f"The run needs about {needed / 2**30:.2f} GiB of the computer's memory besides the device's; "
-            f"{on_host / 2**30:.2f} GiB are available. Choose a smaller size."
-        )
-
-    def fitted(self, available: int) -> tuple[Footprint, int | None]:
-        """Return the footprint of the least that must be given up, and the side of the blocks' cores.
-
-        Raises
-        ------
-        OutOfMemoryError
-            If not even small blocks and a history of one pair fit.
-        """
-        for footprint, area in self._arrangements():
-            with suppress(OutOfMemoryError):
-                return footprint, footprint.core_within(available, area)
-        return footprint, footprint.core_within(available)
-
-    def _arrangements(self) -> Iterator[tuple[Footprint, float]]:
-        """Yield what can be given up for memory, from harmless to harmful, and the area that blocks may read then."""
-        footprint, config = self, self.config
-        yield footprint, _LITTLE_MORE
-        lbfgs = config.optimizer is Optimizer.LBFGS
-        if lbfgs and config.history_precision is not Precision.BFLOAT16:
-            config = config.changed(history_precision=Precision.BFLOAT16)
-            footprint = replace(footprint, config=config)
-            yield footprint, _LITTLE_MORE
-        if lbfgs:
-            footprint = replace(footprint, keeps_base=False)
-            yield footprint, _LITTLE_MORE
-        if config.content_layers:
-            footprint = replace(footprint, keeps_content=False)
-            yield footprint, _LITTLE_MORE
-        yield footprint, _MORE
-        while lbfgs and config.history > 1:
-            config = config.changed(history=config.history // 2)
-            footprint = replace(footprint, config=config)
-            yield footprint, _MORE
-        yield footprint, math.inf
-
-    def core_within(self, available: int, most: float = math.inf) -> int | None:
-        """Return the side of the largest blocks' cores that fit, None for the whole image.
-
-        Raises
-        ------
-        OutOfMemoryError
-            If none fit that read no more than `most` times the image's area.
-        """
-        longest, asked = max(self.size), self.config.block_size
-        core: int | None = None
-        if asked is not None and asked < longest:
-            core = asked
-        while (needed := self.bytes(core)) > available:
-            core = (core or longest) // 2
-            if core < _SMALLEST_CORE or self._area(core) > most:
-                shortest = " and with the shortest history" if self.config.optimizer is Optimizer.LBFGS else ""
-                raise OutOfMemoryError(
-                    f"The run needs about {needed / 2**30:.2f} GiB even in small blocks{shortest}; "
-                    f"{available / 2**30:.2f} GiB are available. Choose a smaller size, a higher memory limit where "
-                    "one is set, or another device."
-                )
-        return core
-
-    def _area(self, core: int) -> float:
-        """Return how often the image is read in blocks with that core."""
-        return sum(block.area for block in layout(*self.size, core, self.halo)) / (self.size[0] * self.size[1])
+    @property
+    def content_counts(self) -> bool:
+        """Whether the loss has a term for the content, whose feature maps are kept or made again."""
+        return bool(self.config.content_layers) and self.config.term_weights[0] > 0
 
     def _held_bytes(self) -> int:
         """Bytes that a run holds throughout: images, history, targets."""
@@ -232,7 +149,7 @@ class Footprint:
 
     def _target_bytes(self) -> int:
         """Bytes kept of the content, at the finest size and, where they count, at the coarser ones."""
-        if not self.config.content_layers:
+        if not self.content_counts:
             return 0
         height, width = self.size
         total = self._maps_bytes(height, width) if self.keeps_content else height * width * _PACKED

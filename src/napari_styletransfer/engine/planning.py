@@ -15,6 +15,7 @@ from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Reach, ba
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.device import DeviceInfo, choose, choose_dtype
 from napari_styletransfer.engine.events import Plan, Scale
+from napari_styletransfer.engine.fitting import fitted, set_apart
 from napari_styletransfer.engine.inputs import Pictures, check_size
 from napari_styletransfer.engine.memory import GUIDED, Footprint
 from napari_styletransfer.engine.objective import Terms
@@ -103,18 +104,19 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         resident="cpu" if footprint.apart else device.name,
         keeps_base=footprint.keeps_base,
         keeps_content=footprint.keeps_content,
+        asked=config,
     )
     return Prepared(plan, terms, cut, reach, halo, smallest, tuple(judged), dtype, budget)
 
 
 def _placed(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
-    """Place image and optimiser on the device, or where it is too small for them, in a memory of the host's own."""
+    """Place image and optimiser on the device, or where that is too small for them, in the memory of its host."""
     try:
-        return footprint.fitted(available)
+        return fitted(footprint, available)
     except OutOfMemoryError:
         if footprint.config.device in ("cpu", "mps"):
             raise
-    return footprint.set_apart(available, int(choose("cpu").free_bytes * _SPARE))
+    return set_apart(footprint, available, int(choose("cpu").free_bytes * _SPARE))
 
 
 def smallest_side(backbone: Backbone) -> int:

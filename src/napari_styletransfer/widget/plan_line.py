@@ -133,8 +133,6 @@ class PlanLine(QLabel):
             parts.append(f"{planes} planes")
         if plan.blocks > 1:
             parts.append(f"{plan.blocks} blocks")
-        if plan.resident != plan.device:
-            parts.append("image in main memory")
         if plan.given_up:
             parts.append(f"to save memory: {plan.given_up}")
         parts.append(f"{_bytes(plan.memory_bytes)}")
