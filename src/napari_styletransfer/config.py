@@ -338,7 +338,7 @@ class StyleConfig(BaseModel):
         Precision.AUTO,
         "History precision",
         "Number format of the pairs: bfloat16 halves most of a run's memory and costs little. "
-        "auto: bfloat16 above four megapixels.",
+        "auto: that of the convolutions, and bfloat16 above four megapixels.",
         "Optimiser",
     )
     line_search: LineSearch = _field(

@@ -26,7 +26,7 @@ _SPARE = 0.8
 """Share of the free memory that a run plans with; the rest is for everything else on the machine."""
 
 _LARGE = 4_000_000
-"""Pixels above which the optimiser's history is kept in bfloat16 unless asked otherwise."""
+"""Pixels above which the optimiser's history is kept in bfloat16 in any case unless asked otherwise."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         network=network,
         device=device.name,
         precision=str(dtype).removeprefix("torch."),
-        history_precision=_history_precision(config, height * width),
+        history_precision=_history_precision(config, dtype, height * width),
         content_layers=terms.content_layers or None,
         style_layers=terms.style_layers or None,
         start=config.resolved_start,
@@ -134,10 +134,11 @@ def _network(config: StyleConfig, device: DeviceInfo) -> Network:
     return Network.VGG19 if large else Network.COMPACT
 
 
-def _history_precision(config: StyleConfig, pixels: int) -> Precision:
+def _history_precision(config: StyleConfig, dtype: torch.dtype, pixels: int) -> Precision:
     if config.history_precision is not Precision.AUTO:
         return config.history_precision
-    return Precision.BFLOAT16 if pixels > _LARGE else Precision.FLOAT32
+    # Where gradients come from features of this format, a history of it leaves the course of a run as it is.
+    return Precision.BFLOAT16 if dtype is torch.bfloat16 or pixels > _LARGE else Precision.FLOAT32
 
 
 def _terms(config: StyleConfig, whole: Backbone) -> Terms:
