@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Normalization
+from napari_styletransfer.engine.rows import strips
 
 _CHUNK = 1 << 20
 """Values turned to float32 at once when a Gram matrix is summed."""
@@ -159,14 +160,14 @@ def total_variation(image: Tensor, gradient: Tensor, weight: float = 1.0) -> Ten
     """
     value = torch.zeros((), dtype=_wide(image.dtype), device=image.device)
     scale = 2 * weight / image.numel()
-    step = max(1, _CHUNK // image.shape[3])
     # Some rows at a time: the differences of a large image would take several times its memory.
-    for first in range(0, image.shape[2], step):
-        part = image[:, :, first : first + step + 1]
+    for strip in strips(image.shape[2], image.shape[3], _CHUNK):
+        step = strip.stop - strip.start
+        part = image[:, :, strip.start : strip.stop + 1]
         down = part[:, :, 1:] - part[:, :, :-1]
         across = part[:, :, :step, 1:] - part[:, :, :step, :-1]
         value += square_sum(down) + square_sum(across)
-        below = gradient[:, :, first : first + step + 1]
+        below = gradient[:, :, strip.start : strip.stop + 1]
         below[:, :, 1:].add_(down, alpha=scale)
         below[:, :, :-1].sub_(down, alpha=scale)
         below[:, :, :step, 1:].add_(across, alpha=scale)
@@ -180,12 +181,11 @@ def out_of_range(image: Tensor, gradient: Tensor, weight: float = 1.0) -> Tensor
     The other terms see the image clamped, as it is shown; without this one, values beyond would never come back.
     """
     value = torch.zeros((), dtype=_wide(image.dtype), device=image.device)
-    step = max(1, _CHUNK // image.shape[3])
-    for first in range(0, image.shape[2], step):
-        part = image[:, :, first : first + step]
+    for strip in strips(image.shape[2], image.shape[3], _CHUNK):
+        part = image[:, :, strip]
         beyond = part - part.clamp(0, 1)
         value += square_sum(beyond)
-        gradient[:, :, first : first + step].add_(beyond, alpha=2 * weight / image.numel())
+        gradient[:, :, strip].add_(beyond, alpha=2 * weight / image.numel())
     return value / image.numel()
 
 

@@ -6,11 +6,13 @@ hold, and the stage at work. Called by `planning` and `fitting`; `benchmarks` co
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from napari_styletransfer.config import LineSearch, Optimizer, Pooling, Precision, StyleConfig
 from napari_styletransfer.engine.backbones import Backbone, Conv, Pool
-from napari_styletransfer.engine.blocks import Halo, layout
+from napari_styletransfer.engine.blocks import Block, Halo, layout
 from napari_styletransfer.engine.features import BAND_BYTES
 from napari_styletransfer.engine.pyramid import LARGEST_PREVIEW, schedule
 from napari_styletransfer.engine.rows import bands, segments
@@ -90,9 +92,7 @@ class Footprint:
         `budget` is for what is kept of all blocks together between the passes of an evaluation.
         """
         height, width = self.size
-        largest = max(layout(height, width, core, self.halo), key=lambda block: block.area)
-        rows, columns = largest.outer
-        outer = (rows.stop - rows.start, columns.stop - columns.start)
+        outer = _largest(layout(height, width, core, self.halo))
         recording, passing, at_work = self._network_bytes(*outer)
         kept = max(recording, budget) + passing
         if not self.keeps_content:
@@ -113,13 +113,12 @@ class Footprint:
         cut = layout(*self.size, core, self.halo)
         if len(cut) == 1:
             return 0
-        largest = max(cut, key=lambda block: block.area)
-        rows, columns = largest.outer
-        recording, _, _ = self._network_bytes(rows.stop - rows.start, columns.stop - columns.start)
+        outer = _largest(cut)
+        recording, _, _ = self._network_bytes(*outer)
         room = recording + max(0, available - self.bytes(core))
         budget = 0
         for block in cut:
-            needed = budget + int(_OVERLAP * recording * block.area / largest.area)
+            needed = budget + int(_OVERLAP * recording * block.area / math.prod(outer))
             budget = needed if needed <= room else budget
         return budget
 
@@ -221,3 +220,9 @@ class Footprint:
         ]
         weights = max(kernels, default=0)
         return kept, passing, most + _LAYOUTS * value * weights
+
+
+def _largest(blocks: Iterable[Block]) -> tuple[int, int]:
+    """Return height and width of what is read for the largest block."""
+    rows, columns = max(blocks, key=lambda block: block.area).outer
+    return rows.stop - rows.start, columns.stop - columns.start

@@ -8,7 +8,7 @@ and adds up the gradients where blocks overlap. Both give the same gradient to r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from napari_styletransfer.engine.content import KeptMaps, MapsMadeAgain
 from napari_styletransfer.engine.device import trim
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer, Place
+from napari_styletransfer.engine.rows import strips
 
 RANGE_WEIGHT = 3.0
 """Factor of the out-of-range term, in units of a style loss of one hundred percent."""
@@ -191,7 +192,7 @@ class Objective:
         with torch.no_grad():
             for region in self._regions if RGB in self._style_names else ():
                 total = torch.zeros(4, 4, dtype=image.dtype, device=image.device)
-                for rows in _strips(image):
+                for rows in strips(image.shape[2], image.shape[3], _AT_ONCE):
                     mask = None if region is None else region.masks[RGB][rows]
                     total += losses.pixel_gram_sum(image[:, :, rows].clamp(0, 1), mask)
                 grams[region, RGB] = total.to(self._gather.network.device)
@@ -217,7 +218,7 @@ class Objective:
         mixers: dict[Whose, Tensor],
     ) -> Evaluation:
         """Add the terms that live on the pixels, and bring all values to the host at once."""
-        for rows in _strips(image):
+        for rows in strips(image.shape[2], image.shape[3], _AT_ONCE):
             shown = image[:, :, rows].clamp(0, 1)
             share = torch.zeros_like(shown)
             for region in self._regions if RGB in self._style_names else ():
@@ -305,9 +306,3 @@ class Objective:
 
     def _content_share(self, name: str) -> float:
         return self._terms.share(self._terms.content_layers, name)
-
-
-def _strips(image: Tensor) -> Iterator[slice]:
-    """Cut the rows into strips: nothing else of the size of a large image is made."""
-    step = max(1, _AT_ONCE // image.shape[3])
-    return (slice(first, first + step) for first in range(0, image.shape[2], step))

@@ -23,13 +23,13 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from napari_styletransfer.engine.rows import strips
 from napari_styletransfer.engine.spectrum import (
     AT_ONCE,
     STRIP,
     across,
     frequencies,
     octave_of,
-    strips,
     twice_in,
     weigh,
 )
@@ -150,7 +150,7 @@ class SpectralMetric:
         """Add the power of every octave of a plane as an image has it."""
         twice = twice_in(self._size, self._device)
         spectrum = across(plane)
-        for columns in strips(spectrum.shape[1], self._size[0]):
+        for columns in strips(spectrum.shape[1], self._size[0], STRIP):
             gain = self._gain(number, columns)
             waves = torch.fft.fft(spectrum[:, columns], dim=0)
             power = (waves.div_(gain) if inverse else waves.mul_(gain)).abs().square_().mul_(twice[columns])
@@ -171,7 +171,7 @@ class SpectralMetric:
         powers = [
             (self._gain(number, columns).square_() * twice[columns]).sum()
             for number in numbers
-            for columns in strips(len(twice), self._size[0])
+            for columns in strips(len(twice), self._size[0], STRIP)
         ]
         total = float(torch.stack(powers).cpu().double().sum())
         self._unit = math.sqrt(len(numbers) * math.prod(self._size) / total)

@@ -1,16 +1,23 @@
-"""Bands of rows: how the stages of a network with large maps are worked through.
+"""Rows worked on some at a time: strips of an image, and the bands in which stages with large maps are worked through.
 
 A band is what is needed for some rows of a pooled map: of each map since the pooling before it twice as many rows, and
-a few more on either side that the neighbouring band needs as well. Called by `features`.
+a few more on either side that the neighbouring band needs as well. Called by `features`; strips, by all that goes
+through the pixels of a large image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from napari_styletransfer.engine.backbones import Conv, Pool, Stage
+
+
+def strips(lines: int, length: int, values: int) -> Iterator[slice]:
+    """Cut so many rows or columns of a length into strips of so many values: nothing larger is made at once."""
+    step = max(1, values // length)
+    return (slice(first, first + step) for first in range(0, lines, step))
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ columns at a time, so that nothing else of that size is ever there. Called by `p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from napari_styletransfer.engine.rows import strips
 
 AT_ONCE = 1 << 22
 """Values of a plane above which its spectrum is worked on in strips, and its gains are made anew for each of them."""
@@ -28,10 +30,10 @@ def weigh(plane: Tensor, factor: Callable[[slice], Tensor]) -> None:
         plane.copy_(torch.fft.irfft2(torch.fft.rfft2(plane).mul_(factor(slice(None))), s=(height, width)))
         return
     spectrum = across(plane)
-    for columns in strips(spectrum.shape[1], height):
+    for columns in strips(spectrum.shape[1], height, STRIP):
         waves = torch.fft.fft(spectrum[:, columns], dim=0).mul_(factor(columns))
         spectrum[:, columns] = torch.fft.ifft(waves, dim=0)
-    for rows in strips(height, width):
+    for rows in strips(height, width, STRIP):
         plane[rows] = torch.fft.irfft(spectrum[rows], n=width)
 
 
@@ -40,15 +42,9 @@ def across(plane: Tensor) -> Tensor:
     height, width = plane.shape
     dtype = torch.promote_types(plane.dtype, torch.complex32)
     spectrum = torch.empty(height, width // 2 + 1, dtype=dtype, device=plane.device)
-    for rows in strips(height, width):
+    for rows in strips(height, width, STRIP):
         spectrum[rows] = torch.fft.rfft(plane[rows])
     return spectrum
-
-
-def strips(lines: int, length: int) -> Iterator[slice]:
-    """Cut so many rows or columns of a length into strips."""
-    step = max(1, STRIP // length)
-    return (slice(first, first + step) for first in range(0, lines, step))
 
 
 def frequencies(size: tuple[int, int], device: torch.device | str, columns: slice = slice(None)) -> Tensor:

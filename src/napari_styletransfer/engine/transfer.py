@@ -52,9 +52,13 @@ class RunState:
     sizes: tuple[tuple[int, int], ...]
     scale: int
     optimizer: LBFGS | Adam
-    metric: SpectralMetric
     iterations: int
     history: tuple[float, ...]
+
+    @property
+    def metric(self) -> SpectralMetric:
+        """What the optimiser moves the image in terms of."""
+        return self.optimizer.metric
 
 
 @dataclass
@@ -219,7 +223,6 @@ class _Run:
                 self._plan.sizes,
                 index,
                 descent.optimizer,
-                descent.metric,
                 self._record.iterations,
                 tuple(self._record.history),
             )
