@@ -1,22 +1,32 @@
-"""The one description of a run.
-
-`StyleConfig` says everything a run needs besides the pictures. The form, the command-line flags, the
-recipe file and the metadata of a result are all made from its fields, so a new setting is added here and
-nowhere else. This module imports neither torch nor Qt: it is read at start-up by every window.
-"""
+"""`StyleConfig`: the settings of a run, checked, and read from and written to recipes."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.config import JsonDict
 
+from napari_styletransfer.config.choices import (
+    Color,
+    ColorMatch,
+    LineSearch,
+    Mode,
+    Movie,
+    Network,
+    Normalization,
+    Optimizer,
+    Padding,
+    Pooling,
+    Precision,
+    Start,
+    StyleFit,
+)
+from napari_styletransfer.config.presets import PRESETS
 from napari_styletransfer.errors import ConfigError
 
 RECIPE_FORMAT = 1
@@ -24,115 +34,6 @@ RECIPE_FORMAT = 1
 
 ALL_STYLES = -1
 """What a region is given in place of the number of a style, for all of them blended."""
-
-
-class Mode(StrEnum):
-    """What is optimised for."""
-
-    TRANSFER = "transfer"
-    CONTENT = "content-reconstruction"
-    STYLE = "style-reconstruction"
-    COLORS = "colors"
-
-
-class Network(StrEnum):
-    """Feature networks by name; `auto` is resolved when the run is planned."""
-
-    AUTO = "auto"
-    COMPACT = "compact"
-    SQUEEZENET = "squeezenet1_1"
-    VGG16 = "vgg16"
-    VGG16_BN = "vgg16_bn"
-    VGG19 = "vgg19"
-
-
-class Pooling(StrEnum):
-    """How feature maps are made smaller; `native` is what the network was trained with."""
-
-    AVERAGE = "average"
-    MAX = "max"
-    NATIVE = "native"
-
-
-class Padding(StrEnum):
-    """What a convolution sees beyond the border."""
-
-    REFLECT = "reflect"
-    REPLICATE = "replicate"
-    ZERO = "zero"
-
-
-class Normalization(StrEnum):
-    """How the loss terms are scaled against each other."""
-
-    RELATIVE = "relative"
-    GATYS = "gatys"
-    NOTEBOOK = "notebook"
-
-
-class StyleFit(StrEnum):
-    """How a style picture is brought to the size of the content."""
-
-    COVER = "cover"
-    WHOLE = "whole"
-
-
-class Start(StrEnum):
-    """The image the optimisation starts from; `auto` chooses by mode."""
-
-    AUTO = "auto"
-    RECOLORED = "recolored"
-    CONTENT = "content"
-    STYLE_STATISTICS = "style-statistics"
-    MEDIAN_NOISE = "median-noise"
-    WHITE_NOISE = "white-noise"
-    IMAGE = "image"
-
-
-class Color(StrEnum):
-    """Whose colours the result has."""
-
-    STYLE = "style"
-    CONTENT = "content"
-    MATCH = "match"
-
-
-class Movie(StrEnum):
-    """What the planes of a stack start from, after the first."""
-
-    FOLLOW = "follow"
-    APART = "apart"
-
-
-class ColorMatch(StrEnum):
-    """Which affine map gives one picture the mean and covariance of another's colours."""
-
-    TRANSPORT = "transport"
-    PCA = "pca"
-    CHOLESKY = "cholesky"
-
-
-class Optimizer(StrEnum):
-    """The algorithm that moves the pixels."""
-
-    LBFGS = "lbfgs"
-    ADAM = "adam"
-
-
-class LineSearch(StrEnum):
-    """How an L-BFGS step length is accepted."""
-
-    NONE = "none"
-    BACKTRACKING = "backtracking"
-    WOLFE = "wolfe"
-
-
-class Precision(StrEnum):
-    """Number format of the convolutions; image, Gram sums and optimiser are always float32."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
 
 
 LayerWeights = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
@@ -508,57 +409,6 @@ class StyleConfig(BaseModel):
 
 _REFERENCE_CONTENT_WEIGHT = {Normalization.RELATIVE: 0.05, Normalization.GATYS: 1e-3, Normalization.NOTEBOOK: 1.0}
 """Content weight at balance 0.5 for a style weight of 1. `gatys`: the ratio of arXiv 1508.06576, figure 2."""
-
-_GATYS_STYLE = dict.fromkeys(("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0)
-_LESSON_STYLE = dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"), 1.0)
-_LESSON = {
-    "network": Network.VGG16_BN,
-    "normalization": Normalization.NOTEBOOK,
-    "pooling": Pooling.NATIVE,
-    "padding": Padding.ZERO,
-    "content_layers": {"relu4_3": 1.0},
-    "style_layers": _LESSON_STYLE,
-    "start": Start.MEDIAN_NOISE,
-    "size": 288,
-    "scales": 1,
-    "tv_weight": 0.0,
-    "coarse_weight": 0.0,
-    "spectral_exponent": 0.0,
-    "value_scaling": False,
-    "tolerance": 0.0,
-}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "compact-fast": {"network": Network.COMPACT, "size": 512, "iterations": 60},
-    "gatys-2015": {
-        "network": Network.VGG19,
-        "normalization": Normalization.GATYS,
-        "content_layers": {"relu4_2": 1.0},
-        "style_layers": _GATYS_STYLE,
-        "start": Start.WHITE_NOISE,
-        "content_weight": 1e-3,
-        "tv_weight": 0.0,
-        "coarse_weight": 0.0,
-        "scales": 1,
-        "iterations": 500,
-    },
-    "gatys-2016": {
-        "network": Network.VGG19,
-        "normalization": Normalization.GATYS,
-        "content_layers": {"relu4_2": 1.0},
-        "style_layers": _GATYS_STYLE,
-        "start": Start.CONTENT,
-        "content_weight": 1e-3,
-        "tv_weight": 0.0,
-        "coarse_weight": 0.0,
-        "scales": 1,
-        "iterations": 500,
-    },
-    "notebook-content": {**_LESSON, "mode": Mode.CONTENT, "content_weight": 1e-3, "iterations": 1000},
-    "notebook-style": {**_LESSON, "mode": Mode.STYLE, "iterations": 1000},
-    "notebook-transfer": {**_LESSON, "iterations": 2000},
-}
-"""Named sets of fields; everything not named keeps its default."""
 
 
 def _told(error: ValidationError) -> str:
