@@ -12,6 +12,8 @@ import torch
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine import color
 from napari_styletransfer.engine.inputs import Pictures, check_size
+from napari_styletransfer.engine.octaves import match_finest, match_octaves
+from napari_styletransfer.engine.pyramid import resized
 from napari_styletransfer.errors import ConfigError, ImageError
 
 
@@ -171,7 +173,7 @@ def started(start: str, seed: int = 0, **fields: Any) -> np.ndarray:
     return image[0].permute(1, 2, 0).numpy()
 
 
-STARTS = ["recolored", "content", "style-statistics", "median-noise", "white-noise", "image"]
+STARTS = ["retextured", "recolored", "content", "style-statistics", "median-noise", "white-noise", "image"]
 
 
 @pytest.mark.parametrize("start", STARTS)
@@ -210,15 +212,25 @@ def test_the_recoloured_content_has_the_colours_of_the_style() -> None:
     found = checked(picture() * 0.4, [picture(seed=1)])
     content = found.content_at(32, 40)
 
-    image = found.start_at(32, 40, StyleConfig())
+    image = found.start_at(32, 40, StyleConfig.make(start="recolored"))
 
     torch.testing.assert_close(image, color.match_colors(content, found.styles, [1.0]))
 
 
-def test_where_the_content_keeps_its_colours_it_is_not_recoloured() -> None:
-    found = checked(picture(), [picture(seed=1)], color="content")
+def test_unless_told_the_content_gets_the_octaves_of_the_style_as_it_is_fitted() -> None:
+    found = checked(picture() * 0.4, [picture(50, 80, seed=1)])
+    content, (style,) = found.content_at(32, 40), found.styles_at(32, 40, StyleConfig(), 1)
 
-    image = found.start_at(32, 40, StyleConfig.make(color="content"))
+    image = found.start_at(32, 40, StyleConfig())
+
+    torch.testing.assert_close(image, match_octaves(content, [style], [1.0]))
+    assert not torch.equal(image, color.match_colors(content, found.styles, [1.0]))
+
+
+def test_where_the_content_keeps_its_colours_it_is_not_recoloured() -> None:
+    found = checked(picture(), [picture(seed=1)], color="content", start="recolored")
+
+    image = found.start_at(32, 40, StyleConfig.make(color="content", start="recolored"))
 
     torch.testing.assert_close(image, found.content_at(32, 40))
 
@@ -230,6 +242,49 @@ def test_the_start_image_is_brought_to_the_working_size() -> None:
     image = found.start_at(32, 40, StyleConfig.make(start="image"))
 
     torch.testing.assert_close(image, torch.full((1, 3, 32, 40), 0.25))
+
+
+@pytest.mark.parametrize("start", ["style-statistics", "median-noise", "white-noise"])
+def test_noise_has_no_detail_for_finer_scales(start: str) -> None:
+    config = StyleConfig.make(start=start)
+
+    assert checked(picture(), [picture(seed=1)], start=start).detail_at(32, 40, config) is None
+
+
+@pytest.mark.parametrize("start", ["recolored", "content", "image"])
+def test_detail_is_what_the_start_loses_at_half_the_size(start: str) -> None:
+    config = StyleConfig.make(start=start)
+    found = checked(picture(), [picture(seed=1)], init=picture(60, 60, seed=2), start=start)
+    whole = found.start_at(32, 40, config)
+
+    detail = found.detail_at(32, 40, config)
+
+    assert detail is not None
+    torch.testing.assert_close(whole - detail, resized(resized(whole, 16, 20), 32, 40))
+
+
+def test_detail_has_the_contrast_that_it_has_in_the_style_as_it_is_fitted() -> None:
+    found = checked(picture() * 0.4, [picture(50, 80, seed=1)])
+    content, (style,) = found.content_at(32, 40), found.styles_at(32, 40, StyleConfig(), 1)
+
+    detail = found.detail_at(32, 40, StyleConfig())
+
+    torch.testing.assert_close(detail, match_finest(content, [style], [1.0]))
+
+
+def test_detail_is_that_of_the_style_of_each_region_and_none_outside() -> None:
+    content, styles = picture() * 0.4, [picture(seed=1), picture(seed=2) * 0.5]
+    labels = np.zeros((40, 50), np.int64)
+    labels[:, :20], labels[:, 30:] = 1, 2
+    config = StyleConfig.make(regions={1: 0, 2: 1})
+
+    found = Pictures.checked(content, styles, config, None, labels).detail_at(40, 50, config)
+
+    assert found is not None
+    assert not found[..., 20:30].any()
+    for columns, style in ((slice(0, 20), styles[0]), (slice(30, 50), styles[1])):
+        alone = checked(content, [style]).detail_at(40, 50, StyleConfig())
+        torch.testing.assert_close(found[..., columns], alone[..., columns])
 
 
 def test_a_picture_too_small_for_the_network_is_told_what_to_change() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.backbones import backbone
 from napari_styletransfer.engine.events import Event, Fetching, Finished, Preview, Reason, Started, Step
 from napari_styletransfer.engine.objective import Objective
+from napari_styletransfer.engine.octaves import finest
+from napari_styletransfer.engine.pyramid import resized
 from napari_styletransfer.engine.transfer import iter_stylize, plan
 from napari_styletransfer.errors import (
     ConfigError,
@@ -62,6 +65,10 @@ def steps(events: Sequence[Event]) -> list[Step]:
     return [event for event in events if isinstance(event, Step)]
 
 
+def as_tensor(image: Image) -> Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].contiguous()
+
+
 def images(events: Sequence[Event]) -> list[Image]:
     return [event.image for event in events if isinstance(event, (Preview, Finished))]
 
@@ -95,6 +102,20 @@ def test_every_scale_begins_with_a_preview(content_image: Image, style_image: Im
 
     shown = [event for event in events if isinstance(event, Preview)]
     assert [(event.scale, event.image.shape) for event in shown] == [(0, (18, 24, 3)), (1, (36, 48, 3))]
+
+
+def test_a_finer_scale_begins_with_detail_that_coarse_ones_lack(content_image: Image, style_image: Image) -> None:
+    """What is enlarged lacks the finest octave; the content has it, and the style says how strong it is to be."""
+    events = run(content_image, [style_image], {"preview_interval": 0.0}, scales=2, iterations=3)
+
+    *_, coarse = (event.image for event in events if isinstance(event, Preview) and event.scale == 0)
+    begun = next(event.image for event in events if isinstance(event, Preview) and event.scale == 1)
+
+    enlarged, fine, style = (as_tensor(image) for image in (coarse, begun, style_image))
+    added = fine - resized(enlarged, *fine.shape[2:])
+    content = resized(as_tensor(content_image), *fine.shape[2:])
+    assert finest(fine).std() > 0.7 * finest(style).std()
+    assert torch.corrcoef(torch.stack([added.flatten(), finest(content).flatten()]))[0, 1] > 0.3
 
 
 def test_the_steps_count_up_over_all_scales(content_image: Image, style_image: Image) -> None:
@@ -196,7 +217,7 @@ def test_the_result_comes_closer_to_the_style_than_the_content_is(content_image:
 def test_every_start_works_in_every_mode_it_makes_sense_in(
     mode: Mode, start: Start, content_image: Image, style_image: Image
 ) -> None:
-    if mode is Mode.CONTENT and start in (Start.RECOLORED, Start.STYLE_STATISTICS):
+    if mode is Mode.CONTENT and start in (Start.RETEXTURED, Start.RECOLORED, Start.STYLE_STATISTICS):
         with pytest.raises(ConfigError, match="needs a style"):
             settings(mode=mode, start=start)
         return
@@ -366,7 +387,7 @@ def test_every_line_search_lowers_the_loss(search: str, content_image: Image, st
     assert finished.history[-1] < 0.8 * finished.history[0]
 
 
-@pytest.mark.parametrize("start", ["recolored", "white-noise", "median-noise", "style-statistics"])
+@pytest.mark.parametrize("start", ["retextured", "recolored", "white-noise", "median-noise", "style-statistics"])
 def test_the_same_seed_gives_the_same_pixels(start: str, content_image: Image, style_image: Image) -> None:
     one, other = (
         end(run(content_image, [style_image], start=start, scales=2, precision="auto", seed=3)) for _ in range(2)

@@ -60,6 +60,7 @@ class Start(StrEnum):
     """The image the optimisation starts from; `auto` chooses by mode."""
 
     AUTO = "auto"
+    RETEXTURED = "retextured"
     RECOLORED = "recolored"
     CONTENT = "content"
     STYLE_STATISTICS = "style-statistics"

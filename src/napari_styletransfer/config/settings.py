@@ -204,7 +204,7 @@ class StyleConfig(BaseModel):
     start: Start = _field(
         Start.AUTO,
         "Start from",
-        "auto: the content recoloured to the style (transfer), noise (reconstructions).",
+        "auto: the content with the colours and contrasts of the style (transfer), noise (reconstructions).",
         "Start",
         advanced=False,
     )
@@ -309,7 +309,7 @@ class StyleConfig(BaseModel):
 
     @model_validator(mode="after")
     def _start_fits_mode(self) -> Self:
-        if self.mode is Mode.CONTENT and self.start in (Start.RECOLORED, Start.STYLE_STATISTICS):
+        if self.mode is Mode.CONTENT and self.start in (Start.RETEXTURED, Start.RECOLORED, Start.STYLE_STATISTICS):
             raise ValueError(f"start '{self.start}' needs a style, which content-reconstruction has none of")
         return self
 
@@ -349,7 +349,7 @@ class StyleConfig(BaseModel):
         if self.start is not Start.AUTO and self.mode is not Mode.COLORS:
             return self.start
         return {
-            Mode.TRANSFER: Start.RECOLORED,
+            Mode.TRANSFER: Start.RETEXTURED,
             Mode.CONTENT: Start.MEDIAN_NOISE,
             Mode.STYLE: Start.STYLE_STATISTICS,
             Mode.COLORS: Start.RECOLORED,

@@ -2,7 +2,7 @@
 
 Matching follows Gatys et al. 2017 (arXiv 1611.07865, section 5.1): the affine map that gives the pixels of one
 picture the mean and covariance of the other's. Lightness is that of Oklab (Björn Ottosson, 2020), a space
-in which equal steps look equal. Images are (1, 3, H, W) float sRGB in [0, 1]. Called by `inputs`.
+in which equal steps look equal. Images are (1, 3, H, W) float sRGB in [0, 1]. Called by `inputs` and `octaves`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def match_colors(
     """
     mean, covariance = _moments(image)
     target_mean, target_covariance = _blended(targets, weights)
-    between = _map_between(covariance, target_covariance, method)
+    between = map_between(covariance, target_covariance, method)
     result = torch.empty_like(image, memory_format=torch.contiguous_format)
-    for part, out in zip(_parts(image), _parts(result), strict=True):
+    for part, out in zip(parts(image), parts(result), strict=True):
         out.copy_((between @ (part.double() - mean) + target_mean).clamp_(0, 1))
     return result
 
@@ -69,31 +69,32 @@ def matched_lightness(grey: Tensor, target: Tensor) -> Tensor:
     return ((grey - grey.mean()) * spread + target.mean()).clamp(0, 1)
 
 
-def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
-    count = image.numel() // 3
-    total = torch.zeros(3, 1, dtype=torch.float64, device=image.device)
-    for part in _parts(image):
-        total += part.double().sum(dim=1, keepdim=True)
-    mean = total / count
-    covariance = torch.zeros(3, 3, dtype=torch.float64, device=image.device)
-    for part in _parts(image):
-        centred = part.double() - mean
-        covariance += centred @ centred.T
-    return mean, covariance / count + _FLOOR * torch.eye(3, dtype=torch.float64, device=image.device)
-
-
-def _parts(image: Tensor) -> tuple[Tensor, ...]:
+def parts(image: Tensor) -> tuple[Tensor, ...]:
     """Cut the pixels into pieces (3, n): in double precision all at once would take many times the image's memory."""
     return torch.split(image.reshape(3, -1), _AT_ONCE, dim=1)
 
 
-def _map_between(source: Tensor, target: Tensor, method: ColorMatch) -> Tensor:
+def map_between(source: Tensor, target: Tensor, method: ColorMatch) -> Tensor:
+    """Return the matrix that turns colours of one covariance into colours of another, (3, 3) float64 each."""
     if method is ColorMatch.CHOLESKY:
         return torch.linalg.cholesky(target.cpu()) @ torch.linalg.inv(torch.linalg.cholesky(source.cpu()))
     if method is ColorMatch.PCA:
         return _power(target, 0.5) @ _power(source, -0.5)
     root, inverse = _power(source, 0.5), _power(source, -0.5)
     return inverse @ _power(root @ target @ root, 0.5) @ inverse
+
+
+def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
+    count = image.numel() // 3
+    total = torch.zeros(3, 1, dtype=torch.float64, device=image.device)
+    for part in parts(image):
+        total += part.double().sum(dim=1, keepdim=True)
+    mean = total / count
+    covariance = torch.zeros(3, 3, dtype=torch.float64, device=image.device)
+    for part in parts(image):
+        centred = part.double() - mean
+        covariance += centred @ centred.T
+    return mean, covariance / count + _FLOOR * torch.eye(3, dtype=torch.float64, device=image.device)
 
 
 def _blended(targets: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor]:

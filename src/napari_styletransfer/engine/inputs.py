@@ -5,7 +5,7 @@ Called by `planning` and `transfer`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from napari_styletransfer.config import Color, Mode, Start, StyleConfig
 from napari_styletransfer.engine import color
+from napari_styletransfer.engine.octaves import finest, match_finest, match_octaves
 from napari_styletransfer.engine.pyramid import fitted, resized, working_size
 from napari_styletransfer.engine.regions import Guide
 from napari_styletransfer.errors import ConfigError, ImageError
@@ -23,6 +24,9 @@ from napari_styletransfer.pixels import decode
 
 _AT_ONCE = 1 << 20
 """Pixels of an image turned into what is shown at once."""
+
+_OF_CONTENT = (Start.RETEXTURED, Start.RECOLORED, Start.CONTENT)
+"""Starts that are made from the content."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Pictures:
             raise ConfigError(f"Mode '{config.mode}' needs at least one style picture.")
         if config.color is not Color.STYLE and content is None:
             raise ConfigError(f"Colours '{config.color}' need a content picture to take them from.")
-        if config.resolved_start in (Start.RECOLORED, Start.CONTENT) and content is None:
+        if config.resolved_start in _OF_CONTENT and content is None:
             raise ConfigError(f"Start '{config.resolved_start}' needs a content picture.")
         if config.resolved_start is Start.IMAGE and init is None:
             raise ConfigError("Start 'image' needs the image to start from (`init`).")
@@ -113,17 +117,19 @@ class Pictures:
         """Return the styles fitted to content of a size."""
         return [fitted(style, height, width, config.style_fit, config.style_scale, smallest) for style in self.styles]
 
-    def _recolored(self, content: Tensor, config: StyleConfig) -> Tensor:
-        """Return the content in the colours of the styles, each region in those of its own."""
+    def _brought(self, config: StyleConfig, content: Tensor, outside: Tensor, bring: Callable[..., Tensor]) -> Tensor:
+        """Return the content brought to the styles, each region to its own, and `outside` where there is none."""
         if self.guide is None:
-            return color.match_colors(content, self.styles, self.weights, config.color_match)
-        result = content.clone()
+            return bring(content, self.styles, self.weights, config.color_match)
+        result = outside
         for style, labels in self.guide.groups().items():
-            chosen, weights = self.chosen(style)
             mask = torch.from_numpy(self.guide.mask(labels, *content.shape[2:]))
-            matched = color.match_colors(content, chosen, weights, config.color_match)
-            result = torch.where(mask > 0, matched, result)
+            result = torch.where(mask > 0, bring(content, *self.chosen(style), config.color_match), result)
         return result
+
+    def _fitted(self, height: int, width: int, config: StyleConfig) -> Pictures:
+        """Return the pictures with styles as the losses at a size see them, but for very small sizes."""
+        return replace(self, styles=tuple(self.styles_at(height, width, config, smallest=1)))
 
     def shown(self, image: Tensor, config: StyleConfig) -> npt.NDArray[np.float32]:
         """Return what people see of an image: (H, W, 3) in [0, 1].
@@ -158,11 +164,13 @@ class Pictures:
         start = config.resolved_start
         if start is Start.IMAGE and self.init is not None:
             return resized(self.init, height, width).clamp(0, 1)
-        if start in (Start.CONTENT, Start.RECOLORED) and self.content is not None:
+        if start in _OF_CONTENT and self.content is not None:
             content = resized(self.content, height, width).clamp(0, 1)
+            if start is Start.RETEXTURED and self.styles:
+                return self._fitted(height, width, config)._brought(config, content, content, match_octaves)
             if start is Start.CONTENT or config.color is Color.CONTENT or not self.styles:
                 return content
-            return self._recolored(content, config)
+            return self._brought(config, content, content, color.match_colors)
         noise = np.random.default_rng(config.seed).random((height, width, 3), dtype=np.float32)
         if start is Start.MEDIAN_NOISE:
             noise = scipy.ndimage.median_filter(noise, (8, 8, 1)) / 2
@@ -170,6 +178,17 @@ class Pictures:
         if start is Start.STYLE_STATISTICS and self.styles:
             return color.match_colors(image, self.styles, self.weights)
         return image
+
+    def detail_at(self, height: int, width: int, config: StyleConfig) -> Tensor | None:
+        """Return the finest octave of the start at a size, which images from half that size lack; None for noise."""
+        start = config.resolved_start
+        if start is not Start.IMAGE and start not in _OF_CONTENT:
+            return None
+        if start is Start.RETEXTURED and self.content is not None and self.styles:
+            content = resized(self.content, height, width).clamp(0, 1)
+            nothing = torch.zeros_like(content)
+            return self._fitted(height, width, config)._brought(config, content, nothing, match_finest)
+        return finest(self.start_at(height, width, config))
 
 
 def check_size(size: tuple[int, int], smallest: int, network: str) -> None:

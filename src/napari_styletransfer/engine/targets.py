@@ -18,6 +18,7 @@ from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.multiscale import MultiscaleObjective
 from napari_styletransfer.engine.objective import Objective, StyleTarget
 from napari_styletransfer.engine.planning import Prepared
+from napari_styletransfer.engine.pyramid import resized
 from napari_styletransfer.engine.recovery import Cutting
 from napari_styletransfer.engine.regions import region_of
 
@@ -75,6 +76,12 @@ class Targets:
     def start(self, size: tuple[int, int]) -> Tensor:
         """Return the image to start from at a size, where the run keeps it."""
         return self._pictures.start_at(*size, self._config).to(self._device)
+
+    def refined(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return what a coarser scale made, enlarged, with the detail of the start at that size."""
+        image = resized(coarse, *size)
+        detail = self._pictures.detail_at(*size, self._config)
+        return image if detail is None else image.add_(detail.to(self._device)).clamp_(0, 1)
 
     def objective(self, size: tuple[int, int]) -> MultiscaleObjective:
         """Return the objective at a size, in which coarser ones count too; each is measured once in a run."""

@@ -205,7 +205,7 @@ class _Run:
                 start, metric, going = descent.image, descent.metric, None
                 # What a coarser scale remembers is as large as a good part of this one.
                 state = descent = None
-                start = resized(start, *size)
+                start = self._targets.refined(start, size)
             yield self._record.preview(self._shown(start, preview=True), index)
             # Before the optimiser takes its memory: measuring takes some that is given back.
             measured = self._measured(index, start)
