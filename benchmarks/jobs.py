@@ -127,14 +127,14 @@ def memory(case: dict[str, Any], steps_done: int) -> Result:
 def reach(case: dict[str, Any], targets: list[float], evaluations: int) -> Result:
     """Run until the loss of the picture shown, measured in float32, is as low as each of the targets.
 
-    Targets are taken in falling order. Evaluations count by area, so that those of a coarse scale are parts of one. The
-    time is that of the steps, with the targets of the loss measured on the way, without previews and checks.
+    Returns the hits in the order of the targets. Evaluations count by area, so that those of a coarse scale are parts
+    of one. The time is that of the steps, with what the loss aims at measured on the way, without previews and checks.
     """
     warm_up(case)
     setting = Setting(Case(**case))
     exact = textbook(setting)
     left = sorted(targets, reverse=True)
-    hits: list[tuple[float, float] | None] = []
+    found: list[tuple[float, float] | None] = []
     shares: list[float] = []
     clock, counted, before, step = 0.0, 0.0, 0, None
     for event, spent in events(setting, setting.network(), preview_interval=0):
@@ -152,10 +152,11 @@ def reach(case: dict[str, Any], targets: list[float], evaluations: int) -> Resul
                     loss = float(exact(shown))
                 while left and loss <= left[0]:
                     left.pop(0)
-                    hits.append((counted, clock))
+                    found.append((counted, clock))
             if not left or counted >= evaluations:
                 break
-    return {"hits": [*hits, *[None] * len(left)]}
+    hits = dict(zip(sorted(targets, reverse=True), [*found, *[None] * len(left)], strict=True))
+    return {"hits": [hits[target] for target in targets]}
 
 
 def variant(case: dict[str, Any], targets: list[float], evaluations: int, steps_done: int) -> Result:
@@ -164,21 +165,32 @@ def variant(case: dict[str, Any], targets: list[float], evaluations: int, steps_
 
 
 def textbook_loop(case: dict[str, Any], evaluations: int, steps_done: int) -> Result:
-    """Run the textbook loop and return its loss and time after every evaluation, and its peak after `steps_done`."""
+    """Run the textbook loop and return its losses and time after every evaluation, and its peak after `steps_done`.
+
+    `losses` are those of the picture that it would show or save, clamped to [0, 1], measured beside the clock; `own`
+    are those that it minimises, of values in any range.
+    """
     warm_up(case, by_textbook=True)
     setting = Setting(Case(**case))
     model = Textbook(setting.prepared.plan.config, setting.tensors(), setting.device)
     peak = Peak(setting.device)
-    losses, seconds, most = [], [], None
+    shown, own, seconds, most = [], [], [], None
     began = time.perf_counter()
-    run = model.aim(setting.content_tensor(), setting.style_tensor()).descend(setting.content_tensor())
-    for loss, _ in islice(run, max(evaluations, steps_done)):
-        losses.append(loss)
+    image = setting.content_tensor()
+    run = model.aim(image, setting.style_tensor()).descend(image)
+    clock = time.perf_counter() - began
+    for number in range(1, max(evaluations, steps_done) + 1):
+        with torch.no_grad():
+            shown.append(float(model(image.detach().clamp(0, 1))))
+        began = time.perf_counter()
+        loss, image = next(run)
         settle(setting.device)
-        seconds.append(time.perf_counter() - began)
-        if len(losses) == steps_done:
+        clock += time.perf_counter() - began
+        own.append(loss)
+        seconds.append(clock)
+        if number == steps_done:
             most = peak.bytes()
-    return {"losses": losses[:evaluations], "seconds": seconds[:evaluations], "peak": most}
+    return {"losses": shown[:evaluations], "own": own[:evaluations], "seconds": seconds[:evaluations], "peak": most}
 
 
 JOBS: dict[str, Callable[..., Result]] = {

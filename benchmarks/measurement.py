@@ -130,15 +130,17 @@ class Measurement:
                 self.tell(f"equal loss: {network}, {side} px, {' and '.join(pair)}")
                 case = self._case(network, side, pair)
                 theirs = self._textbook(case, evaluations)
-                targets = _targets(theirs)
-                ours = self.run("reach", case=asdict(case), targets=targets, evaluations=evaluations)
-                hits = [_first(theirs, target) for target in targets]
+                targets = {losses: _targets(theirs, losses) for losses in ("losses", "own")}
+                every = [target for each in targets.values() for target in each]
+                ours = self.run("reach", case=asdict(case), targets=every, evaluations=evaluations)
+                hits = [_first(theirs, target, losses) for losses, each in targets.items() for target in each]
                 rows.append(
                     {
                         **_of(case),
                         "pair": [Path(name).stem for name in pair],
                         "evaluations": evaluations,
                         "loss": min(theirs["losses"]),
+                        "own": min(theirs["own"]),
                         "textbook_hits": hits,
                         "hits": ours["hits"],
                     }
@@ -240,11 +242,11 @@ def _with(case: Case, backward: str = "engine", **fields: Any) -> Case:
     return replace(case.changed(**fields), backward=backward)
 
 
-def _targets(textbook: dict[str, Any]) -> list[float]:
-    return [factor * min(textbook["losses"]) for factor in (LOOSE, TIGHT)]
+def _targets(textbook: dict[str, Any], losses: str = "losses") -> list[float]:
+    return [factor * min(textbook[losses]) for factor in (LOOSE, TIGHT)]
 
 
-def _first(textbook: dict[str, Any], target: float) -> tuple[int, float]:
+def _first(textbook: dict[str, Any], target: float, losses: str = "losses") -> tuple[int, float]:
     """Return the first evaluation of the textbook loop whose loss is as low as the target, and its time."""
-    index = next(i for i, loss in enumerate(textbook["losses"]) if loss <= target)
+    index = next(i for i, loss in enumerate(textbook[losses]) if loss <= target)
     return index + 1, textbook["seconds"][index]

@@ -116,6 +116,13 @@ TABLES = {
                     ),
                 )
             },
+            "its own loss 1": lambda row: f"{row['own']:.4g}",
+            **{
+                f"to {factor} of that": lambda row, i=index: (
+                    f"{_evaluations(row['hits'][i])} / {_evaluations(row['textbook_hits'][i])}"
+                )
+                for index, factor in ((2, "1.5"), (3, "1.1"))
+            },
         },
     ),
     "ablation": Table(

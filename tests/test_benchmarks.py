@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,10 @@ from benchmarks.convolutions import Convolutions  # noqa: E402
 from benchmarks.looks import PICTURE, side_by_side  # noqa: E402
 from benchmarks.measurement import Measurement, in_process  # noqa: E402
 from benchmarks.memory import Peak  # noqa: E402
-from benchmarks.runs import steps  # noqa: E402
+from benchmarks.runs import steps, textbook  # noqa: E402
 from benchmarks.setting import PLAIN, Case, Setting, save_orthogonal, save_pictures  # noqa: E402
 from benchmarks.suite import FULL, IDEAS, QUICK, Suite  # noqa: E402
 from benchmarks.tables import TABLES  # noqa: E402
-from benchmarks.textbook import Textbook  # noqa: E402
 from napari_styletransfer.config import Network  # noqa: E402
 
 SIDE = 48
@@ -63,10 +63,9 @@ def case_of(folder: Path, network: str, height: int = SIDE, width: int = SIDE, *
 )
 def test_textbook_loss_and_gradient_are_the_engines(folder: Path, network: str, fields: dict[str, Any]) -> None:
     setting = Setting(case_of(folder, network, SIDE, SIDE + 5, **fields))
-    textbook = Textbook(setting.prepared.plan.config, setting.tensors())
-    textbook.aim(setting.content_tensor(), setting.style_tensor())
+    model = textbook(setting)
     image = setting.start().lerp(setting.content_tensor(), 0.5).requires_grad_()
-    loss = textbook(image)
+    loss = model(image)
     (gradient,) = torch.autograd.grad(loss, image)
 
     found = setting.objective(setting.network())(image.detach())
@@ -79,13 +78,26 @@ def test_textbook_loss_and_gradient_are_the_engines(folder: Path, network: str, 
 
 def test_textbook_loop_lowers_its_loss_from_the_content(folder: Path) -> None:
     result = jobs.textbook_loop(asdict(case_of(folder, "compact")), evaluations=8, steps_done=3)
-    assert len(result["losses"]) == len(result["seconds"]) == 8
-    assert result["losses"][-1] < 0.9 * result["losses"][0]
+    assert len(result["losses"]) == len(result["own"]) == len(result["seconds"]) == 8
+    for losses in (result["losses"], result["own"]):
+        assert losses[-1] < 0.9 * losses[0]
     assert result["seconds"] == sorted(result["seconds"])
 
 
+def test_textbook_loop_is_judged_by_the_picture_that_it_shows(folder: Path) -> None:
+    case = case_of(folder, "compact")
+    result = jobs.textbook_loop(asdict(case), evaluations=9, steps_done=3)
+    model, images = textbook(Setting(case)), [Setting(case).content_tensor()]
+    images += [image.detach().clone() for _, image in islice(model.descend(images[0]), 8)]
+    with torch.no_grad():
+        assert result["own"] == pytest.approx([model(image).item() for image in images], rel=1e-3)
+        assert result["losses"] == pytest.approx([model(image.clamp(0, 1)).item() for image in images], rel=1e-3)
+    assert images[-1].min() < 0 or images[-1].max() > 1
+    assert result["losses"] != result["own"]
+
+
 def test_targets_are_hit_in_order_and_one_out_of_reach_is_not(folder: Path) -> None:
-    first, second, third = jobs.reach(asdict(case_of(folder, "compact")), [1e9, 0.5, 1e-9], evaluations=12)["hits"]
+    third, first, second = jobs.reach(asdict(case_of(folder, "compact")), [1e-9, 1e9, 0.5], evaluations=12)["hits"]
     assert first[0] <= second[0] <= 13
     assert third is None
 
