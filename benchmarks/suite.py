@@ -32,6 +32,7 @@ IDEAS: dict[str, dict[str, Any]] = {
     "no value scaling": {"value_scaling": False},
     "neither metric": {"spectral_exponent": 0.0, "value_scaling": False},
     "start from the content": {"start": "content"},
+    "start recoloured only": {"start": "recolored"},
     "history in float32": {"history_precision": "float32"},
     "history 20": {"history": 20},
     "no line search": {"line_search": "none"},

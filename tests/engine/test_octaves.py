@@ -136,3 +136,14 @@ def test_pictures_handed_in_are_left_as_they_were(random_image: ImageOf) -> None
 
     assert torch.equal(image, before[0])
     assert torch.equal(target, before[1])
+
+
+def test_large_targets_are_measured_some_rows_at_a_time(random_image: ImageOf, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, target = natural(random_image(48, 64, seed=1), 0.2), natural(random_image(90, 64, seed=2), 0.3)
+    whole = match_finest(image, [target], [1.0])
+
+    monkeypatch.setattr("napari_styletransfer.engine.octaves._AT_ONCE", 40 * 64)
+
+    found = match_finest(image, [target], [1.0])
+    assert not torch.equal(found, whole)
+    torch.testing.assert_close(found, whole, rtol=0.05, atol=0.01)

@@ -117,11 +117,13 @@ class Pictures:
         """Return the styles fitted to content of a size."""
         return [fitted(style, height, width, config.style_fit, config.style_scale, smallest) for style in self.styles]
 
-    def _brought(self, config: StyleConfig, content: Tensor, outside: Tensor, bring: Callable[..., Tensor]) -> Tensor:
-        """Return the content brought to the styles, each region to its own, and `outside` where there is none."""
+    def _brought(
+        self, config: StyleConfig, content: Tensor, bring: Callable[..., Tensor], *, outside: float = 1.0
+    ) -> Tensor:
+        """Return the content brought to the styles, each region to its own; where there is none, so much of itself."""
         if self.guide is None:
             return bring(content, self.styles, self.weights, config.color_match)
-        result = outside
+        result = content * outside
         for style, labels in self.guide.groups().items():
             mask = torch.from_numpy(self.guide.mask(labels, *content.shape[2:]))
             result = torch.where(mask > 0, bring(content, *self.chosen(style), config.color_match), result)
@@ -164,13 +166,13 @@ class Pictures:
         start = config.resolved_start
         if start is Start.IMAGE and self.init is not None:
             return resized(self.init, height, width).clamp(0, 1)
-        if start in _OF_CONTENT and self.content is not None:
-            content = resized(self.content, height, width).clamp(0, 1)
+        content = self.content_at(height, width) if start in _OF_CONTENT else None
+        if content is not None:
             if start is Start.RETEXTURED and self.styles:
-                return self._fitted(height, width, config)._brought(config, content, content, match_octaves)
+                return self._fitted(height, width, config)._brought(config, content, match_octaves)
             if start is Start.CONTENT or config.color is Color.CONTENT or not self.styles:
-                return content
-            return self._brought(config, content, content, color.match_colors)
+                return content.clone()
+            return self._brought(config, content, color.match_colors)
         noise = np.random.default_rng(config.seed).random((height, width, 3), dtype=np.float32)
         if start is Start.MEDIAN_NOISE:
             noise = scipy.ndimage.median_filter(noise, (8, 8, 1)) / 2
@@ -184,10 +186,9 @@ class Pictures:
         start = config.resolved_start
         if start is not Start.IMAGE and start not in _OF_CONTENT:
             return None
-        if start is Start.RETEXTURED and self.content is not None and self.styles:
-            content = resized(self.content, height, width).clamp(0, 1)
-            nothing = torch.zeros_like(content)
-            return self._fitted(height, width, config)._brought(config, content, nothing, match_finest)
+        content = self.content_at(height, width)
+        if start is Start.RETEXTURED and content is not None and self.styles:
+            return self._fitted(height, width, config)._brought(config, content, match_finest, outside=0.0)
         return finest(self.start_at(height, width, config))
 
 

@@ -28,6 +28,10 @@ _GREATEST_GAIN = 10.0
 """By which no colour of an octave grows more: what is not there cannot be made stronger, only its noise."""
 
 
+_AT_ONCE = 1 << 22
+"""Pixels of a target whose finest octave is made at once."""
+
+
 def finest(image: Tensor) -> Tensor:
     """Return the finest octave of an image."""
     return image - resized(_halved(image), *image.shape[2:])
@@ -48,8 +52,9 @@ def match_finest(
     image: Tensor, targets: Sequence[Tensor], weights: Sequence[float], method: ColorMatch = ColorMatch.TRANSPORT
 ) -> Tensor:
     """Return the finest octave of `image`, with the colours and the contrast that it has in `targets`."""
-    octave = finest(match_colors(image, targets, weights, method))
-    return _brought(octave, [_moment(finest(target)) for target in targets], weights)
+    recolored = match_colors(image, targets, weights, method)
+    octave = recolored.sub_(resized(_halved(recolored), *image.shape[2:]))
+    return _brought(octave, targets, weights)
 
 
 def _matched(image: Tensor, targets: Sequence[Tensor], weights: Sequence[float], count: int) -> Tensor:
@@ -59,15 +64,20 @@ def _matched(image: Tensor, targets: Sequence[Tensor], weights: Sequence[float],
     size = image.shape[2:]
     coarse = _halved(image)
     octave = image.sub_(resized(coarse, *size))
-    _brought(octave, [_moment(finest(target)) for target in targets], weights)
+    _brought(octave, targets, weights)
     coarse = _matched(coarse, [_halved(target) for target in targets], weights, count - 1)
     return octave.add_(resized(coarse, *size))
 
 
-def _brought(octave: Tensor, moments: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Give an octave, in place, the covariance of others."""
-    wanted = torch.stack([weight / sum(weights) * moment for weight, moment in zip(weights, moments, strict=True)])
-    target = wanted.sum(0)
+def _brought(octave: Tensor, targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Give an octave, in place, the covariance of the finest octaves of the targets."""
+    target = torch.zeros(3, 3, dtype=torch.float64)
+    for picture, weight in zip(targets, weights, strict=True):
+        # Some rows at a time, as nothing else of the size of a large picture is to be made; a few at the cuts are off.
+        bands = torch.split(picture, max(_SMALLEST, _AT_ONCE // picture.shape[3]), dim=2)
+        for band in bands:
+            share = weight / sum(weights) * band.shape[2] / picture.shape[2]
+            target += share * _moment(finest(band))
     floor = float(target.diagonal().mean()) / _GREATEST_GAIN**2
     between = map_between(_moment(octave) + floor * torch.eye(3, dtype=target.dtype), target, ColorMatch.TRANSPORT)
     for part in parts(octave):

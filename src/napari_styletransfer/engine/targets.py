@@ -79,8 +79,8 @@ class Targets:
 
     def refined(self, coarse: Tensor, size: tuple[int, int]) -> Tensor:
         """Return what a coarser scale made, enlarged, with the detail of the start at that size."""
-        image = resized(coarse, *size)
         detail = self._pictures.detail_at(*size, self._config)
+        image = resized(coarse, *size)
         return image if detail is None else image.add_(detail.to(self._device)).clamp_(0, 1)
 
     def objective(self, size: tuple[int, int]) -> MultiscaleObjective:
