@@ -128,7 +128,8 @@ def reach(case: dict[str, Any], targets: list[float], evaluations: int) -> Resul
     """Run until the loss of the picture shown, measured in float32, is as low as each of the targets.
 
     Returns the hits in the order of the targets. Evaluations count by area, so that those of a coarse scale are parts
-    of one. The time is that of the steps, with what the loss aims at measured on the way, without previews and checks.
+    of one. The time is that of the steps and of the images that scales begin with, with what the loss aims at measured
+    on the way, without previews and checks.
     """
     warm_up(case)
     setting = Setting(Case(**case))
@@ -136,7 +137,7 @@ def reach(case: dict[str, Any], targets: list[float], evaluations: int) -> Resul
     left = sorted(targets, reverse=True)
     found: list[tuple[float, float] | None] = []
     shares: list[float] = []
-    clock, counted, before, step = 0.0, 0.0, 0, None
+    clock, counted, before, begun, step = 0.0, 0.0, 0, -1, None
     for event, spent in events(setting, setting.network(), preview_interval=0):
         if isinstance(event, Started):
             areas = [scale.height * scale.width for scale in event.plan.scales]
@@ -145,6 +146,8 @@ def reach(case: dict[str, Any], targets: list[float], evaluations: int) -> Resul
             clock, step = clock + spent, event
             counted += (event.evaluation - before) * shares[event.scale]
             before = event.evaluation
+        elif isinstance(event, Preview) and event.scale > begun:
+            clock, begun = clock + spent, event.scale
         elif isinstance(event, Preview) and step is not None and step.scale == len(shares) - 1:
             if step.losses["content"] + step.losses["style"] <= _MARGIN * left[0]:
                 shown = torch.from_numpy(event.image).permute(2, 0, 1)[None].contiguous().to(setting.device)
@@ -178,6 +181,7 @@ def textbook_loop(case: dict[str, Any], evaluations: int, steps_done: int) -> Re
     began = time.perf_counter()
     image = setting.content_tensor()
     run = model.aim(image, setting.style_tensor()).descend(image)
+    settle(setting.device)
     clock = time.perf_counter() - began
     for number in range(1, max(evaluations, steps_done) + 1):
         with torch.no_grad():

@@ -12,7 +12,7 @@ import torch
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine import color
 from napari_styletransfer.engine.inputs import Pictures, check_size
-from napari_styletransfer.engine.octaves import match_finest, match_octaves
+from napari_styletransfer.engine.octaves import Look, match_finest, match_look
 from napari_styletransfer.engine.pyramid import resized
 from napari_styletransfer.errors import ConfigError, ImageError
 
@@ -223,7 +223,7 @@ def test_unless_told_the_content_gets_the_octaves_of_the_style_as_it_is_fitted()
 
     image = found.start_at(32, 40, StyleConfig())
 
-    torch.testing.assert_close(image, match_octaves(content, [style], [1.0]))
+    torch.testing.assert_close(image, match_look(content, Look.of(style)))
     assert not torch.equal(image, color.match_colors(content, found.styles, [1.0]))
 
 
@@ -269,7 +269,7 @@ def test_detail_has_the_contrast_that_it_has_in_the_style_as_it_is_fitted() -> N
 
     detail = found.detail_at(32, 40, StyleConfig())
 
-    torch.testing.assert_close(detail, match_finest(content, [style], [1.0]))
+    torch.testing.assert_close(detail, match_finest(content, Look.of(style)))
 
 
 def test_detail_is_that_of_the_style_of_each_region_and_none_outside() -> None:

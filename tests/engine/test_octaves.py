@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from napari_styletransfer.engine import octaves as octaves_module
 from napari_styletransfer.engine.color import match_colors
-from napari_styletransfer.engine.octaves import finest, match_finest, match_octaves
+from napari_styletransfer.engine.octaves import Look, finest, match_finest, match_look
 from napari_styletransfer.engine.pyramid import resized
 
 ImageOf = Callable[..., Tensor]
@@ -50,7 +51,7 @@ def test_every_octave_gets_the_covariance_of_the_target(random_image: ImageOf) -
     grey = random_image(96, 96, seed=2).mean(dim=1, keepdim=True)
     target = natural((random_image(96, 96, seed=2) + 2 * grey) / 3, 0.5, fine=0.4)
 
-    found = match_octaves(image, [target], [1.0])
+    found = match_look(image, Look.of(target))
 
     recolored = match_colors(image, [target], [1.0])
     for mine, before, theirs in zip(octaves(found, 2), octaves(recolored, 2), octaves(target, 2), strict=True):
@@ -63,7 +64,7 @@ def test_the_finest_octave_of_the_content_keeps_its_pattern_and_gets_that_contra
     image = natural(random_image(48, 64, seed=1), 0.2)
     target = natural(random_image(48, 64, seed=2), 0.3, fine=0.5)
 
-    found = match_finest(image, [target], [1.0])
+    found = match_finest(image, Look.of(target))
 
     torch.testing.assert_close(covariance(found), covariance(finest(target)), rtol=0.05, atol=1e-5)
     together = torch.corrcoef(torch.stack([found.flatten(), finest(image).flatten()]))[0, 1]
@@ -73,14 +74,14 @@ def test_the_finest_octave_of_the_content_keeps_its_pattern_and_gets_that_contra
 def test_a_picture_matched_to_itself_stays_as_it_is(random_image: ImageOf) -> None:
     image = natural(random_image(48, 64, seed=3), 0.4)
 
-    torch.testing.assert_close(match_octaves(image, [image], [1.0]), image, rtol=0, atol=0.02)
+    torch.testing.assert_close(match_look(image, Look.of(image)), image, rtol=0, atol=0.02)
 
 
 def test_targets_count_by_their_weights(random_image: ImageOf) -> None:
     image = natural(random_image(48, 64, seed=1), 0.2)
     weak, strong = natural(random_image(48, 48, seed=2), 0.1), natural(random_image(48, 48, seed=3), 0.4)
 
-    found = match_finest(image, [weak, strong], [3.0, 1.0])
+    found = match_finest(image, Look.blended([Look.of(weak), Look.of(strong)], [3.0, 1.0]))
 
     wanted = (3 * covariance(finest(weak)) + covariance(finest(strong))) / 4
     torch.testing.assert_close(covariance(found), wanted, rtol=0.05, atol=1e-5)
@@ -96,23 +97,56 @@ def test_what_is_not_there_is_not_made_strong(random_image: ImageOf) -> None:
     image = resized(coarse, 48, 64)
     image = image + 1e-3 * noise
     recolored = match_colors(image, [target], [1.0])
-    found = match_finest(image, [target], [1.0])
+    found = match_finest(image, Look.of(target))
 
     assert finest(found).std() <= 10.5 * finest(recolored).std()
     assert found.std() < 0.3 * finest(target).std()
 
 
 def test_a_flat_picture_stays_flat(random_image: ImageOf) -> None:
-    found = match_octaves(torch.full((1, 3, 48, 64), 0.2), [random_image(48, 64, seed=1)], [1.0])
+    found = match_look(torch.full((1, 3, 48, 64), 0.2), Look.of(random_image(48, 64, seed=1)))
 
     assert torch.isfinite(found).all()
     assert found.flatten(2).std(dim=2).max() < 1e-3
 
 
+@pytest.mark.parametrize("contrast", [0.0, 1e-4, 1e-2])
+def test_a_soft_style_gives_a_soft_start(contrast: float, random_image: ImageOf) -> None:
+    """Its octaves have variances so small that digits are easily lost."""
+    ramp = torch.linspace(0, 1, 64).expand(1, 3, 48, 64) * torch.tensor([0.9, 0.5, 0.2]).view(1, 3, 1, 1)
+    grey = random_image(48, 64, seed=1)[:, :1].expand(-1, 3, -1, -1)
+    style = natural(grey, contrast)
+
+    for image in (ramp.contiguous(), random_image(48, 64, seed=2)):
+        found = match_finest(image, Look.of(style))
+        assert found.std() <= 1.2 * finest(style).std() + 1e-6
+        assert finest(match_look(image, Look.of(style))).std() <= 1.5 * finest(style).std() + 3e-3
+
+
+def test_nothing_grows_more_than_it_may(random_image: ImageOf) -> None:
+    noise = 1e-3 * (random_image(48, 64, seed=1) - 0.5)
+    strong = random_image(48, 64, seed=2)[:, :1].expand(-1, 3, -1, -1)
+
+    brought = octaves_module._brought(finest(noise), covariance(finest(strong)))
+
+    assert 9 < brought.sum(1).std() / finest(noise).sum(1).std() <= 10.01
+
+
+def test_a_style_too_thin_for_octaves_leaves_them_to_the_others(random_image: ImageOf) -> None:
+    image, style = random_image(48, 64, seed=1), natural(random_image(48, 64, seed=2), 0.3)
+    thin = natural(random_image(40, 40, seed=3), 0.2)[:, :, :5]
+
+    both = Look.blended([Look.of(style), Look.of(thin)], [9.0, 1.0])
+
+    assert not Look.of(thin).octaves
+    assert len(both.octaves) == len(Look.of(style).octaves) == 2
+    torch.testing.assert_close(covariance(match_finest(image, both)), covariance(finest(style)), rtol=0.05, atol=1e-5)
+
+
 def test_grey_stays_grey(random_image: ImageOf) -> None:
     image, target = (random_image(48, 64, seed=seed)[:, :1].expand(-1, 3, -1, -1).contiguous() for seed in (1, 2))
 
-    found = match_octaves(image, [target], [1.0])
+    found = match_look(image, Look.of(target))
 
     assert (found - found[:, :1]).abs().max() < 1e-4
 
@@ -122,7 +156,7 @@ def test_pictures_of_any_size_can_be_matched(height: int, width: int, random_ima
     image = random_image(height, width, seed=1)
     target = random_image(20, 64, seed=2)
 
-    for found in (match_octaves(image, [target], [1.0]), match_finest(image, [target], [1.0])):
+    for found in (match_look(image, Look.of(target)), match_finest(image, Look.of(target))):
         assert found.shape == image.shape
         assert torch.isfinite(found).all()
 
@@ -131,8 +165,8 @@ def test_pictures_handed_in_are_left_as_they_were(random_image: ImageOf) -> None
     image, target = random_image(40, 50, seed=1), random_image(40, 50, seed=2)
     before = image.clone(), target.clone()
 
-    match_octaves(image, [target], [1.0])
-    match_finest(image, [target], [1.0])
+    match_look(image, Look.of(target))
+    match_finest(image, Look.of(target))
 
     assert torch.equal(image, before[0])
     assert torch.equal(target, before[1])
@@ -140,10 +174,10 @@ def test_pictures_handed_in_are_left_as_they_were(random_image: ImageOf) -> None
 
 def test_large_targets_are_measured_some_rows_at_a_time(random_image: ImageOf, monkeypatch: pytest.MonkeyPatch) -> None:
     image, target = natural(random_image(48, 64, seed=1), 0.2), natural(random_image(90, 64, seed=2), 0.3)
-    whole = match_finest(image, [target], [1.0])
+    whole = match_finest(image, Look.of(target))
 
     monkeypatch.setattr("napari_styletransfer.engine.octaves._AT_ONCE", 40 * 64)
 
-    found = match_finest(image, [target], [1.0])
+    found = match_finest(image, Look.of(target))
     assert not torch.equal(found, whole)
     torch.testing.assert_close(found, whole, rtol=0.05, atol=0.01)

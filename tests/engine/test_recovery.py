@@ -16,6 +16,7 @@ from napari_styletransfer.engine.blocks import Halo
 from napari_styletransfer.engine.events import Event, Finished, Preview, Step
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.history import History
+from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.recovery import Cutting
@@ -213,6 +214,25 @@ def test_a_history_that_fits_in_no_form_ends_with_the_start_image(
 
     assert not made
     np.testing.assert_allclose(caught.value.image, content_image, atol=1e-6)
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_without_memory_for_a_finer_scale_a_run_ends_with_the_coarse_image(
+    error: type[Exception], content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Image] = []
+
+    def failing(*args: Any) -> None:
+        raise error("out of memory")
+
+    monkeypatch.setattr(Pictures, "detail_at", failing)
+
+    run = iter_stylize(content_image, [style_image], settings(scales=2), preview_interval=0)
+
+    with pytest.raises(OutOfMemoryError, match="smaller size") as caught:
+        shown.extend(event.image for event in run if isinstance(event, Preview))
+
+    np.testing.assert_array_equal(caught.value.image, shown[-1])
 
 
 # Going on

@@ -8,6 +8,7 @@ in which equal steps look equal. Images are (1, 3, H, W) float sRGB in [0, 1]. C
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,6 +27,36 @@ _TO_LAB = ((0.2104542553, 0.7936177850, -0.0040720468), (1.9779984951, -2.428592
            (0.0259040371, 0.7827717662, -0.8086757660))  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Mean (3, 1) and covariance (3, 3) of colours, float64."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    @classmethod
+    def of(cls, image: Tensor) -> Moments:
+        """Measure the pixels of an image."""
+        count = image.numel() // 3
+        total = torch.zeros(3, 1, dtype=torch.float64, device=image.device)
+        for part in parts(image):
+            total += part.double().sum(dim=1, keepdim=True)
+        mean = total / count
+        covariance = torch.zeros(3, 3, dtype=torch.float64, device=image.device)
+        for part in parts(image):
+            centred = part.double() - mean
+            covariance += centred @ centred.T
+        return cls(mean, covariance / count + _FLOOR * torch.eye(3, dtype=torch.float64, device=image.device))
+
+    @classmethod
+    def blended(cls, each: Sequence[Moments], weights: Sequence[float]) -> Moments:
+        """Return those of several pictures together, as if each gave the share of the pixels that its weight says."""
+        shares = [weight / sum(weights) for weight in weights]
+        mean = torch.stack([share * own.mean for share, own in zip(shares, each, strict=True)]).sum(0)
+        spread = [own.covariance + (own.mean - mean) @ (own.mean - mean).T for own in each]
+        return cls(mean, torch.stack([share * part for share, part in zip(shares, spread, strict=True)]).sum(0))
+
+
 def match_colors(
     image: Tensor,
     targets: Sequence[Tensor],
@@ -39,12 +70,16 @@ def match_colors(
     Of the affine maps that do this, `transport` is the optimal one between two normal distributions: it moves
     the pixels least, so that colours keep their order. `pca` and `cholesky` are those of arXiv 1611.07865.
     """
-    mean, covariance = _moments(image)
-    target_mean, target_covariance = _blended(targets, weights)
-    between = map_between(covariance, target_covariance, method)
+    return match_moments(image, Moments.blended([Moments.of(target) for target in targets], weights), method)
+
+
+def match_moments(image: Tensor, target: Moments, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
+    """Return `image` with a mean and covariance, as `match_colors` does."""
+    own = Moments.of(image)
+    between = map_between(own.covariance, target.covariance, method)
     result = torch.empty_like(image, memory_format=torch.contiguous_format)
     for part, out in zip(parts(image), parts(result), strict=True):
-        out.copy_((between @ (part.double() - mean) + target_mean).clamp_(0, 1))
+        out.copy_((between @ (part.double() - own.mean) + target.mean).clamp_(0, 1))
     return result
 
 
@@ -82,27 +117,6 @@ def map_between(source: Tensor, target: Tensor, method: ColorMatch) -> Tensor:
         return _power(target, 0.5) @ _power(source, -0.5)
     root, inverse = _power(source, 0.5), _power(source, -0.5)
     return inverse @ _power(root @ target @ root, 0.5) @ inverse
-
-
-def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
-    count = image.numel() // 3
-    total = torch.zeros(3, 1, dtype=torch.float64, device=image.device)
-    for part in parts(image):
-        total += part.double().sum(dim=1, keepdim=True)
-    mean = total / count
-    covariance = torch.zeros(3, 3, dtype=torch.float64, device=image.device)
-    for part in parts(image):
-        centred = part.double() - mean
-        covariance += centred @ centred.T
-    return mean, covariance / count + _FLOOR * torch.eye(3, dtype=torch.float64, device=image.device)
-
-
-def _blended(targets: Sequence[Tensor], weights: Sequence[float]) -> tuple[Tensor, Tensor]:
-    moments = [_moments(target) for target in targets]
-    shares = [weight / sum(weights) for weight in weights]
-    mean = torch.stack([share * mean for share, (mean, _) in zip(shares, moments, strict=True)]).sum(0)
-    spread = [covariance + (own - mean) @ (own - mean).T for own, covariance in moments]
-    return mean, torch.stack([share * part for share, part in zip(shares, spread, strict=True)]).sum(0)
 
 
 def _power(symmetric: Tensor, exponent: float) -> Tensor:

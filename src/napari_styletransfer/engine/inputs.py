@@ -16,7 +16,7 @@ from torch import Tensor
 
 from napari_styletransfer.config import Color, Mode, Start, StyleConfig
 from napari_styletransfer.engine import color
-from napari_styletransfer.engine.octaves import finest, match_finest, match_octaves
+from napari_styletransfer.engine.octaves import Look, finest, match_finest, match_look
 from napari_styletransfer.engine.pyramid import fitted, resized, working_size
 from napari_styletransfer.engine.regions import Guide
 from napari_styletransfer.errors import ConfigError, ImageError
@@ -118,20 +118,30 @@ class Pictures:
         return [fitted(style, height, width, config.style_fit, config.style_scale, smallest) for style in self.styles]
 
     def _brought(
-        self, config: StyleConfig, content: Tensor, bring: Callable[..., Tensor], *, outside: float = 1.0
+        self, content: Tensor, bring: Callable[[Tensor, int | None], Tensor], *, outside: float = 1.0
     ) -> Tensor:
-        """Return the content brought to the styles, each region to its own; where there is none, so much of itself."""
+        """Return the content brought to the styles, each region to its own; where there is none, so much of itself.
+
+        `bring` is told the number of the style, or None for all of them together.
+        """
         if self.guide is None:
-            return bring(content, self.styles, self.weights, config.color_match)
+            return bring(content, None)
         result = content * outside
         for style, labels in self.guide.groups().items():
             mask = torch.from_numpy(self.guide.mask(labels, *content.shape[2:]))
-            result = torch.where(mask > 0, bring(content, *self.chosen(style), config.color_match), result)
+            result = torch.where(mask > 0, bring(content, style), result)
         return result
 
-    def _fitted(self, height: int, width: int, config: StyleConfig) -> Pictures:
-        """Return the pictures with styles as the losses at a size see them, but for very small sizes."""
-        return replace(self, styles=tuple(self.styles_at(height, width, config, smallest=1)))
+    def _look(self, style: int | None, size: tuple[int, int], config: StyleConfig, **octaves: int) -> Look:
+        """Measure a style, or all that count, as the losses at a size see them; one at a time, for they are large."""
+        weights = {number: weight for number, weight in enumerate(self.weights) if weight}
+        looks = []
+        for number in weights if style is None else (style,):
+            alone = replace(self, styles=(self.styles[number],))
+            (picture,) = alone.styles_at(*size, config, smallest=1)
+            looks.append(Look.of(picture, **octaves))
+            del picture
+        return looks[0] if style is not None else Look.blended(looks, tuple(weights.values()))
 
     def shown(self, image: Tensor, config: StyleConfig) -> npt.NDArray[np.float32]:
         """Return what people see of an image: (H, W, 3) in [0, 1].
@@ -168,11 +178,12 @@ class Pictures:
             return resized(self.init, height, width).clamp(0, 1)
         content = self.content_at(height, width) if start in _OF_CONTENT else None
         if content is not None:
+            method, size = config.color_match, (height, width)
             if start is Start.RETEXTURED and self.styles:
-                return self._fitted(height, width, config)._brought(config, content, match_octaves)
+                return self._brought(content, lambda x, style: match_look(x, self._look(style, size, config), method))
             if start is Start.CONTENT or config.color is Color.CONTENT or not self.styles:
                 return content.clone()
-            return self._brought(config, content, color.match_colors)
+            return self._brought(content, lambda x, style: color.match_colors(x, *self.chosen(style), method))
         noise = np.random.default_rng(config.seed).random((height, width, 3), dtype=np.float32)
         if start is Start.MEDIAN_NOISE:
             noise = scipy.ndimage.median_filter(noise, (8, 8, 1)) / 2
@@ -186,9 +197,13 @@ class Pictures:
         start = config.resolved_start
         if start is not Start.IMAGE and start not in _OF_CONTENT:
             return None
-        content = self.content_at(height, width)
-        if start is Start.RETEXTURED and content is not None and self.styles:
-            return self._fitted(height, width, config)._brought(config, content, match_finest, outside=0.0)
+        if start is Start.RETEXTURED and self.styles and (content := self.content_at(height, width)) is not None:
+            size = (height, width)
+            return self._brought(
+                content,
+                lambda x, style: match_finest(x, self._look(style, size, config, count=1), config.color_match),
+                outside=0.0,
+            )
         return finest(self.start_at(height, width, config))
 
 

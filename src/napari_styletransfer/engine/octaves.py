@@ -10,12 +10,14 @@ are (1, 3, H, W) float sRGB in [0, 1]. Called by `inputs`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
 
 from napari_styletransfer.config import ColorMatch
-from napari_styletransfer.engine.color import map_between, match_colors, parts
+from napari_styletransfer.engine.color import Moments, map_between, match_moments, parts
 from napari_styletransfer.engine.pyramid import resized
 
 _COUNT = 5
@@ -27,9 +29,39 @@ _SMALLEST = 16
 _GREATEST_GAIN = 10.0
 """By which no colour of an octave grows more: what is not there cannot be made stronger, only its noise."""
 
+_NOTHING = 1e-12
+"""Variance below which an octave is rounding alone."""
 
 _AT_ONCE = 1 << 22
-"""Pixels of a target whose finest octave is made at once."""
+"""Pixels of a style whose finest octave is made at once."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a start takes over from styles: the moments of their colours, and the covariance of each octave, (3, 3)."""
+
+    colors: Moments
+    octaves: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, picture: Tensor, count: int = _COUNT) -> Look:
+        """Measure a picture and so many of its octaves, from the finest on; a small one has fewer."""
+        colors = Moments.of(picture)
+        octaves: list[Tensor] = []
+        while len(octaves) < count and min(picture.shape[2:]) >= _SMALLEST:
+            octaves.append(_covariance_of_finest(picture))
+            picture = _halved(picture)
+        return cls(colors, tuple(octaves))
+
+    @classmethod
+    def blended(cls, each: Sequence[Look], weights: Sequence[float]) -> Look:
+        """Return that of several pictures together; those that lack an octave do not count in it."""
+        octaves = []
+        for level in zip_longest(*(look.octaves for look in each)):
+            known = [(octave, weight) for octave, weight in zip(level, weights, strict=True) if octave is not None]
+            total = sum(weight for _, weight in known)
+            octaves.append(torch.stack([weight / total * octave for octave, weight in known]).sum(0))
+        return cls(Moments.blended([look.colors for look in each], weights), tuple(octaves))
 
 
 def finest(image: Tensor) -> Tensor:
@@ -37,56 +69,55 @@ def finest(image: Tensor) -> Tensor:
     return image - resized(_halved(image), *image.shape[2:])
 
 
-def match_octaves(
-    image: Tensor, targets: Sequence[Tensor], weights: Sequence[float], method: ColorMatch = ColorMatch.TRANSPORT
-) -> Tensor:
-    """Return `image` with the colours of `targets`, as `match_colors` does, and the contrasts of their octaves.
+def match_look(image: Tensor, look: Look, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
+    """Return `image` with the colours and the octaves of a look, clamped to [0, 1].
 
-    Several targets count by their weights. They may have other sizes than the image, but octaves are those of pixels.
+    The octaves are those of pixels, whatever sizes the pictures had that the look is of.
     """
-    result = _matched(match_colors(image, targets, weights, method), targets, weights, _COUNT)
-    return match_colors(result, targets, weights, method)
+    result = _matched(match_moments(image, look.colors, method), look.octaves)
+    return match_moments(result, look.colors, method)
 
 
-def match_finest(
-    image: Tensor, targets: Sequence[Tensor], weights: Sequence[float], method: ColorMatch = ColorMatch.TRANSPORT
-) -> Tensor:
-    """Return the finest octave of `image`, with the colours and the contrast that it has in `targets`."""
-    recolored = match_colors(image, targets, weights, method)
+def match_finest(image: Tensor, look: Look, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
+    """Return the finest octave of `image`, with the colours and the contrast that it has in a look."""
+    recolored = match_moments(image, look.colors, method)
     octave = recolored.sub_(resized(_halved(recolored), *image.shape[2:]))
-    return _brought(octave, targets, weights)
+    return _brought(octave, look.octaves[0]) if look.octaves else octave
 
 
-def _matched(image: Tensor, targets: Sequence[Tensor], weights: Sequence[float], count: int) -> Tensor:
+def _matched(image: Tensor, octaves: Sequence[Tensor]) -> Tensor:
     """Match octaves from the finest on, in place."""
-    if not count or min(min(picture.shape[2:]) for picture in (image, *targets)) < _SMALLEST:
+    if not octaves or min(image.shape[2:]) < _SMALLEST:
         return image
     size = image.shape[2:]
     coarse = _halved(image)
-    octave = image.sub_(resized(coarse, *size))
-    _brought(octave, targets, weights)
-    coarse = _matched(coarse, [_halved(target) for target in targets], weights, count - 1)
-    return octave.add_(resized(coarse, *size))
+    octave = _brought(image.sub_(resized(coarse, *size)), octaves[0])
+    return octave.add_(resized(_matched(coarse, octaves[1:]), *size))
 
 
-def _brought(octave: Tensor, targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Give an octave, in place, the covariance of the finest octaves of the targets."""
-    target = torch.zeros(3, 3, dtype=torch.float64)
-    for picture, weight in zip(targets, weights, strict=True):
-        # Some rows at a time, as nothing else of the size of a large picture is to be made; a few at the cuts are off.
-        bands = torch.split(picture, max(_SMALLEST, _AT_ONCE // picture.shape[3]), dim=2)
-        for band in bands:
-            share = weight / sum(weights) * band.shape[2] / picture.shape[2]
-            target += share * _moment(finest(band))
-    floor = float(target.diagonal().mean()) / _GREATEST_GAIN**2
-    between = map_between(_moment(octave) + floor * torch.eye(3, dtype=target.dtype), target, ColorMatch.TRANSPORT)
+def _brought(octave: Tensor, covariance: Tensor) -> Tensor:
+    """Give an octave a covariance, in place."""
+    # The map depends on the ratio of the two alone: in this unit no digits are lost.
+    unit = float(torch.linalg.eigvalsh(covariance)[-1])
+    if unit < _NOTHING:
+        return octave.zero_()
+    floor = torch.eye(3, dtype=covariance.dtype) / _GREATEST_GAIN**2
+    between = map_between(_covariance(octave) / unit + floor, covariance / unit, ColorMatch.TRANSPORT)
     for part in parts(octave):
         part.copy_(between @ part.double())
     return octave
 
 
-def _moment(octave: Tensor) -> Tensor:
-    """Return the mean product of each two colours, (3, 3) float64."""
+def _covariance_of_finest(picture: Tensor) -> Tensor:
+    """Return it for the finest octave of a picture, some rows at a time; a few at the cuts are off."""
+    total = torch.zeros(3, 3, dtype=torch.float64)
+    for rows in torch.split(picture, max(_SMALLEST, _AT_ONCE // picture.shape[3]), dim=2):
+        total += _covariance(finest(rows)) * (rows.shape[2] / picture.shape[2])
+    return total
+
+
+def _covariance(octave: Tensor) -> Tensor:
+    """Return the mean product of each two colours of an octave, (3, 3) float64; their mean is zero."""
     total = torch.zeros(3, 3, dtype=torch.float64)
     for part in parts(octave):
         wide = part.double()

@@ -1,7 +1,7 @@
 """Sizes and resizing: the working size, the coarse-to-fine schedule, and how a style is fitted to it.
 
 A coarse scale is cheap and lays out what lies further apart than the network sees at full size; the next
-one refines it. Images are (1, 3, H, W) float32. Called by `transfer`.
+one refines it. Images are (1, 3, H, W) float32. Called by `inputs`, `octaves`, `planning`, `targets` and `transfer`.
 """
 
 from __future__ import annotations

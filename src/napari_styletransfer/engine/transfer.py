@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -205,7 +206,8 @@ class _Run:
                 start, metric, going = descent.image, descent.metric, None
                 # What a coarser scale remembers is as large as a good part of this one.
                 state = descent = None
-                start = self._targets.refined(start, size)
+                with shortage_told(partial(self._shown, start), self._plan.device):
+                    start = self._targets.refined(start, size)
             yield self._record.preview(self._shown(start, preview=True), index)
             # Before the optimiser takes its memory: measuring takes some that is given back.
             measured = self._measured(index, start)
