@@ -239,6 +239,7 @@ def test_looking_at_the_best_point_after_a_step_does_not_change_the_run() -> Non
 
 
 def test_memory_that_runs_out_on_the_way_to_a_point_leaves_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_styletransfer.engine.history._SLICE", 2)
     optimizer = LBFGS(torch.full((6,), -1.2, dtype=torch.float64))
     minimise(optimizer, rosenbrock, 8)
     best = optimizer.best.clone()
@@ -251,7 +252,6 @@ def test_memory_that_runs_out_on_the_way_to_a_point_leaves_the_best(monkeypatch:
         return make(self, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr("napari_styletransfer.engine.history._SLICE", 40)
         patched.setattr(History, "_direction", failing)
         with pytest.raises(MemoryError):
             _ = optimizer.point

@@ -29,8 +29,9 @@ _FORGET = 0.3
 _SMALLEST_CURVATURE = 0.3
 """Added to all curvatures, in units of their root mean square: the first pairs say little about a single value."""
 
-_SLICE = 1 << 20
-"""Values worked on at once where that spares a copy of the size of the image."""
+_SLICE, _SLICE_ELSEWHERE = 1 << 15, 1 << 18
+"""Values of a row worked on at once. On the CPU, what is made of the rows then stays in the cache; elsewhere every slice
+costs the time to start its programs."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Heading:
     """A direction as a combination of the stored pairs and the gradient, and its slope.
 
     It is never made as an image of its own: each trial point is summed up anew, which takes a pass over the history.
-    `pairs` is None for the steepest descent.
+    `pairs` has the coefficients of the steps and, in a second row, those of the changes of the gradient; it is None for
+    the steepest descent.
     """
 
     pairs: Tensor | None
@@ -58,6 +60,9 @@ class History:
         self._order: list[int] = []
         self._squares = torch.zeros(like.numel(), dtype=storage, device=like.device) if scaled else None
         self._mean_square = 0.0
+        # Made once: memory asked for anew for every slice costs several times what is done in it.
+        self._slice = min(_SLICE if like.device.type == "cpu" else _SLICE_ELSEWHERE, like.numel())
+        self._room = torch.empty(2 * pairs, self._slice, dtype=like.dtype, device=like.device)
 
     @property
     def count(self) -> int:
@@ -78,7 +83,7 @@ class History:
         slot = self._order.pop(0) if self.count == self._pairs else self._free_slot()
         rows = self._matrix[2 * slot : 2 * slot + 2]
         sums = []
-        for part in self._parts(_SLICE // len(self._matrix)):
+        for part in self._parts():
             s = self._direction(before, heading, part).mul_(step)
             y = after[part] - before[part]
             sums.append(torch.stack([s @ y, s @ s, y @ y]))
@@ -128,16 +133,17 @@ class History:
         after, before = (gradient.reshape(-1) for gradient in gradients)
         weight = _FORGET if self._mean_square else 1.0
         self._mean_square += weight * (yy / ss - self._mean_square)
-        for part in self._parts(_SLICE):
+        for part in self._parts():
             square = (after[part] - before[part]).mul_(math.sqrt(self._matrix.shape[1] / ss)).square_()
             self._squares[part] = torch.lerp(self._squares[part].to(square.dtype), square, weight)
 
-    def _curvature(self, part: slice) -> Tensor | float:
-        """Return what values are divided by in a scaled direction."""
+    def _curvature(self, part: slice, *, root: bool = False) -> Tensor | float:
+        """Return what values are divided by in a scaled direction, or its root."""
         if self._squares is None or not self._mean_square:
             return 1.0
         floor = _SMALLEST_CURVATURE * math.sqrt(self._mean_square)
-        return self._squares[part].to(self._dtype).sqrt().add_(floor)
+        curvature = self._squares[part].to(self._dtype, copy=True).sqrt_().add_(floor)
+        return curvature.sqrt_() if root else curvature
 
     def heading(self, gradient: Tensor) -> Heading:
         """Return the quasi-Newton direction −H g.
@@ -146,11 +152,11 @@ class History:
         products enter, which are numbers on the host.
         """
         g = gradient.reshape(-1)
-        coefficient = torch.zeros(len(self._products), dtype=torch.float64)
         if not self._order:
             return Heading(None, -1.0, -float(g @ g))
         with_g = self._times(g[None])[:, 0].cpu().double()
-        of_s, of_y = coefficient[0::2], coefficient[1::2]
+        apart = torch.zeros(2, len(self._products), dtype=torch.float64)
+        of_s, of_y = apart[0, 0::2], apart[1, 1::2]
         alphas: dict[int, float] = {}
         for slot in reversed(self._order):
             s_dot_q = float(self._products[2 * slot, 1::2] @ of_y - with_g[2 * slot])
@@ -168,7 +174,7 @@ class History:
             )
             of_s[slot] += alphas[slot] - y_dot_r / float(self._products[2 * slot, 2 * slot + 1])
         slope = float(inner[-1, :-1] @ of_y - gamma * inner[-1, -1] + with_g[0::2] @ of_s)
-        return Heading(coefficient, -gamma, slope)
+        return Heading(apart.to(g.device, self._dtype), -gamma, slope)
 
     def _inner(self, g: Tensor, with_g: Tensor) -> Tensor:
         """Inner products of the changes of the gradient, and of the gradient as one row more."""
@@ -180,21 +186,23 @@ class History:
             inner[-1, -1] = float(g @ g)
             return inner
         total = torch.zeros(pairs + 1, pairs + 1, dtype=self._dtype, device=g.device)
-        for part in self._parts(_SLICE // len(self._matrix)):
-            rows = torch.cat([self._matrix[1::2, part].to(self._dtype), g[None, part]])
-            total.addmm_(rows / self._curvature(part), rows.T)
+        for part in self._parts():
+            rows = self._room.view(-1)[: (pairs + 1) * len(g[part])].view(pairs + 1, -1)
+            rows[:-1] = self._matrix[1::2, part]
+            rows[-1] = g[part]
+            rows /= self._curvature(part, root=True)
+            total.addmm_(rows, rows.T)
         return total.cpu().double()
 
     def slope(self, base_gradient: Tensor, heading: Heading, gradient: Tensor) -> float:
         """Return the slope of another gradient along a direction taken from `base_gradient`."""
         g, base = gradient.reshape(-1), base_gradient.reshape(-1)
-        parts = self._parts(_SLICE // len(self._matrix))
-        return float(torch.stack([g[part] @ self._direction(base, heading, part) for part in parts]).sum())
+        return float(torch.stack([g[part] @ self._direction(base, heading, part) for part in self._parts()]).sum())
 
     def add_step(self, out: Tensor, plane: slice, gradient: Tensor, heading: Heading, step: float) -> None:
         """Add to some values of a point, those of `plane`, a number of steps along a direction from `gradient`."""
         g = gradient.reshape(-1)
-        for part in _pieces(plane, _SLICE // len(self._matrix)):
+        for part in self._parts(plane):
             inside = slice(part.start - plane.start, part.stop - plane.start)
             out[inside].add_(self._direction(g, heading, part), alpha=step)
 
@@ -202,27 +210,29 @@ class History:
         """Make some values of a direction."""
         if heading.pairs is None:
             return g[part] * heading.gradient
-        pairs = heading.pairs.to(g.device, self._dtype)
-        rows = self._matrix[:, part].to(self._dtype)
-        if self._squares is None:
-            return torch.addmv(g[part], rows.T, pairs, beta=heading.gradient)
-        direction = torch.addmv(g[part], rows[1::2].T, pairs[1::2], beta=heading.gradient).div_(self._curvature(part))
-        return direction.addmv_(rows[0::2].T, pairs[0::2])
+        from_s, from_y = heading.pairs @ self._wide(part)
+        direction = from_y.add_(g[part], alpha=heading.gradient)
+        if self._squares is not None:
+            direction.div_(self._curvature(part))
+        return direction.add_(from_s)
 
     def _times(self, vectors: Tensor) -> Tensor:
         """Inner products of every stored row with every row of `vectors`."""
         if self._matrix.dtype is self._dtype:
             return self._matrix @ vectors.T
         total = torch.zeros(len(self._matrix), len(vectors), dtype=self._dtype, device=vectors.device)
-        for part in self._parts(_SLICE // len(self._matrix)):
-            total += self._matrix[:, part].to(self._dtype) @ vectors[:, part].to(self._dtype).T
+        for part in self._parts():
+            total.addmm_(self._wide(part), vectors[:, part].to(self._dtype).T)
         return total
 
-    def _parts(self, length: int) -> Iterator[slice]:
-        """Cut a row into pieces, so that nothing else of the length of a row is ever made."""
-        return _pieces(slice(0, self._matrix.shape[1]), length)
+    def _wide(self, part: slice) -> Tensor:
+        """Return some values of the stored rows in the number format that sums are taken in, until the next call."""
+        rows = self._matrix[:, part]
+        if rows.dtype is self._dtype:
+            return rows
+        return self._room[:, : rows.shape[1]].copy_(rows)
 
-
-def _pieces(whole: slice, length: int) -> Iterator[slice]:
-    length = max(1, length)
-    return (slice(first, min(first + length, whole.stop)) for first in range(whole.start, whole.stop, length))
+    def _parts(self, whole: slice | None = None) -> Iterator[slice]:
+        """Cut a row, or a part of one, into pieces, so that nothing else of its length is ever made."""
+        first, stop = (0, self._matrix.shape[1]) if whole is None else (whole.start, whole.stop)
+        return (slice(start, min(start + self._slice, stop)) for start in range(first, stop, self._slice))
