@@ -41,6 +41,17 @@ def test_decoded_pixels_are_finite_contiguous_float32_within_0_and_1(array):
 
 
 @given(REAL.filter(has_finite_color))
+@settings(max_examples=50, deadline=None)
+def test_planar_pixels_are_the_same_with_each_colour_in_one_piece(array):
+    rgb, encoding = decode(array, planar=True)
+
+    expected, same = decode(array)
+    np.testing.assert_array_equal(rgb, expected)
+    assert rgb.transpose(2, 0, 1).flags.c_contiguous
+    assert encoding == same
+
+
+@given(REAL.filter(has_finite_color))
 @settings(max_examples=300, deadline=None)
 def test_encoding_what_was_decoded_gives_the_same_pixels_within_rounding(array):
     rgb, encoding = decode(array)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from napari_styletransfer.errors import ImageError
 
-_BLOCK_VALUES = 1 << 20
+_BLOCK_VALUES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Encoding:
 
 
 def decode(
-    array: npt.ArrayLike, *, low: float | None = None, high: float | None = None
+    array: npt.ArrayLike, *, low: float | None = None, high: float | None = None, planar: bool = False
 ) -> tuple[npt.NDArray[np.float32], Encoding]:
     """Turn an array of any real dtype into RGB.
 
@@ -57,11 +57,14 @@ def decode(
         value; a constant image from 0 to its value.
     low, high
         Values to become 0 and 1 in place of those; what lies beyond is clipped.
+    planar
+        Whether each colour shall lie in memory by itself, as it does in the engine.
 
     Returns
     -------
     rgb
-        float32 (H, W, 3), C-contiguous, a copy, finite and in [0, 1]. NaN became 0, the infinities 0 and 1.
+        float32 (H, W, 3), C-contiguous unless planar, a copy, finite and in [0, 1]. NaN became 0, the infinities 0
+        and 1.
     encoding
         For `encode`.
 
@@ -74,7 +77,10 @@ def decode(
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     color = pixels[..., :3] if channels > 1 else pixels[..., None]
     low, high = _range(color, low, high)
-    rgb = np.empty((*color.shape[:2], 3), np.float32)
+    height, width = color.shape[:2]
+    rgb = np.empty((3, height, width) if planar else (height, width, 3), np.float32)
+    if planar:
+        rgb = rgb.transpose(1, 2, 0)
     scale = _safe_scale(low, high)
     span = high * scale - low * scale
     for rows in _rows(color.shape):

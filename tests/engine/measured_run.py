@@ -10,17 +10,25 @@ import json
 import sys
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.memory import Peak
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Plan, Started
 from napari_styletransfer.engine.transfer import Shared, iter_stylize
 
+Picture = npt.NDArray[np.uint8]
 
-def taken(config: StyleConfig, shared: Shared, height: int, width: int) -> Plan:
-    """Run on pictures of that size and return the plan."""
+
+def pictures(height: int, width: int) -> tuple[Picture, Picture]:
+    """Make a content and a style."""
     rng = np.random.default_rng(0)
     content, style = (rng.integers(0, 255, (height, width, 3), dtype=np.uint8) for _ in range(2))
+    return content, style
+
+
+def taken(config: StyleConfig, shared: Shared, content: Picture, style: Picture) -> Plan:
+    """Run and return the plan."""
     plan: Plan | None = None
     for event in iter_stylize(content, [style], config, preview_interval=float("inf"), shared=shared):
         if isinstance(event, Started):
@@ -33,10 +41,11 @@ def main() -> None:
     """Run once small, which loads the weights and what the libraries need, and once as asked."""
     fields, width, height = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     config, shared = StyleConfig.make(**fields), Shared()
-    taken(config.changed(block_size=None, memory_limit=None), shared, 64, 256)
+    taken(config.changed(block_size=None, memory_limit=None), shared, *pictures(64, 256))
     shared.grams.clear()
+    given = pictures(height, width)
     peak = Peak("cpu")
-    plan = taken(config, shared, height, width)
+    plan = taken(config, shared, *given)
     print(plan.memory_bytes, peak.bytes(), plan.blocks)
 
 

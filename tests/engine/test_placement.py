@@ -23,7 +23,7 @@ from napari_styletransfer.engine.transfer import iter_stylize
 
 GPU = DeviceInfo("cuda:0", "pretended GPU", 8 << 30, 8 << 30)
 SIZE = (256, 320)
-TOO_LITTLE = 0.022
+TOO_LITTLE = 0.027
 """GiB of the device that hold a block, but not the image and the optimiser."""
 
 

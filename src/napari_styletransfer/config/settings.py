@@ -282,7 +282,11 @@ class StyleConfig(BaseModel):
         Precision.AUTO, "Precision", "auto: bfloat16 convolutions where the hardware is good at them.", "Device"
     )
     memory_limit: float | None = _field(
-        None, "Memory limit", "GiB the run may use; empty: most of what is free on the device.", "Device", gt=0
+        None,
+        "Memory limit",
+        "GiB the run may use besides its pictures; empty: most of what is free on the device.",
+        "Device",
+        gt=0,
     )
     block_size: int | None = _field(
         None,

@@ -105,6 +105,16 @@ class Backbone:
         """Names of the layers, shallow to deep."""
         return tuple(stage.name for stage in self.stages if isinstance(stage, Conv) and stage.name)
 
+    @property
+    def multiplications(self) -> float:
+        """Multiplications that one pass takes for a pixel of the image."""
+        total, positions = 0.0, 1.0
+        for stage in self.stages:
+            positions /= stage.stride**2
+            for branch in stage.branches if isinstance(stage, Conv) else ():
+                total += branch.in_channels * branch.out_channels * branch.kernel**2 * positions
+        return total
+
     def check(self, layers: LayerWeights, *, pixels: bool) -> None:
         """Raise `ConfigError` if a layer is not one of this network's (`pixels`: 'rgb' counts too)."""
         known = (RGB, *self.layers) if pixels else self.layers

@@ -52,9 +52,9 @@ class Plan:
     blocks
         Number of blocks at the finest scale.
     memory_bytes
-        Expected peak beyond the weights on the device.
+        Expected peak beyond the weights on the device; on the CPU with the pictures at their own sizes.
     memory_available
-        Bytes that the device, or the limit in the settings, allows.
+        Bytes that the device, or the limit in the settings, allows beside the pictures.
     resident
         Torch's name of where image, targets and optimiser live: the device, or "cpu" where it is too small for them and
         only blocks visit it.

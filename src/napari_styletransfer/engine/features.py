@@ -25,6 +25,7 @@ from torch import Tensor
 from napari_styletransfer.config import Padding, Pooling
 from napari_styletransfer.engine.backbones import MEAN, STD, Backbone, Conv, folded
 from napari_styletransfer.engine.convolution import FrozenConvolution, Scratch
+from napari_styletransfer.engine.device import trim
 from napari_styletransfer.engine.pooling import FrozenPool
 from napari_styletransfer.engine.rows import Band, Rows, bands, segments
 from napari_styletransfer.engine.signs import mask_by_signs, packed_signs
@@ -39,6 +40,11 @@ Seed = Callable[[str, Tensor, Tensor, int], None]
 BAND_BYTES = 4 << 20
 """Size of the largest map of a band: a few of them fit in the cache of a processor. Larger bands are a little faster
 and leave larger gaps in the heap: of VGG-19 at 512 px 145 bytes a pixel with twice as much."""
+
+HEAVY = 100_000
+"""Multiplications a pixel from which the convolutions take so long that, beside them, it costs nothing to give freed
+memory back twice in every pass: of VGG-19 at 512 px 100 bytes a pixel. `compact` has a fifth of that and would lose a
+tenth of its speed."""
 
 
 @dataclass
@@ -102,6 +108,7 @@ class FrozenNetwork:
             else:
                 self._layers.append(FrozenPool(stage, pooling))
         self._segments = segments(self.stages)
+        self._heavy = backbone.multiplications > HEAVY
         mean, std = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (MEAN, STD))
         self._shift, self._gain = -mean / std, 1 / std
 
@@ -199,6 +206,8 @@ class FrozenNetwork:
         for segment in reversed(self._segments):
             taped, (height, width) = recording.segments.pop(), recording.sizes.pop()
             g = self._segment_backward(segment, g, taped, image, height, width, seed)
+            if self._heavy and (segment.start == 0 or segment is self._segments[-1]):
+                trim(self.device)
         return torch.zeros_like(image) if g is None else g
 
     def _segment_backward(

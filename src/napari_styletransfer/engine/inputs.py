@@ -93,6 +93,12 @@ class Pictures:
             guide,
         )
 
+    @property
+    def bytes(self) -> int:
+        """What the pictures take in memory."""
+        each = (*self.styles, *(picture for picture in (self.content, self.init) if picture is not None))
+        return sum(picture.numel() * picture.itemsize for picture in each)
+
     def colored(self, config: StyleConfig) -> Pictures:
         """Return the pictures as the colour setting wants them to enter the losses."""
         if self.content is None or config.color is Color.STYLE or not self.styles:
@@ -219,7 +225,7 @@ def check_size(size: tuple[int, int], smallest: int, network: str) -> None:
 
 def _tensor(array: npt.ArrayLike, role: str) -> Tensor:
     try:
-        rgb, _ = decode(array)
+        rgb, _ = decode(array, planar=True)
     except ImageError as error:
         raise ImageError(f"The {role} picture: {error}") from error
     return torch.from_numpy(rgb).permute(2, 0, 1)[None].contiguous()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from napari_styletransfer.config import LineSearch, Optimizer, Pooling, Precision, StyleConfig
 from napari_styletransfer.engine.backbones import Backbone, Conv, Pool
 from napari_styletransfer.engine.blocks import Block, Halo, layout
-from napari_styletransfer.engine.features import BAND_BYTES
+from napari_styletransfer.engine.features import BAND_BYTES, HEAVY
 from napari_styletransfer.engine.pyramid import LARGEST_PREVIEW, schedule
 from napari_styletransfer.engine.rows import bands, segments
 
@@ -27,12 +27,16 @@ next; with Adam the best image, the step, and the point."""
 _EVALUATED = 1
 """Images' worth that an evaluation makes besides: a gradient."""
 
+_MEASURED = 3
+"""Images that there are while targets are measured: a style as it is fitted, the start, and what it is made with."""
+
 _SHARED = 1 / 3
 """A plane, which the share of the coarser sizes in the gradient takes, and the metric; the gradient of the next coarser
 size, which is there while blocks are worked on, takes somewhat less."""
 
-_GAPS = 0.35
-"""Memory between what passes over the network keep, as a share of it: left by what they had at work beside it."""
+_GAPS, _FEW_GAPS = 0.35, 0.2
+"""Memory between what passes over the network keep, as a share of it: left by what they had at work beside it. Less in
+a network whose passes give back what was freed."""
 
 _PACKED = 2 * 3
 """Bytes a pixel, at most, of a content picture that is kept in place of its feature maps."""
@@ -53,14 +57,14 @@ _MOST_KERNELS = 1024
 _OVERLAP = 1.05
 """What is kept of a block, in units of what its share of the area would be if bands did not overlap."""
 
-_LAYOUTS = 4
+_LAYOUTS = {4: 1, 2: 4}
 """Room in units of the largest kernel's weights that the library takes to lay weights out anew."""
 
 _FROM_HEAP = 32 << 20
 """Size of an image in bytes below which memory is taken from the C library's heap. Then what one phase of an evaluation
 had at work is of no use to the next, whose pieces have other sizes."""
 
-_FIXED = 9 << 20
+_FIXED = 14 << 20
 """What the libraries take at any size."""
 
 GUIDED = 44 / 12
@@ -73,7 +77,8 @@ class Footprint:
 
     `wanted` are the layers whose feature maps are kept; in `config` every `auto` is decided. `apart`: image, targets
     and optimiser stay in the host's memory, and only blocks visit the device. `beside` are images' worth that the run
-    keeps for regions or the content's colours. `keeps_base` and `keeps_content` are those of the plan.
+    keeps for regions or the content's colours. `pictures` are the bytes of the pictures at their own sizes.
+    `keeps_base` and `keeps_content` are those of the plan.
     """
 
     backbone: Backbone
@@ -82,15 +87,38 @@ class Footprint:
     halo: Halo
     config: StyleConfig
     beside: float = 0.0
+    pictures: int = 0
     apart: bool = False
     keeps_base: bool = True
     keeps_content: bool = True
 
     def bytes(self, core: int | None, budget: int = 0) -> int:
-        """Return the expected peak beyond the weights, at the finest scale, with blocks of that core.
+        """Return the expected peak beyond weights and pictures, with blocks of that core.
 
         `budget` is for what is kept of all blocks together between the passes of an evaluation.
         """
+        return max(self._finest_bytes(core, budget), self._before_bytes(core))
+
+    def peak(self, core: int | None, budget: int) -> int:
+        """Return the expected peak beyond the weights: while the finest scale runs, the pictures are gone."""
+        on_host = self.config.device == "cpu"
+        before = self._before_bytes(core) + (self.pictures if on_host else 0)
+        return max(self._finest_bytes(core, budget), before)
+
+    def _before_bytes(self, core: int | None) -> int:
+        """Return the expected peak before the finest scale runs, the pictures themselves left out."""
+        if self.apart:
+            return 0
+        height, width = self.size
+        _, passing, at_work = self._network_bytes(*_largest(layout(height, width, core, self.halo)))
+        measuring = _MEASURED * height * width * _PIXEL + self._target_bytes() + passing + at_work + _FIXED
+        if self.config.scales == 1:
+            return measuring
+        coarser = replace(self, size=(max(1, height // 2), max(1, width // 2)), pictures=0)
+        return max(measuring, coarser._finest_bytes(core))
+
+    def _finest_bytes(self, core: int | None, budget: int = 0) -> int:
+        """Return the expected peak while the finest scale runs."""
         height, width = self.size
         outer = _largest(layout(height, width, core, self.halo))
         recording, passing, at_work = self._network_bytes(*outer)
@@ -105,7 +133,8 @@ class Footprint:
         phases = (at_work + _EVALUATED * image, (_EVALUATED + _SHARED) * image)
         if self.config.device != "cpu":
             return int(held + max(phases)) + _FIXED
-        held += int(self._kernels(core) * _KERNEL + _GAPS * (recording + passing))
+        gaps = _FEW_GAPS if self.backbone.multiplications > HEAVY else _GAPS
+        held += int(self._kernels(core) * _KERNEL + gaps * (recording + passing))
         return int(held + (sum(phases) if image < _FROM_HEAP else max(phases))) + _FIXED
 
     def budget(self, core: int | None, available: int) -> int:
@@ -219,7 +248,7 @@ class Footprint:
             for branch in stage.branches
         ]
         weights = max(kernels, default=0)
-        return kept, passing, most + _LAYOUTS * value * weights
+        return kept, passing, most + _LAYOUTS[value] * value * weights
 
 
 def _largest(blocks: Iterable[Block]) -> tuple[int, int]:

@@ -87,7 +87,8 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         start=config.resolved_start,
     )
     beside = GUIDED if pictures.guide is not None else float(config.color is Color.CONTENT)
-    footprint, core = _placed(Footprint(cut, frozenset(named), (height, width), halo, decided, beside), available)
+    footprint = Footprint(cut, frozenset(named), (height, width), halo, decided, beside, pictures.bytes)
+    footprint, core = _placed(footprint, available)
     decided = footprint.config
     blocks = layout(height, width, core, halo)
     budget = footprint.budget(core, available)
@@ -99,7 +100,7 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         scales=tuple(Scale(*size, config.iterations) for size in sizes),
         block=core,
         blocks=len(blocks),
-        memory_bytes=footprint.bytes(core, budget),
+        memory_bytes=footprint.peak(core, budget),
         memory_available=available,
         resident="cpu" if footprint.apart else device.name,
         keeps_base=footprint.keeps_base,
