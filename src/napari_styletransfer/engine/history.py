@@ -30,8 +30,8 @@ _SMALLEST_CURVATURE = 0.3
 """Added to all curvatures, in units of their root mean square: the first pairs say little about a single value."""
 
 _SLICE, _SLICE_ELSEWHERE = 1 << 15, 1 << 18
-"""Values of a row worked on at once. On the CPU, what is made of the rows then stays in the cache; elsewhere every slice
-costs the time to start its programs."""
+"""Values of a row worked on at once. On the CPU, what is made of the rows stays in the cache then; elsewhere every
+slice costs the time to start its programs."""
 
 
 @dataclass(frozen=True)
