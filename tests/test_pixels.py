@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.pixels import Encoding, decode, encode
+from napari_styletransfer.pixels import Encoding, decode, encode, encoding_of
 
 DTYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">u2", ">i4", ">f4", ">f8", "<f8"]
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(
@@ -48,7 +48,7 @@ def test_planar_pixels_are_the_same_with_each_colour_in_one_piece(array):
     expected, same = decode(array)
     np.testing.assert_array_equal(rgb, expected)
     assert rgb.transpose(2, 0, 1).flags.c_contiguous
-    assert encoding == same
+    assert encoding == same == encoding_of(array)
 
 
 @given(REAL.filter(has_finite_color))

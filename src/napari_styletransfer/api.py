@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_styletransfer.config import Mode, StyleConfig
 from napari_styletransfer.engine.events import Event, Finished
 from napari_styletransfer.errors import ConfigError, NothingToDoError, StyleTransferError
-from napari_styletransfer.pixels import Encoding, decode, encode
+from napari_styletransfer.pixels import Encoding, encode, encoding_of
 
 _PREVIEW_INTERVAL = 0.15
 """Seconds between previews, at least, where someone looks at them."""
@@ -98,11 +98,11 @@ def stylize(
     if not pictures and settings.mode is not Mode.CONTENT:
         raise ConfigError(f"Mode {settings.mode} needs a style picture. Give at least one, or use {Mode.CONTENT}.")
     if content is None:
-        encoding = replace(decode(pictures[0])[1], channels=3, alpha=None)
+        encoding = replace(encoding_of(pictures[0]), channels=3, alpha=None)
     else:
         # As floats the run makes it for itself, and drops it when it needs it no more.
         content = np.asarray(content)
-        encoding = decode(content)[1]
+        encoding = encoding_of(content)
 
     # Only now, because it loads torch.
     from napari_styletransfer.engine.transfer import iter_stylize
@@ -140,7 +140,7 @@ def encoded(
     finished
         The end of a run.
     encoding
-        From `pixels.decode` of the content.
+        From `pixels.encoding_of(content)`.
     content, labels
         As the run was given them.
     styles

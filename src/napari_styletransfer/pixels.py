@@ -73,25 +73,38 @@ def decode(
     ImageError
         If the shape or dtype is none of these, no pixel is finite, or `low` is not below `high`.
     """
-    pixels = _checked(array)
-    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
-    color = pixels[..., :3] if channels > 1 else pixels[..., None]
-    low, high = _range(color, low, high)
+    pixels = np.asarray(array)
+    encoding = encoding_of(pixels, low=low, high=high)
+    color = _color(pixels)
     height, width = color.shape[:2]
     rgb = np.empty((3, height, width) if planar else (height, width, 3), np.float32)
     if planar:
         rgb = rgb.transpose(1, 2, 0)
-    scale = _safe_scale(low, high)
-    span = high * scale - low * scale
+    scale = _safe_scale(encoding.low, encoding.high)
+    span = encoding.high * scale - encoding.low * scale
     for rows in _rows(color.shape):
-        values = np.clip(color[rows].astype(np.float64), low, high)
+        values = np.clip(color[rows].astype(np.float64), encoding.low, encoding.high)
         values *= scale
-        values -= low * scale
+        values -= encoding.low * scale
         values /= span
         values[np.isnan(values)] = 0.0
         rgb[rows] = values
+    return rgb, encoding
+
+
+def encoding_of(array: npt.ArrayLike, *, low: float | None = None, high: float | None = None) -> Encoding:
+    """Return what `decode` remembers of an array, without turning it into RGB.
+
+    Raises
+    ------
+    ImageError
+        As `decode` does.
+    """
+    pixels = _checked(array)
+    low, high = _range(_color(pixels), low, high)
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     alpha = pixels[..., 3].copy() if channels == 4 else None
-    return rgb, Encoding(pixels.dtype, low, high, channels, alpha)
+    return Encoding(pixels.dtype, low, high, channels, alpha)
 
 
 def encode(rgb: npt.ArrayLike, encoding: Encoding) -> npt.NDArray[Any]:
@@ -157,6 +170,11 @@ def _checked(array: npt.ArrayLike) -> npt.NDArray[Any]:
     if pixels.size == 0:
         raise ImageError(f"Expected a picture with some pixels, but got {_told(pixels)}. Choose another picture.")
     return pixels
+
+
+def _color(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return one or three channels, (H, W, C)."""
+    return pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
 
 
 def _told(array: npt.NDArray[Any]) -> str:

@@ -34,7 +34,7 @@ from napari_styletransfer.files import (
     read_stack,
     write_image,
 )
-from napari_styletransfer.pixels import decode
+from napari_styletransfer.pixels import encoding_of
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _read(path: Path, level: int = 0) -> npt.NDArray[Any]:
     """Read a picture and make sure that its pixels can be used."""
     array = read_image(path, level)
     try:
-        decode(array)
+        encoding_of(array)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     return array

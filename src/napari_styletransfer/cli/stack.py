@@ -21,7 +21,7 @@ from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Event, Finished
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError
 from napari_styletransfer.files import Stack, read_labels, read_stack, writing_stack
-from napari_styletransfer.pixels import Encoding, decode
+from napari_styletransfer.pixels import decode, encoding_of
 
 SUFFIXES = (".tif", ".tiff")
 
@@ -57,7 +57,7 @@ class Planes:
         ends: list[tuple[float, float]] = []
         for number in numbers:
             try:
-                _, encoding = decode(stack.plane(number))
+                encoding = encoding_of(stack.plane(number))
             except ImageError as error:
                 raise ImageError(f"{stack.path}, plane {number}: {error}") from error
             ends.append((encoding.low, encoding.high))
@@ -70,9 +70,10 @@ class Planes:
             return self.stack.axes, self.stack.counts
         return self.stack.axes[-1], (len(self.numbers),)
 
-    def decoded(self, index: int) -> tuple[npt.NDArray[np.float32], Encoding]:
+    def decoded(self, index: int) -> npt.NDArray[np.float32]:
         """Read a plane as RGB in [0, 1]."""
-        return decode(self.stack.plane(self.numbers[index]), low=self.low, high=self.high)
+        rgb, _ = decode(self.stack.plane(self.numbers[index]), low=self.low, high=self.high)
+        return rgb
 
 
 def chosen(text: str | None, count: int) -> list[int]:
@@ -183,7 +184,7 @@ def run_stack(
     done = 0
     with ExitStack() as files:
         events = iter_stylize_stack(
-            [lambda index=index: planes.decoded(index)[0] for index in range(len(planes.numbers))],  # type: ignore[misc]
+            [lambda index=index: planes.decoded(index) for index in range(len(planes.numbers))],  # type: ignore[misc]
             styles,
             config,
             labels=labels,
@@ -194,8 +195,8 @@ def run_stack(
             on_event(told.event)
             if not isinstance(told.event, Finished):
                 continue
-            _, encoding = planes.decoded(told.plane)
             content = planes.stack.plane(planes.numbers[told.plane])
+            encoding = encoding_of(content, low=planes.low, high=planes.high)
             own = labels[told.plane]() if labels is not None else None
             image = api.encoded(told.event, encoding, content, own, len(styles))
             if flat is None:
