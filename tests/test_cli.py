@@ -760,7 +760,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(content, style, out,
     _, told, error = call("stylize", content, style, "-o", out)
     lines = error.splitlines()
     assert lines[0] == "fetching weights.pth: 10.0 of 20.0 MB"
-    assert lines[1].startswith("auto on a processor (float32), 10×8 pixels in 1 scale, at most 3 steps")
+    assert lines[1].startswith("auto on a processor (float32), 10×8 pixels in 1 scale, 0 MB, at most 3 steps")
     assert lines[2] == "step 1/3, 10×8 (1/1), loss 1"
     assert len(lines) == 3
     assert told.splitlines() == [f"{out}: 64×48, uint8, after 3 steps in 3 s, loss 0.5"]

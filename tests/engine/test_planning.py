@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_styletransfer.config import Network, Precision, Start, StyleConfig
-from napari_styletransfer.engine import memory, planning, weights
+from napari_styletransfer.engine import memory, pace, planning, weights
 from napari_styletransfer.engine.backbones import backbone
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.device import DeviceInfo
@@ -21,6 +21,11 @@ from napari_styletransfer.engine.transfer import plan
 from napari_styletransfer.errors import ConfigError, DeviceError, ImageError, OutOfMemoryError
 
 GIB = 2**30
+
+
+@pytest.fixture(autouse=True)
+def _rates_of_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "rates", lambda device, dtype: (1e12, 1e10))
 
 
 def planned(height: int = 48, width: int = 64, **fields: Any) -> Plan:
@@ -45,6 +50,13 @@ def test_a_plan_made_from_a_plan_is_the_same() -> None:
     again = plan(np.zeros((48, 64), np.uint8), [np.zeros((20, 20), np.uint8)], first.config)
 
     assert again == first
+
+
+def test_a_plan_tells_how_long_it_takes_at_most() -> None:
+    once, twice = planned(iterations=10), planned(iterations=20)
+
+    assert once.seconds > 0
+    assert twice.seconds == pytest.approx(2 * once.seconds)
 
 
 @pytest.mark.parametrize(

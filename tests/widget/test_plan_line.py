@@ -89,6 +89,13 @@ def test_seconds_that_begin_again_with_a_continuation_are_not_a_pace(planned, en
     assert form.plan.words(plan, 2).endswith("up to 25 s")
 
 
+def test_before_a_first_run_the_time_is_that_of_the_plan(planned):
+    form, _, _, _ = planned
+    plan = replace(make_plan(StyleConfig(network="compact", iterations=100)), seconds=40.0)
+    assert form.plan.words(plan, 2).endswith("2 planes · 0 MB · up to about 80 s")
+    assert summary(plan).endswith("at most 200 steps or about 40 s")
+
+
 def test_what_is_given_up_for_memory_is_told(planned):
     form, _, _, _ = planned
     plenty = make_plan(StyleConfig(network="compact", history=5))

@@ -62,6 +62,8 @@ class Plan:
         Whether the optimiser keeps the accepted image beside the one tried, and the run the content's feature maps.
         Where memory is short, the one is found again by taking the step back, which is quick, and the others are made
         again in every evaluation, which is not.
+    seconds
+        Roughly how long the run takes if no scale ends before its last step.
     asked
         The settings as they were given, for `given_up` to compare with. Plans that will do the same are equal.
     """
@@ -78,6 +80,7 @@ class Plan:
     resident: str = "cpu"
     keeps_base: bool = True
     keeps_content: bool = True
+    seconds: float = field(default=0.0, compare=False)
     asked: StyleConfig | None = field(default=None, compare=False, repr=False)
 
     @property

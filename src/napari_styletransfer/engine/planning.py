@@ -19,6 +19,7 @@ from napari_styletransfer.engine.fitting import fitted, set_apart
 from napari_styletransfer.engine.inputs import Pictures, check_size
 from napari_styletransfer.engine.memory import GUIDED, Footprint
 from napari_styletransfer.engine.objective import Terms
+from napari_styletransfer.engine.pace import longest
 from napari_styletransfer.engine.pyramid import COARSEST_JUDGED, schedule
 from napari_styletransfer.errors import OutOfMemoryError
 
@@ -92,12 +93,13 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
     decided = footprint.config
     blocks = layout(height, width, core, halo)
     budget = footprint.budget(core, available)
+    scales = tuple(Scale(*size, config.iterations) for size in sizes)
     plan = Plan(
         config=decided,
         device=device.name,
         device_name=device.label,
         precision=decided.precision.value,
-        scales=tuple(Scale(*size, config.iterations) for size in sizes),
+        scales=scales,
         block=core,
         blocks=len(blocks),
         memory_bytes=footprint.peak(core, budget),
@@ -105,6 +107,7 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         resident="cpu" if footprint.apart else device.name,
         keeps_base=footprint.keeps_base,
         keeps_content=footprint.keeps_content,
+        seconds=longest(cut, scales, device.name, dtype, coarser=len(judged) > 1),
         asked=config,
     )
     return Prepared(plan, terms, cut, reach, halo, smallest, tuple(judged), dtype, budget)

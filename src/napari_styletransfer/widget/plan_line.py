@@ -140,6 +140,8 @@ class PlanLine(QLabel):
         if pace is not None and plan.total_iterations:
             work = sum(scale.height * scale.width * scale.iterations for scale in plan.scales)
             parts.append(f"up to {_duration(pace * work * planes)}")
+        elif plan.seconds >= 1:  # before a run has shown how fast it is
+            parts.append(f"up to about {_duration(plan.seconds * planes)}")
         return " · ".join(parts)
 
     def set_theme(self, theme: Any) -> None:

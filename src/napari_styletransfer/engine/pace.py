@@ -1,0 +1,69 @@
+"""How long a run takes at most, told before it begins: from its arithmetic, and what the device does of it a second.
+
+Convolutions run nearly as fast as a large matrix product; all else is bound by memory. Both rates are measured once for
+a device and number format, which takes some milliseconds. The figure is a rough one: other programs on the machine,
+heat and the size of caches make it wrong by a factor of up to two. Called by `planning`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from napari_styletransfer.engine.backbones import Backbone
+from napari_styletransfer.engine.events import Scale
+
+_PASSES = 4
+"""Operations for each multiplication of a forward pass: with the addition, forward and backward to the input."""
+
+_REACHED = 0.8
+"""Share of the rate of a large matrix product that convolutions reach."""
+
+_TOUCHED = 8000
+"""Bytes of memory traffic a pixel, besides the convolutions: what is kept of feature maps, Gram sums, optimiser."""
+
+_COARSER = 4 / 3
+"""What coarser sizes that count in the loss add to an evaluation."""
+
+_SIDE = 768
+_BYTES = 16 << 20
+_TRIES = 3
+
+
+def longest(backbone: Backbone, scales: Iterable[Scale], device: str, dtype: torch.dtype, *, coarser: bool) -> float:
+    """Return roughly the seconds that a run takes if no scale ends before its last step.
+
+    Parameters
+    ----------
+    backbone
+        Truncated to the deepest layer wanted.
+    coarser
+        Whether coarser sizes count in the loss.
+    """
+    operations, traffic = rates(device, dtype)
+    pixel = _PASSES * backbone.multiplications / (_REACHED * operations) + _TOUCHED / traffic
+    steps = sum(scale.height * scale.width * scale.iterations for scale in scales)
+    return steps * pixel * (_COARSER if coarser else 1)
+
+
+@cache
+def rates(device: str, dtype: torch.dtype) -> tuple[float, float]:
+    """Return operations of a matrix product and bytes of a copy, read and written, a second."""
+    matrix = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
+    source, copy = (torch.zeros(_BYTES, dtype=torch.uint8, device=device) for _ in range(2))
+    product, moved = _quickest(lambda: matrix @ matrix), _quickest(lambda: copy.copy_(source))
+    return 2 * _SIDE**3 / product, 2 * _BYTES / moved
+
+
+def _quickest(work: Callable[[], Tensor]) -> float:
+    """Return the seconds of the quickest of some tries, the first of which readies the libraries."""
+    best = float("inf")
+    for _ in range(1 + _TRIES):
+        began = time.perf_counter()
+        work().view(-1)[0].item()  # which waits for other devices than the CPU
+        best = min(best, time.perf_counter() - began)
+    return max(best, 1e-9)
