@@ -216,7 +216,7 @@ def summary(plan: Plan) -> str:
     lasts = f" or about {clock(plan.seconds)}" if plan.seconds >= 1 else ""
     return (
         f"{plan.config.network} on {plan.device_name} ({plan.precision}), {last.width}×{last.height} pixels in "
-        f"{scales}{blocks}, {_size(plan.memory_bytes)}, at most {plan.total_iterations} steps{lasts}{spared}"
+        f"{scales}{blocks}, {plan.memory}, at most {plan.total_iterations} steps{lasts}{spared}"
     )
 
 
@@ -232,10 +232,6 @@ def clock(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _megabytes(event: Fetching) -> str:

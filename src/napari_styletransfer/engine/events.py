@@ -105,6 +105,12 @@ class Plan:
         return f"{', '.join(others)} and {last}" if others else last
 
     @property
+    def memory(self) -> str:
+        """The expected peak, in words."""
+        count = self.memory_bytes
+        return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+    @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
         """Height and width of every scale."""
         return tuple((scale.height, scale.width) for scale in self.scales)

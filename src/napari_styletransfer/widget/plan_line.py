@@ -135,7 +135,7 @@ class PlanLine(QLabel):
             parts.append(f"{plan.blocks} blocks")
         if plan.given_up:
             parts.append(f"to save memory: {plan.given_up}")
-        parts.append(f"{_bytes(plan.memory_bytes)}")
+        parts.append(plan.memory)
         pace = self._paces.get((plan.config.network.value, plan.device))
         if pace is not None and plan.total_iterations:
             work = sum(scale.height * scale.width * scale.iterations for scale in plan.scales)
@@ -204,10 +204,6 @@ def _answer(make_plan: MakePlan, question: Question) -> tuple[Plan | None, Style
         return make_plan(question), None
     except Exception as error:
         return None, translated(error)
-
-
-def _bytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
 
 
 def _duration(seconds: float) -> str:
