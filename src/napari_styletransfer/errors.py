@@ -10,7 +10,15 @@ from typing import Any
 
 
 class StyleTransferError(Exception):
-    """Base of every error this package raises on purpose; the message says what to do."""
+    """Base of every error this package raises on purpose; the message says what to do.
+
+    Attributes
+    ----------
+    finished
+        Where a run broke off under way: the `engine.events.Finished` of its best image so far; else None.
+    """
+
+    finished: Any = None
 
 
 class ConfigError(StyleTransferError, ValueError):
@@ -34,15 +42,19 @@ class DeviceError(StyleTransferError):
 
 
 class OutOfMemoryError(DeviceError):
-    """The run does not fit, even in the smallest blocks.
+    """The run does not fit, even in the smallest blocks."""
 
-    Attributes
-    ----------
-    image
-        Best image so far, float32 (H, W, 3) in [0, 1], if memory ran out under way; else None.
-    """
 
-    image: Any = None
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error is a device's, a library's, or the host's way of saying that memory ran out."""
+    if isinstance(error, (MemoryError, OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in text for words in _SHORTAGE)
+
+
+_SHORTAGE = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+"""Of CUDA, ROCm and Metal; of the CPU on Windows; of the CPU elsewhere; of the libraries for matrices and spectra."""
 
 
 class DivergedError(StyleTransferError):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psutil
 import pytest
 import torch
 
 from napari_styletransfer.config import Precision
+from napari_styletransfer.engine import host
 from napari_styletransfer.engine.device import (
     choose,
     choose_dtype,
     devices,
-    is_out_of_memory,
     release,
     sparing_a_core,
     trim,
 )
-from napari_styletransfer.errors import DeviceError
+from napari_styletransfer.errors import DeviceError, OutOfMemoryError, is_out_of_memory
 
 
 @pytest.fixture
@@ -133,6 +135,10 @@ def test_apple_graphics_stay_with_float32() -> None:
         torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
         RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:114] DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: you tried"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+        OutOfMemoryError("Choose a smaller size."),
     ],
 )
 def test_every_way_of_running_out_of_memory_is_known(error: BaseException) -> None:
@@ -201,3 +207,66 @@ def test_freed_memory_is_given_back_where_the_library_can(
     trim(torch.device(device))
 
     assert library.asked == ([0] if (system, trims, device) == ("linux", True, "cpu") else [])
+
+
+# How much memory there is
+
+NEW = ("memory.max", "memory.current", "inactive_file")
+OLD = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _group(folder: Path, names: tuple[str, str, str], limit: str, used: int, spare: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{limit}\n")
+    (folder / names[1]).write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 5\n{names[2]} {spare}\n")
+
+
+def test_the_limits_of_a_container_and_of_what_is_around_it_are_read(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("0::/slurm/job\n")
+    _group(tmp_path / "groups" / "slurm", NEW, "3000", 1500, 200)
+    _group(tmp_path / "groups" / "slurm" / "job", NEW, "max", 900, 0)
+
+    assert list(host.limits(tmp_path / "groups", own)) == [(3000, 1300)]
+
+
+def test_a_container_that_sees_only_its_own_group_is_limited_by_that(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("0::/docker/12ab\n")
+    _group(tmp_path / "groups", NEW, "500", 100, 0)
+
+    assert list(host.limits(tmp_path / "groups", own)) == [(500, 100)]
+
+
+def test_older_control_groups_are_read_of_their_memory_alone(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.write_text("3:cpu:/job\n2:cpuset,memory:/job\n1:name=systemd:/job\n")
+    _group(tmp_path / "groups" / "memory" / "job", OLD, "700", 400, 100)
+    _group(tmp_path / "groups" / "job", OLD, "1", 1, 0)
+
+    assert list(host.limits(tmp_path / "groups", own)) == [(700, 300)]
+
+
+def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
+    assert list(host.limits(tmp_path, tmp_path / "missing")) == []
+
+
+@pytest.mark.usefixtures("no_accelerator")
+def test_a_limit_below_the_memory_of_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "limits", lambda: iter([(1 << 60, 0), (1000, 300), (900, 950)]))
+
+    device = choose("cpu")
+
+    assert (device.free_bytes, device.total_bytes) == (0, 900)
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_only_the_device_asked_for_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: looked.append(index) or (10, 20))
+
+    choose("cpu")
+    assert looked == []
+    choose("cuda:1")
+    assert looked == [1]

@@ -59,3 +59,13 @@ def test_rates_are_measured_once_for_a_device_and_format(monkeypatch: pytest.Mon
     assert min(first) > 0
     assert pace.rates("cpu", torch.float32) == first
     assert len(tried) == 2
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_without_memory_to_measure_the_time_is_not_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(device: str, dtype: torch.dtype) -> tuple[float, float]:
+        raise error
+
+    monkeypatch.setattr(pace, "rates", failing)
+
+    assert pace.longest(whole(Network.COMPACT), [Scale(64, 64, 10)], "cuda:0", torch.float32, coarser=False) == 0

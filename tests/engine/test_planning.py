@@ -407,3 +407,14 @@ def test_a_texture_that_starts_from_an_image_can_be_planned_without_it() -> None
     config = StyleConfig.make(network="compact", mode="style-reconstruction", start="image", device="cpu")
 
     assert plan(None, [np.zeros((40, 50), np.uint8)], config).sizes == ((40, 50),)
+
+
+def test_a_plan_is_told_where_regions_are() -> None:
+    content, style = np.zeros((48, 64), np.uint8), np.zeros((20, 20), np.uint8)
+    config = StyleConfig(network=Network.COMPACT, device="cpu", regions={1: 0})
+
+    with pytest.raises(ConfigError, match="hand in the labels"):
+        plan(content, [style], config)
+    guided = plan(content, [style], config, labels=np.ones((48, 64), np.int32))
+
+    assert guided.memory_bytes > plan(content, [style], config.changed(regions=None)).memory_bytes

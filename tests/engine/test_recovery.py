@@ -13,15 +13,16 @@ from torch import Tensor
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.blocks import Halo
-from napari_styletransfer.engine.events import Event, Finished, Preview, Step
+from napari_styletransfer.engine.events import Event, Finished, Preview, Reason, Step
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.history import History
 from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.precondition import SpectralMetric
+from napari_styletransfer.engine.pyramid import resized
 from napari_styletransfer.engine.recovery import Cutting
 from napari_styletransfer.engine.transfer import RunState, iter_stylize
-from napari_styletransfer.errors import OutOfMemoryError
+from napari_styletransfer.errors import DivergedError, OutOfMemoryError
 
 Image = npt.NDArray[np.float32]
 
@@ -213,7 +214,7 @@ def test_a_history_that_fits_in_no_form_ends_with_the_start_image(
         run(content_image, [style_image], start="content", size=64)
 
     assert not made
-    np.testing.assert_allclose(caught.value.image, content_image, atol=1e-6)
+    np.testing.assert_allclose(caught.value.finished.image, content_image, atol=1e-6)
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
@@ -232,7 +233,17 @@ def test_without_memory_for_a_finer_scale_a_run_ends_with_the_coarse_image(
     with pytest.raises(OutOfMemoryError, match="smaller size") as caught:
         shown.extend(event.image for event in run if isinstance(event, Preview))
 
-    np.testing.assert_array_equal(caught.value.image, shown[-1])
+    reached = caught.value.finished
+    assert reached.reason is Reason.FAILED
+    assert reached.iterations == len(reached.history) == 4
+    # At the size of the result, as after a stop.
+    assert reached.image.shape == (36, 48, 3)
+    assert shown[-1].shape != reached.image.shape
+    coarse = torch.from_numpy(shown[-1]).permute(2, 0, 1)[None]
+    enlarged = resized(coarse, 36, 48)[0].permute(1, 2, 0).clamp(0, 1).numpy()
+    # What is shown is clamped, and what is enlarged is not.
+    assert np.abs(reached.image - enlarged).mean() < 0.02
+    assert np.median(np.abs(reached.image - enlarged)) < 1e-5
 
 
 # Going on
@@ -307,4 +318,47 @@ def test_memory_that_runs_out_while_the_metric_is_chosen_leaves_the_start_image(
         next(event for event in events if isinstance(event, Step))
 
     assert fits == ([] if where[1] == "_settle" else [True]), "the metric was changed"
-    np.testing.assert_allclose(caught.value.image, start, atol=1e-5)
+    np.testing.assert_allclose(caught.value.finished.image, start, atol=1e-5)
+
+
+def test_a_run_that_diverges_hands_over_its_best_image(
+    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell, told = LBFGS.tell, []
+
+    def diverging(optimizer: LBFGS, loss: float, gradient: Tensor) -> bool:
+        told.append(loss)
+        if len(told) > 3:
+            raise DivergedError("not finite")
+        return tell(optimizer, loss, gradient)
+
+    monkeypatch.setattr(LBFGS, "tell", diverging)
+    shown: list[Event] = []
+
+    with pytest.raises(DivergedError) as caught:
+        shown.extend(iter_stylize(content_image, [style_image], settings(), preview_interval=0))
+
+    reached = caught.value.finished
+    assert reached.reason is Reason.FAILED
+    assert reached.iterations == 2
+    assert reached.image.shape == (36, 48, 3)
+    assert reached.losses["total"] == told[2]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize("where", ["the weights", "the start"])
+def test_memory_that_runs_out_before_there_is_an_image_ends_in_a_clear_error(
+    where: str, error: type[Exception], content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*args: Any, **given: Any) -> None:
+        raise error("out of memory")
+
+    if where == "the weights":
+        monkeypatch.setattr(FrozenNetwork, "__init__", failing)
+    else:
+        monkeypatch.setattr(Pictures, "start_at", failing)
+
+    with pytest.raises(OutOfMemoryError, match="smaller size") as caught:
+        run(content_image, [style_image])
+
+    assert caught.value.finished is None

@@ -786,3 +786,12 @@ def test_defaults_serve_without_settings(content_image: Image, style_image: Imag
 
     assert isinstance(started, Started)
     assert started.plan.sizes[-1] == (48, 64)
+
+
+def test_one_step_of_adam_is_a_step(content_image: Image, style_image: Image) -> None:
+    events = run(content_image, [style_image], iterations=1, optimizer="adam", learning_rate=0.02, start="content")
+
+    finished = end(events)
+    assert finished.iterations == 1
+    assert finished.evaluations == 2
+    assert [type(event) for event in events].count(Step) == 1

@@ -35,7 +35,7 @@ class Adam:
         self.best = self.point.clone()
         self.best_loss = math.inf
         self.loss = math.inf
-        self.iterations = -1
+        self.iterations = 0
         self.evaluations = 0
         self._move = torch.zeros_like(self.point)
         self._optimizer = torch.optim.Adam([self._move], lr=learning_rate)
@@ -55,7 +55,7 @@ class Adam:
         if loss < self.best_loss:
             self.best_loss = loss
             self.best.copy_(self.point)
-        self.iterations += 1
+        self.iterations += self.evaluations > 1  # the first is that of the start
         self._move.zero_()
         self._move.grad = gradient
         self._optimizer.step()

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.adam import Adam
-from napari_styletransfer.engine.device import is_out_of_memory
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.recovery import new_optimizer
+from napari_styletransfer.errors import is_out_of_memory
 
 _LEARNED_AT = (3, 6, 10, 20, 40)
 """Steps of a scale after which the metric is learned from the pairs held then."""

@@ -1,6 +1,6 @@
 """Where a run happens: devices, their memory, and the number format they are good at.
 
-Called by `transfer` when a run is planned, and by the form and the command line to list what there is.
+Called by `planning`, and by the form and the command line to list what there is.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psutil
 import torch
 
 from napari_styletransfer.config import Precision
+from napari_styletransfer.engine import host
 from napari_styletransfer.errors import DeviceError
 
 
@@ -31,19 +31,28 @@ class DeviceInfo:
 
 def devices() -> list[DeviceInfo]:
     """Return the devices of this machine, the one that `auto` takes first."""
-    found = []
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            free, total = torch.cuda.mem_get_info(index)
-            # What torch keeps for later from runs that are over is as good as free.
-            free = min(free + torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index), total)
-            found.append(DeviceInfo(f"cuda:{index}", torch.cuda.get_device_name(index), free, total))
-    memory = psutil.virtual_memory()
-    if torch.backends.mps.is_available():
-        found.append(DeviceInfo("mps", "Apple GPU", memory.available, memory.total))
+    return [_info(name) for name in _names()]
+
+
+def _names() -> list[str]:
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    apple = ["mps"] if torch.backends.mps.is_available() else []
+    return [*(f"cuda:{index}" for index in range(cards)), *apple, "cpu"]
+
+
+def _info(name: str) -> DeviceInfo:
+    """Look at one device; that alone takes memory on a graphics card, so that no other is looked at."""
+    if name.startswith("cuda"):
+        index = int(name.removeprefix("cuda:"))
+        free, total = torch.cuda.mem_get_info(index)
+        # What torch keeps for later from runs that are over is as good as free.
+        free = min(free + torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index), total)
+        return DeviceInfo(name, torch.cuda.get_device_name(index), free, total)
+    free, total = host.memory()
+    if name == "mps":
+        return DeviceInfo(name, "Apple GPU", free, total)
     label = f"{platform.processor() or platform.machine() or 'CPU'}, {torch.get_num_threads()} threads"
-    found.append(DeviceInfo("cpu", label, memory.available, memory.total))
-    return found
+    return DeviceInfo(name, label, free, total)
 
 
 def choose(name: str) -> DeviceInfo:
@@ -54,19 +63,14 @@ def choose(name: str) -> DeviceInfo:
     DeviceError
         If the machine has no such device; the message lists those it has.
     """
-    found = devices()
-    if name == "auto":
-        return found[0]
-    wanted = "cuda:0" if name == "cuda" else name
-    for device in found:
-        if device.name == wanted:
-            return device
+    found = _names()
+    wanted = {"auto": found[0], "cuda": "cuda:0"}.get(name, name)
+    if wanted in found:
+        return _info(wanted)
     hint = ""
     if wanted.startswith("cuda") and torch.version.cuda is None and torch.version.hip is None:
         hint = " This torch was installed without GPU support; see https://pytorch.org/get-started for one with it."
-    raise DeviceError(
-        f"There is no device '{name}' here. Devices: {', '.join(device.name for device in found)}, or 'auto'.{hint}"
-    )
+    raise DeviceError(f"There is no device '{name}' here. Devices: {', '.join(found)}, or 'auto'.{hint}")
 
 
 def choose_dtype(device: str, precision: Precision) -> torch.dtype:
@@ -101,14 +105,6 @@ def sparing_a_core(device: str) -> Iterator[None]:
     finally:
         if spare:
             torch.set_num_threads(threads)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error is a device's, or the host's, way of saying that memory ran out."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
 def release(device: str) -> None:

@@ -22,6 +22,8 @@ class Reason(StrEnum):
     CONVERGED = "converged"
     TIME = "time"
     STOPPED = "stopped"
+    FAILED = "failed"
+    """Only in `StyleTransferError.finished`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Plan:
         Where memory is short, the one is found again by taking the step back, which is quick, and the others are made
         again in every evaluation, which is not.
     seconds
-        Roughly how long the run takes if no scale ends before its last step.
+        Roughly how long the run takes if no scale ends before its last step; 0 if that cannot be told.
     asked
         The settings as they were given, for `given_up` to compare with. Plans that will do the same are equal.
     """
@@ -108,7 +110,7 @@ class Plan:
     def memory(self) -> str:
         """The expected peak, in words."""
         count = self.memory_bytes
-        return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+        return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:

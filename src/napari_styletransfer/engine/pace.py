@@ -16,6 +16,7 @@ from torch import Tensor
 
 from napari_styletransfer.engine.backbones import Backbone
 from napari_styletransfer.engine.events import Scale
+from napari_styletransfer.errors import is_out_of_memory
 
 _PASSES = 4
 """Operations for each multiplication of a forward pass: with the addition, forward and backward to the input."""
@@ -35,7 +36,7 @@ _TRIES = 3
 
 
 def longest(backbone: Backbone, scales: Iterable[Scale], device: str, dtype: torch.dtype, *, coarser: bool) -> float:
-    """Return roughly the seconds that a run takes if no scale ends before its last step.
+    """Return roughly the seconds that a run takes if no scale ends before its last step; 0 if it cannot be told.
 
     Parameters
     ----------
@@ -44,7 +45,12 @@ def longest(backbone: Backbone, scales: Iterable[Scale], device: str, dtype: tor
     coarser
         Whether coarser sizes count in the loss.
     """
-    operations, traffic = rates(device, dtype)
+    try:
+        operations, traffic = rates(device, dtype)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return 0.0
     pixel = _PASSES * backbone.multiplications / (_REACHED * operations) + _TOUCHED / traffic
     steps = sum(scale.height * scale.width * scale.iterations for scale in scales)
     return steps * pixel * (_COARSER if coarser else 1)

@@ -80,7 +80,7 @@ class Record:
             image=shown,
             config=self._plan.config,
             reason=reason,
-            iterations=self.iterations,
+            iterations=max(self.iterations, self._last.iteration if self._last else 0),
             evaluations=self.evaluations,
             seconds=self.seconds,
             losses=self._last.losses if self._last else {},

@@ -12,18 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Optimizer, Precision, StyleConfig
 from napari_styletransfer.engine.adam import Adam
 from napari_styletransfer.engine.blocks import Block, Halo, layout
-from napari_styletransfer.engine.device import is_out_of_memory, release
+from napari_styletransfer.engine.device import release
+from napari_styletransfer.engine.events import Finished
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.precondition import SpectralMetric
-from napari_styletransfer.errors import OutOfMemoryError
+from napari_styletransfer.errors import DivergedError, OutOfMemoryError, is_out_of_memory
 
 Result = TypeVar("Result")
 
@@ -117,10 +116,13 @@ def copied(optimizer: LBFGS | Adam, device: str) -> LBFGS | Adam | None:
 
 
 @contextmanager
-def shortage_told(image: Callable[[], npt.NDArray[np.float32]], device: str) -> Iterator[None]:
-    """Turn the error of a memory that is exhausted into one that says what to do, with the image reached."""
+def broken_off(reached: Callable[[], Finished | None], device: str) -> Iterator[None]:
+    """Give an error that ends a run what the run has reached; of an exhausted memory one that says what to do."""
     try:
         yield
+    except DivergedError as error:
+        error.finished = reached()
+        raise
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -132,5 +134,5 @@ def shortage_told(image: Callable[[], npt.NDArray[np.float32]], device: str) -> 
             "another device."
         )
         with suppress(RuntimeError, MemoryError):
-            told.image = image()
+            told.finished = reached()
         raise told from error

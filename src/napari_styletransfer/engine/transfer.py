@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from napari_styletransfer.config import Color, Mode, StyleConfig
+from napari_styletransfer.config import Color, Mode, Start, StyleConfig
 from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.adam import Adam
 from napari_styletransfer.engine.descent import Descent
 from napari_styletransfer.engine.device import sparing_a_core
-from napari_styletransfer.engine.events import Event, Plan, Reason, Started
+from napari_styletransfer.engine.events import Event, Finished, Plan, Reason, Started
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Stopped
 from napari_styletransfer.engine.inputs import Pictures
@@ -33,7 +33,7 @@ from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.pyramid import LARGEST_PREVIEW, resized
 from napari_styletransfer.engine.recolor import colors_plan, recolor
 from napari_styletransfer.engine.record import Record
-from napari_styletransfer.engine.recovery import Cutting, copied, shortage_told
+from napari_styletransfer.engine.recovery import Cutting, broken_off, copied
 from napari_styletransfer.engine.targets import Cover, Grams, Targets
 from napari_styletransfer.errors import ConfigError
 
@@ -70,7 +70,13 @@ class Shared:
     grams: Grams = field(default_factory=dict)
 
 
-def plan(content: npt.ArrayLike | None, styles: Sequence[npt.ArrayLike], config: StyleConfig | None = None) -> Plan:
+def plan(
+    content: npt.ArrayLike | None,
+    styles: Sequence[npt.ArrayLike],
+    config: StyleConfig | None = None,
+    *,
+    labels: npt.ArrayLike | None = None,
+) -> Plan:
     """Tell what `iter_stylize` would do with the same arguments, without doing it.
 
     Raises
@@ -79,8 +85,10 @@ def plan(content: npt.ArrayLike | None, styles: Sequence[npt.ArrayLike], config:
         As `iter_stylize` would.
     """
     config = config or StyleConfig()
+    # One that the run would start from is taken to be like the content.
     start = content if content is not None else next(iter(styles), None)
-    pictures = Pictures.checked(content, styles, config, init=start)
+    init = start if config.resolved_start is Start.IMAGE else None
+    pictures = Pictures.checked(content, styles, config, init, labels)
     return colors_plan(pictures, config) if config.mode is Mode.COLORS else prepare(pictures, config).plan
 
 
@@ -137,7 +145,8 @@ def iter_stylize(
     ConfigError, ImageError, DeviceError, OutOfMemoryError, WeightsError
         Before any long work.
     DivergedError
-        If the loss becomes non-finite and stays so.
+        If the loss becomes non-finite and stays so. This one, and an `OutOfMemoryError` of a run under way, has the
+        best image so far in its attribute `finished`.
     """
     config = config or StyleConfig()
     pictures = Pictures.checked(content, styles, config, init, labels)
@@ -150,16 +159,17 @@ def iter_stylize(
     shared = shared or Shared()
     if shared.network is None:
         decided, expected = prepared.plan.config, prepared.backbone.expected()
-        tensors = yield from weights.fetch(decided.network, expected, decided.weights)
-        shared.network = FrozenNetwork(
-            prepared.backbone,
-            tensors,
-            prepared.layers,
-            pooling=decided.pooling,
-            padding=decided.padding,
-            device=prepared.plan.device,
-            dtype=prepared.dtype,
-        )
+        with broken_off(_nothing, prepared.plan.device):
+            tensors = yield from weights.fetch(decided.network, expected, decided.weights)
+            shared.network = FrozenNetwork(
+                prepared.backbone,
+                tensors,
+                prepared.layers,
+                pooling=decided.pooling,
+                padding=decided.padding,
+                device=prepared.plan.device,
+                dtype=prepared.dtype,
+            )
         del tensors  # float32 copies on the host; the network has its own
     yield Started(prepared.plan)
     with sparing_a_core(prepared.plan.device):
@@ -201,18 +211,21 @@ class _Run:
             size = self._plan.sizes[index]
             self._seen = self._seen_at(size)
             if descent is None:
-                start, metric, going = self._first(size, resume)
+                with broken_off(_nothing, self._plan.device):
+                    start, metric, going = self._first(size, resume)
             else:
                 start, metric, going = descent.image, descent.metric, None
                 # What a coarser scale remembers is as large as a good part of this one.
                 state = descent = None
-                with shortage_told(partial(self._shown, start), self._plan.device):
+                with broken_off(partial(self._ended, start, Reason.FAILED), self._plan.device):
                     start = self._targets.refined(start, size)
-            yield self._record.preview(self._shown(start, preview=True), index)
+            with broken_off(partial(self._ended, start, Reason.FAILED), self._plan.device):
+                preview = self._record.preview(self._shown(start, preview=True), index)
+            yield preview
             # Before the optimiser takes its memory: measuring takes some that is given back.
             measured = self._measured(index, start)
             descent = going or self._descent(start, metric)
-            del start, going
+            del start, going, preview
             begun = descent.optimizer.iterations
             reason = Reason.STOPPED
             if measured is not None:
@@ -232,9 +245,7 @@ class _Run:
                 break
         if descent is None:
             raise AssertionError("a run has at least one scale")
-        size = self._plan.sizes[-1]
-        self._seen = self._seen_at(size)
-        yield self._record.finished(self._shown(resized(descent.image, *size)), reason, state)
+        yield self._ended(descent.image, reason, state)
 
     def _first(
         self, size: tuple[int, int], resume: RunState | None
@@ -250,13 +261,13 @@ class _Run:
         return resume.optimizer.best.to(self._plan.resident), resume.metric, None
 
     def _descent(self, start: Tensor, before: SpectralMetric | None = None) -> Descent:
-        with shortage_told(lambda: self._shown(start), self._plan.device):
+        with broken_off(partial(self._ended, start, Reason.FAILED), self._plan.device):
             return Descent.begun(start, self._config, self._plan.resident, before, keep_base=self._plan.keeps_base)
 
     def _measured(self, index: int, start: Tensor) -> tuple[MultiscaleObjective, Cover | None] | None:
         """Measure what a scale works towards; None when the run is asked to stop."""
         size = self._plan.sizes[index]
-        with shortage_told(lambda: self._shown(start), self._plan.device), suppress(Stopped):
+        with broken_off(partial(self._ended, start, Reason.FAILED), self._plan.device), suppress(Stopped):
             objective = self._cutting.recovering(size, lambda: self._targets.objective(size))
             cover = self._targets.cover(size)
             if index == len(self._plan.scales) - 1:
@@ -271,7 +282,7 @@ class _Run:
         """Step until a stopping rule holds, and return which."""
         record, begun = self._record, descent.optimizer.iterations
         record.begin_scale()
-        with shortage_told(lambda: self._shown(descent.image), self._plan.device), suppress(Stopped):
+        with broken_off(lambda: self._ended(descent.image, Reason.FAILED), self._plan.device), suppress(Stopped):
             while True:
                 evaluation = self._evaluated(objective, descent.trial, cover)
                 accepted = descent.tell(evaluation.losses["total"], evaluation.gradient)
@@ -303,6 +314,14 @@ class _Run:
             evaluation.gradient.mul_(cover.share)
         return evaluation
 
+    def _ended(self, image: Tensor, reason: Reason, state: RunState | None = None) -> Finished:
+        """Sum up the run, with an image of any scale at the size of the last."""
+        if reason is Reason.FAILED:
+            image = image.cpu()  # there may be no room for more on the device
+        size = self._plan.sizes[-1]
+        self._seen = self._seen_at(size)
+        return self._record.finished(self._shown(resized(image, *size)), reason, state)
+
     def _seen_at(self, size: tuple[int, int]) -> Pictures:
         """Return what is shown of the pictures at a size, brought to it once."""
         shows = self._config.color is Color.CONTENT or self._pictures.guide is not None
@@ -314,6 +333,10 @@ class _Run:
         height, width = image.shape[2:]
         factor = math.ceil(math.sqrt(height * width / LARGEST_PREVIEW)) if preview else 1
         return self._seen.shown(resized(image, max(1, height // factor), max(1, width // factor)), self._config)
+
+
+def _nothing() -> None:
+    """Stand for what a run has reached before there is an image."""
 
 
 def _same_objective(one: StyleConfig, other: StyleConfig) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_styletransfer.errors import OutOfMemoryError, StyleTransferError
+from napari_styletransfer.errors import OutOfMemoryError, StyleTransferError, is_out_of_memory
 
 
 def translated(error: BaseException) -> StyleTransferError:
@@ -10,7 +10,7 @@ def translated(error: BaseException) -> StyleTransferError:
     if isinstance(error, StyleTransferError):
         return error
     text = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+    if is_out_of_memory(error):
         ours: StyleTransferError = OutOfMemoryError(
             "The run did not fit into memory. Choose a smaller size, another device, or the compact network. "
             f"({text.splitlines()[0]})"
