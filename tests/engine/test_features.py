@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.squeezenet import Fire
 
 from napari_styletransfer.config import Network, Padding, Pooling
+from napari_styletransfer.engine import signs
 from napari_styletransfer.engine.backbones import COMPACT_PLAN, MEAN, STD, Backbone, backbone
 from napari_styletransfer.engine.features import FrozenNetwork, Recording, Tape
 from napari_styletransfer.engine.pooling import SWAP_GAIN
@@ -430,15 +431,20 @@ def test_the_predicted_sizes_are_those_of_the_feature_maps(
     assert net.layer_sizes(37, 50) == sizes
 
 
+@pytest.mark.parametrize("in_few_programs", [False, True])
 @given(channels=st.integers(1, 9), height=st.integers(1, 6), width=st.integers(1, 6), seed=st.integers(0, 2**16))
-def test_signs_survive_being_packed_into_bits(channels: int, height: int, width: int, seed: int) -> None:
+def test_signs_survive_being_packed_into_bits(
+    in_few_programs: bool, channels: int, height: int, width: int, seed: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     feature_map = torch.randn(1, height, width, channels, generator=generator).relu().permute(0, 3, 1, 2)
     gradient = torch.randn(1, height, width, channels, generator=generator).permute(0, 3, 1, 2)
     expected = gradient * (feature_map > 0)
 
-    bits = packed_signs(feature_map, Workspace())
-    mask_by_signs(gradient, bits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signs, "_in_few_programs", lambda device: in_few_programs)
+        bits = packed_signs(feature_map, Workspace())
+        mask_by_signs(gradient, bits)
 
     assert bits.dtype is torch.uint8
     assert bits.numel() == -(-feature_map.numel() // 8)

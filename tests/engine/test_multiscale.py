@@ -289,3 +289,23 @@ def test_a_run_goes_on_with_the_same_loss_whatever_takes_part(
     assert list(half.history[3:]) == sorted(half.history[3:], reverse=True)
     # Steps of a line search only ever lower the loss that was there before.
     assert 0.7 * half.history[-1] < rest.history[6] <= half.history[-1] * (1 + 1e-5)
+
+
+def test_numbers_are_brought_to_the_host_once_in_an_evaluation(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    objective = MultiscaleObjective([parts.objective(size) for size in SIZES], 1.0)
+    image, brought = parts.image(), []
+    tolist = Tensor.tolist
+
+    def counted(tensor: Tensor) -> Any:
+        brought.append(tensor.shape)
+        return tolist(tensor)
+
+    def never(tensor: Tensor) -> float:
+        pytest.fail("a number was waited for")
+
+    monkeypatch.setattr(Tensor, "tolist", counted)
+    for name in ("__float__", "__int__", "__bool__", "item"):
+        monkeypatch.setattr(Tensor, name, never)
+    objective(image)
+
+    assert len(brought) == 1

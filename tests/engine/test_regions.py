@@ -249,6 +249,13 @@ def test_a_feather_keeps_its_share_of_the_picture_at_every_size() -> None:
     np.testing.assert_allclose(small, (large[::2] + large[1::2]) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("feather", [0.0, 6.0])
+def test_where_all_is_stylised_there_is_no_boundary_to_fade_in_from(feather: float) -> None:
+    covered = Guide(halves(), {0: None, 1: None, 2: None}, feather=feather).covered(20, 30)
+
+    assert torch.equal(covered, torch.ones(1, 1, 20, 30))
+
+
 def test_without_a_feather_the_boundary_is_sharp() -> None:
     covered = Guide(halves(), {2: 0}, feather=0.0).covered(48, 64)[0, 0].numpy()
 
@@ -266,9 +273,9 @@ def test_without_a_feather_the_boundary_is_sharp() -> None:
         (np.ones((48, 64, 1), int), {}, ImageError, "48 x 64 x 1"),
         (np.ones((48, 64), int), {"regions": {1: 1}}, ConfigError, "style 1"),
         (np.ones((48, 64), int), {"regions": {1: -2}}, ConfigError, "regions.1"),
-        (np.ones((48, 64), int), {"regions": {2: 0}}, ImageError, "No label"),
+        (np.ones((48, 64), int), {"regions": {2: 0}}, ImageError, "No label.* one of the labels: 1"),
         (np.ones((48, 64), int), {"regions": {1: None}}, ImageError, "No label"),
-        (np.zeros((48, 64), int), {}, ImageError, "No label"),
+        (np.zeros((48, 64), int), {}, ImageError, "No region lies on"),
         (None, {"regions": {1: 0}}, ConfigError, "labels"),
     ],
 )

@@ -2,7 +2,7 @@
 
 A network is a flat tuple of `Stage`s, read off torchvision's own definitions, so that a plan is never
 typed in twice. Layers carry the names of the papers: `relu1_1` … `relu5_4` for the VGG family, `relu1`,
-`fire2` … `fire9` for SqueezeNet. Called by `transfer`; the stages are run by `features.FrozenNetwork`.
+`fire2` … `fire9` for SqueezeNet. Called by `planning`; the stages are run by `features.FrozenNetwork`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Every feature belongs to the core of one block. A block reaches beyond its core by a halo as wide as the
 receptive field of the deepest layer, so that the features of the core, and their gradients with respect to
 the image, are those of the whole image. Cores begin at multiples of the network's total stride, which
-keeps the pooling windows where they are in the whole image. Called by `objective` and `transfer`.
+keeps the pooling windows where they are in the whole image. Called by `planning`, `recovery` and `gather`.
 """
 
 from __future__ import annotations

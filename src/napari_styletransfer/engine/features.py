@@ -37,14 +37,20 @@ Visit = Callable[[str, Tensor, int], None]
 Seed = Callable[[str, Tensor, Tensor, int], None]
 """The same with the gradient of those rows before the number."""
 
-BAND_BYTES = 4 << 20
+_BAND_BYTES, _BAND_BYTES_ELSEWHERE = 4 << 20, 32 << 20
 """Size of the largest map of a band: a few of them fit in the cache of a processor. Larger bands are a little faster
-and leave larger gaps in the heap: of VGG-19 at 512 px 145 bytes a pixel with twice as much."""
+and leave larger gaps in the heap: of VGG-19 at 512 px 145 bytes a pixel with twice as much. Elsewhere every band costs
+the time to start its programs."""
 
 HEAVY = 100_000
 """Multiplications a pixel from which the convolutions take so long that, beside them, it costs nothing to give freed
 memory back twice in every pass: of VGG-19 at 512 px 100 bytes a pixel. `compact` has a fifth of that and would lose a
 tenth of its speed."""
+
+
+def band_bytes(device: str) -> int:
+    """Return the size of the largest map of a band on a kind of device."""
+    return _BAND_BYTES if device == "cpu" else _BAND_BYTES_ELSEWHERE
 
 
 @dataclass
@@ -97,7 +103,7 @@ class FrozenNetwork:
         self.wanted = frozenset(wanted)
         self.device = torch.device(device)
         self.dtype = dtype
-        self.band_bytes = BAND_BYTES
+        self.band_bytes = band_bytes(self.device.type)
         scratch = Scratch(self.device, dtype)
         self._workspace: weakref.ref[Workspace] | None = None
         self._layers: list[FrozenConvolution | FrozenPool] = []
@@ -252,7 +258,7 @@ class FrozenNetwork:
             if isinstance(layer, FrozenPool):
                 x, winners = layer.forward(x, keep=tape is not None)
                 if tape is not None:
-                    tape.winners[index] = winners if winners is None else _copied(winners, workspace)
+                    tape.winners[index] = winners if winners is None else workspace.kept(winners)
                 rows = Rows.all(x.shape[2])
                 continue
             x = layer.forward(x, rows)
@@ -263,7 +269,7 @@ class FrozenNetwork:
                 visit(name, x[:, :, core.within(rows)], core.first)
             if tape is not None and index > 0:
                 if name is not None:
-                    tape.maps[name] = _copied(x, workspace)
+                    tape.maps[name] = workspace.kept(x)
                 else:
                     tape.positive[index] = packed_signs(x, workspace)
         return x
@@ -313,7 +319,3 @@ class FrozenNetwork:
     def _normalised(self, image: Tensor) -> Tensor:
         x = torch.addcmul(self._shift.to(image.dtype), image, self._gain.to(image.dtype))
         return x.to(self.dtype, memory_format=torch.channels_last)
-
-
-def _copied(feature_map: Tensor, workspace: Workspace) -> Tensor:
-    return workspace.map_like(feature_map, feature_map.shape[2]).copy_(feature_map)

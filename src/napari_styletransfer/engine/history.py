@@ -1,7 +1,7 @@
 """The last steps of a minimisation, and the quasi-Newton direction that follows from them.
 
 Steps and changes of the gradient are the rows of one matrix, and only inner products of the rows enter the recursion
-(Chen, Wang and Zhou 2014): a direction costs three passes over the matrix and one transfer to the host. Besides the
+(Chen, Wang and Zhou 2014): a direction costs three passes over the matrix and two transfers to the host. Besides the
 matrix, and one row of curvatures where they are wanted, nothing of the size of the image is ever made: a direction is a
 combination of the rows, and its values come some at a time wherever they are needed. Called by `lbfgs`.
 

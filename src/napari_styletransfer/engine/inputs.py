@@ -1,6 +1,6 @@
 """What a run is given, checked and turned into what the engine works on: before any long work.
 
-Called by `planning` and `transfer`.
+Called by `transfer`; `planning` and `targets` work with them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from napari_styletransfer.engine import color
 from napari_styletransfer.engine.octaves import Look, finest, match_finest, match_look
 from napari_styletransfer.engine.pyramid import fitted, resized, working_size
 from napari_styletransfer.engine.regions import Guide
+from napari_styletransfer.engine.rows import strips
 from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.pixels import decode
 
@@ -161,9 +162,8 @@ class Pictures:
         if content is not None and self.guide is not None:
             share = self.guide.covered(*size)
         shown = np.empty((height, width, 3), np.float32)
-        step = max(1, _AT_ONCE // width)
         # Some rows at a time: nothing else of the size of the image is made on the way.
-        for rows in (slice(first, first + step) for first in range(0, height, step)):
+        for rows in strips(height, width, _AT_ONCE):
             seen = image[:, :, rows].detach().clamp(0, 1).cpu()
             if content is not None and config.color is Color.CONTENT:
                 seen = color.with_lightness(content[:, :, rows], seen)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from napari_styletransfer.config import LineSearch, Optimizer, Pooling, Precision, StyleConfig
 from napari_styletransfer.engine.backbones import Backbone, Conv, Pool
 from napari_styletransfer.engine.blocks import Block, Halo, layout
-from napari_styletransfer.engine.features import BAND_BYTES, HEAVY
+from napari_styletransfer.engine.features import HEAVY, band_bytes
 from napari_styletransfer.engine.pyramid import LARGEST_PREVIEW, schedule
 from napari_styletransfer.engine.rows import bands, segments
 
@@ -205,7 +205,7 @@ class Footprint:
         total = 0
         for segment in segments(self.backbone.stages):
             stages = self.backbone.stages[segment.start : segment.stop]
-            cut = bands(stages, height, width, BAND_BYTES // self._value)
+            cut = bands(stages, height, width, self._band_values)
             rows = {(band.core.top, band.core.bottom, band.core.stop - band.core.first) for band in cut}
             branches = [branch for stage in stages if isinstance(stage, Conv) for branch in stage.branches]
             # Forward and backward; kernels of one position are half as long.
@@ -218,6 +218,10 @@ class Footprint:
     def _value(self) -> int:
         return 2 if self.config.precision is Precision.BFLOAT16 else 4
 
+    @property
+    def _band_values(self) -> int:
+        return band_bytes(self.config.device.partition(":")[0]) // self._value
+
     def _network_bytes(self, height: int, width: int) -> tuple[int, int, int]:
         """Return what passes over an image of that size keep, hand on, and have at once besides at most."""
         value = self._value
@@ -225,7 +229,7 @@ class Footprint:
         entering = height * width * _PIXEL
         for segment in segments(self.backbone.stages):
             stages = self.backbone.stages[segment.start : segment.stop]
-            count = len(bands(stages, height, width, BAND_BYTES // value))
+            count = len(bands(stages, height, width, self._band_values))
             largest, channels = 0, 3
             for index, stage in zip(segment, stages, strict=True):
                 height, width = stage.out_size(height), stage.out_size(width)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from napari_styletransfer.engine.enlarging import Enlarging
@@ -43,29 +44,36 @@ class MultiscaleObjective:
         if not self._coarser:
             return self._own(image)
         # The coarser sizes first: while the image's own gradient is made, no more than one of theirs is left.
-        evaluations: list[Evaluation] = []
+        gradients: list[Tensor] = []
+        names: list[tuple[str, ...]] = []
+        values: list[Tensor] = []
+
+        def measured(objective: Objective, level: Tensor) -> Tensor:
+            found = objective.measure(level)
+            names.append(found.names)
+            values.append(found.values)
+            return found.gradient
+
         level = image
         for objective in reversed(self._coarser):
             level = resized(level, *objective.size)  # from the size above
-            evaluations.append(objective(level))
+            gradients.append(measured(objective, level))
         del level
-        gradients = [evaluation.gradient for evaluation in evaluations]
-        numbers = [(evaluation.losses, evaluation.layers) for evaluation in evaluations]
-        del evaluations
         if not self._enlarging:
             self._enlarging = [Enlarging(finer, coarser) for finer, coarser in pairwise([image, *gradients])]
         # From the coarsest up, each gradient goes into that of the size above.
         for enlarging in reversed(self._enlarging[1:]):
             enlarging.add(gradients[-2], gradients[-1], 1.0)
             del gradients[-1]
-        own = self._own(image)
-        self._enlarging[0].add(own.gradient, gradients.pop(), self._weight)
-        total = 1 + self._weight * len(numbers)
-        return Evaluation(
-            self._mean(own.losses, [losses for losses, _ in numbers]),
-            self._mean(own.layers, [layers for _, layers in numbers]),
-            own.gradient.div_(total),
-        )
+        gradient = measured(self._own, image)
+        self._enlarging[0].add(gradient, gradients.pop(), self._weight)
+        gradient.div_(1 + self._weight * len(self._coarser))
+        # All sizes have gone to the device before the first number is waited for.
+        numbers = torch.stack(values).tolist()
+        sizes = (*reversed(self._coarser), self._own)
+        *coarser, own = (objective.summed(*found) for objective, *found in zip(sizes, names, numbers, strict=True))
+        losses, layers = (self._mean(one, others) for one, *others in zip(own, *coarser, strict=True))
+        return Evaluation(losses, layers, gradient)
 
     def _mean(self, own: dict[str, float], coarser: Sequence[dict[str, float]]) -> dict[str, float]:
         total = 1 + self._weight * len(coarser)

@@ -96,6 +96,25 @@ class Evaluation:
     gradient: Tensor
 
 
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation whose terms have not been brought to the host yet.
+
+    Attributes
+    ----------
+    names
+        Of the terms: unweighted ones by layer, and those on the pixels.
+    values
+        Of the terms, one after another, on the network's device.
+    gradient
+        As in `Evaluation`.
+    """
+
+    names: tuple[str, ...]
+    values: Tensor
+    gradient: Tensor
+
+
 class Objective:
     """The loss of images of one size against fixed targets.
 
@@ -167,6 +186,12 @@ class Objective:
 
         What counts is the image as it is shown, clamped to [0, 1]; a term of their own pulls back values beyond.
         """
+        measured = self.measure(image)
+        losses, layers = self.summed(measured.names, measured.values.tolist())
+        return Evaluation(losses, layers, measured.gradient)
+
+    def measure(self, image: Tensor) -> Measured:
+        """Evaluate without waiting for the device; `summed` makes losses of the values."""
         grams: dict[Whose, Tensor] = {}
         content: dict[str, Tensor] = {}
 
@@ -216,8 +241,8 @@ class Objective:
         grams: dict[Whose, Tensor],
         content: dict[str, Tensor],
         mixers: dict[Whose, Tensor],
-    ) -> Evaluation:
-        """Add the terms that live on the pixels, and bring all values to the host at once."""
+    ) -> Measured:
+        """Add the terms that live on the pixels, and put all values together."""
         for rows in strips(image.shape[2], image.shape[3], _AT_ONCE):
             shown = image[:, :, rows].clamp(0, 1)
             share = torch.zeros_like(shown)
@@ -238,11 +263,13 @@ class Objective:
         values["range"] = losses.out_of_range(image, gradient, self._range_weight) * self._range_weight
         if self._terms.tv_weight:
             values["tv"] = losses.total_variation(image, gradient, self._terms.tv_weight) * self._terms.tv_weight
-        on_host = torch.stack([value.to(image.device) for value in values.values()]).tolist()
-        return self._summed(dict(zip(values, on_host, strict=True)), gradient)
+        device = self._gather.network.device
+        return Measured(tuple(values), torch.stack([value.to(device) for value in values.values()]), gradient)
 
-    def _summed(self, values: dict[str, float], gradient: Tensor) -> Evaluation:
-        layers = {name: value for name, value in values.items() if "/" in name}
+    def summed(self, names: Sequence[str], values: Sequence[float]) -> tuple[dict[str, float], dict[str, float]]:
+        """Return weighted terms and their total, and the unweighted terms by layer, as an `Evaluation` has them."""
+        found = dict(zip(names, values, strict=True))
+        layers = {name: value for name, value in found.items() if "/" in name}
         terms = {}
         if self._content_factors:
             terms["content"] = self._terms.content_weight * sum(
@@ -252,8 +279,8 @@ class Objective:
             terms["style"] = self._terms.style_weight * sum(
                 self._style_share(name) * layers[f"style/{name}"] for name in self._style_names
             )
-        terms.update((name, value) for name, value in values.items() if "/" not in name)
-        return Evaluation({**terms, "total": sum(terms.values())}, layers, gradient)
+        terms.update((name, value) for name, value in found.items() if "/" not in name)
+        return {**terms, "total": sum(terms.values())}, layers
 
     def _mixers(self, grams: dict[Whose, Tensor]) -> dict[Whose, Tensor]:
         """Return for each layer the matrix that turns its features into the gradient of the style loss.

@@ -2,7 +2,7 @@
 
 The gradient of a style loss is strong at the finest scale and weak at coarse ones, while natural images are
 the other way round. Optimising z with x = F⁻¹ diag(max(f, 1/N)^−a) F z, which is L-BFGS with that operator
-squared as its initial inverse Hessian, evens this out. Called by `descent`.
+squared as its initial inverse Hessian, evens this out. Called by `descent` and the optimisers.
 
 How strong gradients are at fine scales differs between networks. So `a` can be left to the first gradient: it is
 chosen for the first step to have the spectrum of natural images, whose amplitudes fall as 1/f (Field 1987,

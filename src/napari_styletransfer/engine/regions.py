@@ -21,6 +21,9 @@ from napari_styletransfer.engine.backbones import RGB, Reach
 from napari_styletransfer.engine.objective import Region
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError
 
+_TOLD = 5
+"""How many labels an error names."""
+
 
 @dataclass(frozen=True)
 class Guide:
@@ -69,7 +72,7 @@ class Guide:
                 if style is not None and not 0 <= style < styles:
                     raise ConfigError(f"Label {label} is given style {style}; there are only styles 0 to {styles - 1}.")
         if not chosen:
-            raise NothingToDoError("No label of the region layer is given a style: there would be nothing to do.")
+            raise NothingToDoError(_nothing_to_do(present - {0}))
         return cls(array.astype(np.int64), chosen, config.feather)
 
     def covered(self, height: int, width: int) -> Tensor:
@@ -80,7 +83,8 @@ class Guide:
 
     def _cover(self, height: int, width: int) -> Tensor:
         inside = np.isin(self._labels_at(height, width), list(self.styles))
-        if not self.feather:
+        # Where nothing is outside, there is no distance to it.
+        if not self.feather or inside.all():
             return torch.from_numpy(inside.astype(np.float32))[None, None]
         scaled = self.feather * height / self.labels.shape[0]
         # One pixel inside counts as depth 0.5: its centre is half a pixel from the boundary.
@@ -103,6 +107,16 @@ class Guide:
         rows = ((np.arange(height) + 0.5) * self.labels.shape[0] / height).astype(int)
         columns = ((np.arange(width) + 0.5) * self.labels.shape[1] / width).astype(int)
         return self.labels[rows[:, None], columns]
+
+
+def _nothing_to_do(labels: set[int]) -> str:
+    if not labels:
+        return (
+            "No region lies on the picture: there would be nothing to do. Paint a label or draw a shape on it (of a "
+            "stack, on this plane), or stylise the whole picture."
+        )
+    some = ", ".join(map(str, sorted(labels)[:_TOLD])) + (" …" if len(labels) > _TOLD else "")
+    return f"No label is given a style: there would be nothing to do. Give one to at least one of the labels: {some}."
 
 
 def region_of(

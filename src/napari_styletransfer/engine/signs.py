@@ -24,7 +24,10 @@ def packed_signs(feature_map: Tensor, workspace: Workspace) -> Tensor:
     if flat.numel() % 8:
         flat = F.pad(flat, (0, 8 - flat.numel() % 8))
     eighths = flat.view(8, -1)
-    bits = workspace.empty((eighths.shape[1],), torch.uint8, flat.device).copy_(eighths[0].clamp(0, 1))
+    bits = workspace.empty((eighths.shape[1],), torch.uint8, flat.device)
+    if _in_few_programs(flat.device):
+        return torch.sum((eighths > 0).to(torch.uint8) << _shifts(flat.device), 0, dtype=torch.uint8, out=bits)
+    bits.copy_(eighths[0].clamp(0, 1))
     for k in range(1, 8):
         bits |= eighths[k].clamp(0, 1).to(torch.uint8) << k
     return bits
@@ -34,6 +37,18 @@ def mask_by_signs(gradient: Tensor, bits: Tensor) -> None:
     """Zero `gradient` in place where the bit of `packed_signs` is not set."""
     flat = gradient.permute(0, 2, 3, 1).view(-1)
     step = bits.numel()
+    if _in_few_programs(flat.device) and flat.numel() == 8 * step:
+        flat.view(8, step).mul_((bits >> _shifts(flat.device)) & 1)
+        return
     for k in range(8):
         eighth = flat[k * step : (k + 1) * step]
         eighth *= ((bits >> k) & 1)[: eighth.numel()]
+
+
+def _in_few_programs(device: torch.device) -> bool:
+    """Tell whether starting a program costs more than passes over memory, which on the CPU stay in its cache."""
+    return device.type == "cuda"
+
+
+def _shifts(device: torch.device) -> Tensor:
+    return torch.arange(8, dtype=torch.uint8, device=device).view(8, 1)

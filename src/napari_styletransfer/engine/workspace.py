@@ -68,6 +68,13 @@ class Workspace:
         self._used[number] += needed
         return self._chunks[number][first : first + math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
 
+    def kept(self, feature_map: Tensor) -> Tensor:
+        """Return a channels-last map to be kept until it is taken back: a copy only where it should lie elsewhere."""
+        if feature_map.device.type != "cpu":
+            self._bytes += feature_map.nbytes
+            return feature_map
+        return self.map_like(feature_map, feature_map.shape[2]).copy_(feature_map)
+
     def map_like(self, like: Tensor, height: int) -> Tensor:
         """Return a channels-last map of that height, otherwise as another."""
         shape = (like.shape[0], height, like.shape[3], like.shape[1])
