@@ -29,6 +29,7 @@ ROOMS = {
     "samples": (QT | TORCH | NAPARI, {"errors", "pixels", "files", "paintings"}),
     "engine": (QT | NAPARI, {"errors", "config", "pixels"}),
     "layers": (QT | TORCH, {"errors", "config", "pixels"}),
+    "progress": (QT | TORCH | NAPARI, {"errors", "config", "engine"}),
 }
 LIGHT = {"api", "cli"}
 """Rooms that may know all but the windows, and load torch only when they run something."""

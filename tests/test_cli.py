@@ -17,10 +17,9 @@ from typer.testing import CliRunner
 
 from napari_styletransfer import api
 from napari_styletransfer.cli import app, options
-from napari_styletransfer.cli.progress import Work, clock
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.engine.events import Fetching, Finished, Plan, Reason, Scale, Started, Step
-from napari_styletransfer.errors import ConfigError, DivergedError, WeightsError
+from napari_styletransfer.errors import ConfigError, DivergedError, OutOfMemoryError, WeightsError
 from napari_styletransfer.files import (
     level_shapes,
     pixel_density,
@@ -465,6 +464,16 @@ def test_some_planes_can_be_chosen(tmp_path, movie, style, monkeypatch):
     np.testing.assert_array_equal(run.content, tifffile.imread(movie)[2])
 
 
+@pytest.mark.parametrize(("planes", "apart"), [(None, 2.0), ("::2", 4.0), ("0:2", 2.0)])
+def test_planes_stay_as_far_apart_as_they_were(tmp_path, movie, style, planes, apart):
+    path, out = tmp_path / "stack.ome.tif", tmp_path / "out.tif"
+    metadata = {"axes": "ZYX", "PhysicalSizeZ": 2000, "PhysicalSizeZUnit": "nm"}
+    tifffile.imwrite(path, tifffile.imread(movie), photometric="minisblack", ome=True, metadata=metadata)
+    flags = [] if planes is None else ["--planes", planes]
+    assert call("stylize", path, style, "-o", out, *TINY, *flags, "-q") == (0, "", "")
+    assert read_stack(out).increments == {"Z": apart}
+
+
 def test_each_plane_may_have_its_own_labels(tmp_path, movie, style):
     out, own = tmp_path / "out.tif", [*TINY, "--size", "none"]
     where = np.zeros((4, 48, 64), np.uint8)
@@ -494,6 +503,8 @@ def test_stacks_that_cannot_work_are_refused(tmp_path, movie, content, style, la
     assert "a stack" in refused(out, content, movie, "-o", out)
     tifffile.imwrite(tmp_path / "two.tif", np.ones((2, 48, 64), np.uint8), photometric="minisblack")
     assert "have 2 planes, the content has 4" in refused(out, movie, style, "-o", out, "--labels", tmp_path / "two.tif")
+    one = ("--planes", "3", "--labels", tmp_path / "two.tif")
+    assert "have 2 planes, the content has 4" in refused(out, movie, style, "-o", out, *one)
     tifffile.imwrite(tmp_path / "nan.tif", np.full((2, 9, 9), np.nan, np.float32), photometric="minisblack")
     assert "plane 0: Every pixel" in refused(out, tmp_path / "nan.tif", style, "-o", out)
     tifffile.imwrite(tmp_path / "channels.tif", np.ones((2, 9, 9), np.uint8), imagej=True, metadata={"axes": "CYX"})
@@ -509,7 +520,7 @@ def test_ctrl_c_keeps_the_planes_that_are_done(tmp_path, movie, style, monkeypat
             if self.plane.startswith("plane 2/") and event.iteration == 1:
                 press_ctrl_c()
 
-    monkeypatch.setattr("napari_styletransfer.cli.run.reporter", lambda quiet: Pressing())
+    monkeypatch.setattr("napari_styletransfer.cli.run.reporter", lambda quiet, planes: Pressing(planes))
     out = tmp_path / "out.tif"
     status, told, _ = call("stylize", movie, style, "-o", out, *TINY, "--iterations", "50", "--tolerance", "0")
     assert status == 130
@@ -558,12 +569,13 @@ def test_labels_that_mark_nothing_in_any_plane_are_refused(tmp_path, movie, styl
     assert "nothing to do" in refused(out, movie, style, "-o", out, *flags, "--planes", "2")
 
 
-def test_a_stack_that_fails_leaves_no_file_behind(tmp_path, movie, style, monkeypatch):
+@pytest.mark.parametrize("done", [0, 2])
+def test_a_stack_that_fails_keeps_the_planes_before(done, tmp_path, movie, style, monkeypatch):
     from napari_styletransfer.engine import stack
 
     def failing(*args, **kwargs):
         for told in stack_run(*args, **kwargs):
-            if told.plane == 2:
+            if told.plane == done:
                 raise DivergedError("not finite")
             yield told
 
@@ -571,9 +583,42 @@ def test_a_stack_that_fails_leaves_no_file_behind(tmp_path, movie, style, monkey
     monkeypatch.setattr(stack, "iter_stylize_stack", failing)
     folder = tmp_path / "results"
     folder.mkdir()
-    status, _, error = call("stylize", movie, style, "-o", folder / "out.tif", *TINY, "-q")
-    assert (status, error) == (1, "Error: not finite\n")
-    assert list(folder.iterdir()) == []
+    out = folder / "out.tif"
+    status, _, error = call("stylize", movie, style, "-o", out, *TINY, "-q")
+    assert status == 1
+    if done:
+        assert error == f"Error: Plane 2 failed; {out} holds the 2 before it, and nothing of the others. not finite\n"
+        assert [bool(plane.any()) for plane in tifffile.imread(out)] == [True, True, False, False]
+    assert list(folder.iterdir()) == ([out] if done else [])
+
+
+def test_a_stack_tells_the_time_of_all_planes(movie, style, out, monkeypatch):
+    from napari_styletransfer.engine import planning
+
+    monkeypatch.setattr(planning, "longest", lambda *args, **options: 50.0)
+    _, _, error = call("stylize", movie, style, "-o", out.with_suffix(".tif"), *TINY)
+    assert "steps for each of 4 planes, at most about 3 min" in error.splitlines()[0]
+
+
+@pytest.mark.parametrize("iterations", [0, 2])
+def test_a_run_that_fails_under_way_leaves_its_best_picture(iterations, content, style, out, tmp_path, monkeypatch):
+    def stylize(content, styles, config, **options):
+        error = OutOfMemoryError("The device ran out of memory.")
+        image = np.ones((*content.shape[:2], 3), np.float32)
+        error.finished = Finished(
+            image, config, Reason.FAILED, iterations, iterations, 2.0, {"total": 0.5}, (0.5,) * iterations
+        )
+        raise error
+
+    monkeypatch.setattr(api, "stylize", stylize)
+    recipe = tmp_path / "recipe.json"
+    status, told, error = call("stylize", content, style, "-o", out, "--save-recipe", recipe)
+    assert (status, error) == (1, "Error: The device ran out of memory.\n")
+    if iterations:
+        assert told == f"{out}: 64×48, uint8, broken off after 2 steps in 2 s, loss 0.5\n"
+        assert (read_image(out) == 255).all()
+        assert StyleConfig.load(recipe) == StyleConfig()
+    assert out.exists() is recipe.exists() is bool(iterations)
 
 
 # ------------------------------------------------------------------------------------------------ levels
@@ -760,7 +805,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(content, style, out,
     _, told, error = call("stylize", content, style, "-o", out)
     lines = error.splitlines()
     assert lines[0] == "fetching weights.pth: 10.0 of 20.0 MB"
-    assert lines[1].startswith("auto on a processor (float32), 10×8 pixels in 1 scale, 0 MB, at most 3 steps")
+    assert lines[1].startswith("auto on a processor (float32), 10×8 pixels in 1 scale, 0 MiB, at most 3 steps")
     assert lines[2] == "step 1/3, 10×8 (1/1), loss 1"
     assert len(lines) == 3
     assert told.splitlines() == [f"{out}: 64×48, uint8, after 3 steps in 3 s, loss 0.5"]
@@ -790,33 +835,6 @@ def test_progress_is_a_bar_on_a_terminal(content, style, out, fake, monkeypatch)
 def test_quiet_says_nothing(content, style, out, fake):
     assert call("stylize", content, style, "-o", out, "--quiet") == (0, "", "")
     assert out.exists()
-
-
-def test_time_left_counts_pixels_not_steps():
-    scales = (Scale(10, 10, 10), Scale(20, 20, 10))
-    work = Work(Plan(StyleConfig(), "cpu", "cpu", "float32", scales, None, 1, 1, 2))
-    assert work.seconds_left is None
-    assert work.total == 10 * 100 + 10 * 400
-
-    def step(iteration, scale, seconds):
-        work.add(Step(iteration, 20, iteration, scale, {"total": 1.0}, {}, seconds))
-
-    # The first step took long because everything was set up before it.
-    step(1, 0, 100.0)
-    assert work.seconds_left is None
-    step(5, 0, 104.0)
-    assert work.seconds_left == pytest.approx(4.0 * 4500 / 400)
-    # The first scale ends early: what it left out is no longer to come.
-    step(6, 1, 108.0)
-    assert work.total == pytest.approx(500 + 10 * 400)
-    assert work.seconds_left == pytest.approx(8.0 * 3600 / 800)
-    step(15, 1, 144.0)
-    assert work.seconds_left == 0
-    assert work.size == "20×20 (2/2)"
-
-
-def test_durations_are_told_as_people_say_them():
-    assert [clock(seconds) for seconds in (0.2, 59.6, 3700)] == ["0 s", "1 min 0 s", "1 h 1 min"]
 
 
 # ------------------------------------------------------------------------------------------------ Ctrl-C

@@ -12,7 +12,15 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.files import check_folder, check_writable, pixel_density, read_image, write_image
+from napari_styletransfer.files import (
+    check_folder,
+    check_writable,
+    pixel_density,
+    read_image,
+    read_stack,
+    write_image,
+    writing_stack,
+)
 
 WRITABLE = [
     (".png", np.uint8),
@@ -414,3 +422,32 @@ def test_pixel_size_unknown_is_none(tmp_path):
 def test_pixel_size_is_written(tmp_path):
     write_image(tmp_path / "out.tif", picture(np.float32), density=(20000.0, 12345.5))
     assert pixel_density(tmp_path / "out.tif") == pytest.approx((20000, 12345.5))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (
+            {
+                "ome": True,
+                "metadata": {"axes": "TZYX", "PhysicalSizeZ": 0.3, "TimeIncrement": 2, "TimeIncrementUnit": "min"},
+            },
+            {"Z": 0.3, "T": 120.0},
+        ),
+        ({"ome": True, "metadata": {"axes": "TZYX", "PhysicalSizeZ": 3, "PhysicalSizeZUnit": "pixel"}}, {}),
+        (
+            {"imagej": True, "metadata": {"axes": "TZYX", "spacing": 500, "unit": "nm", "finterval": 1.5}},
+            {"Z": 0.5, "T": 1.5},
+        ),
+        ({"imagej": True, "metadata": {"axes": "TZYX", "spacing": 2, "unit": "pixel"}}, {}),
+        ({}, {}),
+    ],
+)
+def test_how_far_planes_are_apart_is_read_and_written(tmp_path, options, expected):
+    path, out = tmp_path / "stack.tif", tmp_path / "out.tif"
+    tifffile.imwrite(path, np.zeros((2, 3, 6, 7), np.uint8), photometric="minisblack", **options)
+    stack = read_stack(path)
+    assert stack.increments == pytest.approx(expected)
+    with writing_stack(out, stack.counts, stack.axes, (6, 7, 3), stack.dtype, None, stack.increments):
+        pass
+    assert read_stack(out).increments == pytest.approx(expected)

@@ -49,8 +49,8 @@ def stylize(
     on_event
         Called with each event of the run (see `engine.events`), in this thread. What it raises ends the run.
     should_stop
-        Asked before every evaluation of the loss; once it returns True the run ends and the best image so far
-        is returned.
+        Asked before every block of every evaluation of the loss; once it returns True the run ends and the best image
+        so far is returned.
     init
         The image to start from, as `content`, with ``start="image"``.
     labels
@@ -74,7 +74,8 @@ def stylize(
     ImageError
         If an array is not a picture, or the labels are not whole numbers in the content's pixels.
     StyleTransferError
-        If the run fails: weights missing, device out of memory, loss not finite.
+        If the run fails: weights missing, device out of memory, loss not finite. Where it was under way, the error's
+        `finished.image` is the best image so far, float32 (H, W, 3) in [0, 1].
 
     Examples
     --------
@@ -97,12 +98,9 @@ def stylize(
         raise ConfigError(f"Mode {settings.mode} needs a content picture. Give one, or use {Mode.STYLE}.")
     if not pictures and settings.mode is not Mode.CONTENT:
         raise ConfigError(f"Mode {settings.mode} needs a style picture. Give at least one, or use {Mode.CONTENT}.")
-    if content is None:
-        encoding = replace(encoding_of(pictures[0]), channels=3, alpha=None)
-    else:
-        # As floats the run makes it for itself, and drops it when it needs it no more.
-        content = np.asarray(content)
-        encoding = encoding_of(content)
+    # As floats the run makes the content for itself, and drops it when it needs it no more.
+    content = None if content is None else np.asarray(content)
+    encoding = result_encoding(content, pictures)
 
     # Only now, because it loads torch.
     from napari_styletransfer.engine.transfer import iter_stylize
@@ -126,6 +124,13 @@ def stylize(
     raise StyleTransferError("The run ended without an image. Please report this with the settings used.")
 
 
+def result_encoding(content: npt.NDArray[Any] | None, styles: Sequence[npt.ArrayLike]) -> Encoding:
+    """Return how a result is encoded: as the content or, where there is none, as the first style without alpha."""
+    if content is None:
+        return replace(encoding_of(np.asarray(styles[0])), channels=3, alpha=None)
+    return encoding_of(content)
+
+
 def encoded(
     finished: Finished,
     encoding: Encoding,
@@ -140,7 +145,7 @@ def encoded(
     finished
         The end of a run.
     encoding
-        From `pixels.encoding_of(content)`.
+        From `result_encoding`, or `pixels.encoding_of(content)`.
     content, labels
         As the run was given them.
     styles

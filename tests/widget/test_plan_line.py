@@ -60,7 +60,7 @@ def test_the_plan_is_made_in_a_thread_and_told(planned, torch_loaded, qtbot):
     form, asked, _, threads = planned
     form.plan.ask()
     qtbot.waitUntil(lambda: form.plan.text() != "")
-    assert form.plan.text() == "compact · fake device · 64 × 48 · 0 MB"
+    assert form.plan.text() == "compact · fake device · 64 × 48 · 0 MiB"
     assert not form.plan.isHidden()
     assert threading.get_ident() not in threads
     assert asked[0] == Question((48, 64), 1, StyleConfig())
@@ -78,22 +78,22 @@ def test_a_run_teaches_how_long_the_next_one_takes(planned, engine, torch_loaded
     form, _, _, _ = planned
     plan = make_plan(StyleConfig(network="compact", iterations=100))
     form.plan.learn(plan, [engine._step(1, plan, 0), engine._step(2, plan, 1), engine._step(3, plan, 1)])
-    # A tenth of a second for a full step, of which there are 100, and as many on a quarter of the pixels.
-    assert form.plan.words(plan, 2).endswith("2 planes · 0 MB · up to 25 s")
+    # Three tenths of a second for two full steps and one on a quarter of the pixels; there are 100 of either.
+    assert form.plan.words(plan, 2).endswith("2 planes · 0 MiB · at most about 33 s")
 
 
 def test_seconds_that_begin_again_with_a_continuation_are_not_a_pace(planned, engine, torch_loaded, qtbot):
     form, _, _, _ = planned
     plan = make_plan(StyleConfig(network="compact", iterations=100))
     form.plan.learn(plan, [engine._step(number, plan, 1) for number in (1, 20, 30, 1, 2, 3)])
-    assert form.plan.words(plan, 2).endswith("up to 25 s")
+    assert form.plan.words(plan, 2).endswith("at most about 25 s")
 
 
 def test_before_a_first_run_the_time_is_that_of_the_plan(planned):
     form, _, _, _ = planned
     plan = replace(make_plan(StyleConfig(network="compact", iterations=100)), seconds=40.0)
-    assert form.plan.words(plan, 2).endswith("2 planes · 0 MB · up to about 80 s")
-    assert summary(plan).endswith("at most 200 steps or about 40 s")
+    assert form.plan.words(plan, 2).endswith("2 planes · 0 MiB · at most about 80 s")
+    assert summary(plan).endswith("at most 200 steps, at most about 40 s")
 
 
 def test_what_is_given_up_for_memory_is_told(planned):
@@ -102,7 +102,7 @@ def test_what_is_given_up_for_memory_is_told(planned):
     little = replace(plenty, keeps_content=False, asked=plenty.config.changed(history=10))
     told = "a history of 5 steps instead of 10 and the content measured again in every step, which is slower"
     assert "memory" not in form.plan.words(plenty)
-    assert form.plan.words(little) == f"compact · fake device · 64 × 48 · to save memory: {told} · 0 MB"
+    assert form.plan.words(little) == f"compact · fake device · 64 × 48 · to save memory: {told} · 0 MiB"
     assert "memory" not in summary(plenty)
     assert summary(little) == f"{summary(plenty)}; to save memory: {told}"
 

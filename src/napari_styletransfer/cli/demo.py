@@ -14,12 +14,12 @@ import numpy.typing as npt
 import typer
 
 from napari_styletransfer import samples
-from napari_styletransfer.cli.progress import clock
 from napari_styletransfer.cli.run import run
 from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.files import check_writable, write_image
 from napari_styletransfer.pixels import decode
+from napari_styletransfer.progress import duration
 
 PAIRS = (("histology", "stained-glass", 0.5), ("fluorescence", "brush-swirls", 0.4))
 """Names of a content and a style in `samples`, and their balance: sparse cells need more weight to remain."""
@@ -57,10 +57,12 @@ def write_demo(folder: Path, *, size: int = 512, iterations: int | None = None, 
         write_image(path, outcome.image)
         if not quiet:
             typer.echo(outcome.told(path))
+        if outcome.error is not None:
+            raise outcome.error
         if outcome.stopped:
             return True
     if not quiet:
-        typer.echo(f"{len(paths)} pictures in {folder.resolve()}, made in {clock(time.perf_counter() - start)}.")
+        typer.echo(f"{len(paths)} pictures in {folder.resolve()}, made in {duration(time.perf_counter() - start)}.")
     return False
 
 

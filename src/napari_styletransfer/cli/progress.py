@@ -1,6 +1,6 @@
 """How a run shows itself while it goes on: a bar on a terminal, a line now and then in a log, or nothing.
 
-`cli.stylize` and the demo hand the events of a run to one of these.
+`cli.run` hands the events of a run to one of these.
 """
 
 from __future__ import annotations
@@ -14,18 +14,29 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Started, Step
+from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, rough_duration
 
 LINE_SECONDS = 10.0
 """Time between two lines where there is no terminal."""
 
 
 class Silent:
-    """Shows nothing, and remembers what was planned first and how the run ended; the others add to it."""
+    """Shows nothing, and remembers what was planned first and how the run ended; the others add to it.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    planes
+        How many are run one after another, with the events of each.
+    """
+
+    def __init__(self, planes: int = 1) -> None:
         self.plan: Plan | None = None
         self.finished: Finished | None = None
         self.plane = ""
+        self.where = ""
+        self.fraction = 0.0
+        self.seconds_left: float | None = None
+        self._planes = PlaneMeter(planes)
 
     def __enter__(self) -> Self:
         return self
@@ -40,19 +51,26 @@ class Silent:
         if isinstance(event, Fetching):
             self.fetching(event)
         elif isinstance(event, Started):
-            self.work = Work(event.plan)
+            self._under_way = event.plan
+            self._meter = WorkMeter(event.plan)
             if self.plan is None:
                 self.plan = event.plan
                 self.started(event.plan)
         elif isinstance(event, Step):
-            self.work.add(event)
+            self._meter.update(event)
+            self.seconds_left, self.fraction = self._planes.overall(self._meter)
+            scales = self._under_way.scales
+            scale = scales[event.scale]
+            self.where = f"{scale.width}×{scale.height} ({event.scale + 1}/{len(scales)})"
             self.step(event)
         elif isinstance(event, Finished):
             self.finished = event
+            self._planes.end(event.seconds)
 
-    def at_plane(self, number: int, count: int) -> None:
+    def at_plane(self, number: int) -> None:
         """Take note that the events to come are of this plane of a stack."""
-        self.plane = f"plane {number + 1}/{count}, "
+        self.plane = f"plane {number + 1}/{self._planes.planes}, "
+        self._planes.begin(number, self._planes.planes)
 
     def fetching(self, event: Fetching) -> None:
         """Show a download."""
@@ -70,8 +88,8 @@ class Silent:
 class Lines(Silent):
     """Plain lines on standard error, at the start of each scale and every few seconds."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, planes: int = 1) -> None:
+        super().__init__(planes)
         self._next = 0.0
         self._shown = ("", -1)
 
@@ -82,15 +100,15 @@ class Lines(Silent):
 
     def started(self, plan: Plan) -> None:
         """Show what will be done."""
-        self._say(summary(plan))
+        self._say(summary(plan, self._planes.planes))
 
     def step(self, event: Step) -> None:
         """Show a step."""
         if (self.plane, event.scale) != self._shown or time.monotonic() >= self._next:
             self._shown = (self.plane, event.scale)
             self._say(
-                f"{self.plane}step {event.iteration}/{event.total}, {self.work.size}, loss {event.losses['total']:.4g}"
-                f"{left(self.work.seconds_left)}"
+                f"{self.plane}step {event.iteration}/{event.total}, {self.where}, loss {event.losses['total']:.4g}"
+                f"{left(self.seconds_left)}"
             )
 
     def stopping(self) -> None:
@@ -105,8 +123,8 @@ class Lines(Silent):
 class Bar(Silent):
     """A progress bar on standard error."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, planes: int = 1) -> None:
+        super().__init__(planes)
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -133,13 +151,13 @@ class Bar(Silent):
 
     def started(self, plan: Plan) -> None:
         """Show what will be done."""
-        self._progress.console.print(summary(plan), style="dim", highlight=False)
+        self._progress.console.print(summary(plan, self._planes.planes), style="dim", highlight=False)
         self._show("starting", 0, None, "")
 
     def step(self, event: Step) -> None:
         """Show a step."""
-        told = f"{event.iteration}/{event.total}, loss {event.losses['total']:.4g}{left(self.work.seconds_left)}"
-        self._show(self.plane + self.work.size, self.work.done, self.work.total, told)
+        told = f"{event.iteration}/{event.total}, loss {event.losses['total']:.4g}{left(self.seconds_left)}"
+        self._show(self.plane + self.where, self.fraction, 1.0, told)
 
     def stopping(self) -> None:
         """Show that the user asked to stop."""
@@ -151,87 +169,30 @@ class Bar(Silent):
         self._progress.update(self._task, description=description, completed=done, total=total, told=told)
 
 
-class Work:
-    """How much of a run is done, a step counting as much as its picture has pixels."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._costs = [scale.height * scale.width for scale in plan.scales]
-        self._scale = 0
-        self._iteration = self._first = 0
-        self._spent = 0.0
-        self._seconds = 0.0
-        self._start: tuple[float, float] | None = None
-
-    def add(self, step: Step) -> None:
-        """Count a step."""
-        if step.scale != self._scale:
-            self._scale, self._first = step.scale, self._iteration
-        self._spent += (step.iteration - self._iteration) * self._costs[step.scale]
-        self._iteration, self._seconds = step.iteration, step.seconds
-        if self._start is None:
-            # The time up to the first step went into loading and targets, and says nothing about pace.
-            self._start = self._spent, self._seconds
-
-    @property
-    def size(self) -> str:
-        """Size of the picture now being worked on, and its place among the scales."""
-        scale = self._plan.scales[self._scale]
-        return f"{scale.width}×{scale.height} ({self._scale + 1}/{len(self._plan.scales)})"
-
-    @property
-    def done(self) -> float:
-        """Work done; a scale that ended early counts no more than what it took."""
-        return self._spent
-
-    @property
-    def total(self) -> float:
-        """Work done and to come, if no further scale ends early."""
-        here = self._plan.scales[self._scale].iterations - (self._iteration - self._first)
-        later = zip(self._plan.scales[self._scale + 1 :], self._costs[self._scale + 1 :], strict=True)
-        return self._spent + max(0, here) * self._costs[self._scale] + sum(s.iterations * cost for s, cost in later)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Time to come at the pace so far; None before there is one."""
-        if self._start is None or self._spent == self._start[0]:
-            return None
-        pace = (self._seconds - self._start[1]) / (self._spent - self._start[0])
-        return pace * (self.total - self._spent)
-
-
-def reporter(quiet: bool) -> Silent:
+def reporter(quiet: bool, planes: int = 1) -> Silent:
     """Return the reporter for this terminal, or for none."""
     if quiet:
-        return Silent()
-    return Bar() if sys.stderr.isatty() else Lines()
+        return Silent(planes)
+    return Bar(planes) if sys.stderr.isatty() else Lines(planes)
 
 
-def summary(plan: Plan) -> str:
-    """Tell in one line what a run will do."""
+def summary(plan: Plan, planes: int = 1) -> str:
+    """Tell in one line what a run will do, or one of so many planes; the time is that of all."""
     last = plan.scales[-1]
     blocks = f", {plan.blocks} blocks" if plan.blocks > 1 else ""
     spared = f"; to save memory: {plan.given_up}" if plan.given_up else ""
     scales = f"{len(plan.scales)} scale{'s' if len(plan.scales) > 1 else ''}"
-    lasts = f" or about {clock(plan.seconds)}" if plan.seconds >= 1 else ""
+    each = f" for each of {planes} planes" if planes > 1 else ""
+    lasts = f", at most about {rough_duration(plan.seconds * planes)}" if plan.seconds >= 1 else ""
     return (
         f"{plan.config.network} on {plan.device_name} ({plan.precision}), {last.width}×{last.height} pixels in "
-        f"{scales}{blocks}, {plan.memory}, at most {plan.total_iterations} steps{lasts}{spared}"
+        f"{scales}{blocks}, {plan.memory}, at most {plan.total_iterations} steps{each}{lasts}{spared}"
     )
 
 
 def left(seconds: float | None) -> str:
     """Tell the time to come, as the end of a sentence."""
-    return "" if seconds is None else f", {clock(seconds)} left"
-
-
-def clock(seconds: float) -> str:
-    """Write a duration as people say it."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return "" if seconds is None else f", {duration(seconds)} left"
 
 
 def _megabytes(event: Fetching) -> str:

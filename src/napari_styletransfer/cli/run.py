@@ -19,7 +19,7 @@ from napari_styletransfer import api
 from napari_styletransfer.cli import stack as stacks
 from napari_styletransfer.cli.checks import assign, check_settings, check_stack, level_of
 from napari_styletransfer.cli.interrupt import Interrupt, Watch
-from napari_styletransfer.cli.progress import clock, reporter
+from napari_styletransfer.cli.progress import reporter
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Finished, Reason
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
@@ -35,25 +35,27 @@ from napari_styletransfer.files import (
     write_image,
 )
 from napari_styletransfer.pixels import encoding_of
+from napari_styletransfer.progress import duration
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A result and the last event of its run."""
+    """A result and the last event of its run, with the error that broke it off if one did."""
 
     image: npt.NDArray[Any]
     finished: Finished
-    stopped: bool
+    stopped: bool = False
+    error: StyleTransferError | None = None
 
     def told(self, path: Path) -> str:
         """Tell in one line what was made and where it is."""
         height, width = self.image.shape[:2]
-        end = "stopped after" if self.stopped else "after"
+        end = "broken off after" if self.error else "stopped after" if self.stopped else "after"
         # A run that was stopped before its first step has no loss.
         loss = f", loss {self.finished.losses['total']:.4g}" if self.finished.losses else ""
         return (
             f"{path}: {width}×{height}, {self.image.dtype}, {end} {self.finished.iterations} steps "
-            f"in {clock(self.finished.seconds)}{loss}"
+            f"in {duration(self.finished.seconds)}{loss}"
         )
 
 
@@ -80,7 +82,7 @@ def stylize_files(
     ConfigError, ImageError
         If settings, pictures or output files cannot work; nothing is written then.
     StyleTransferError
-        If the run fails, or the result cannot be written.
+        If the run fails, or the result cannot be written. Of a run that fails under way the best picture so far is.
     """
     content, styles = assign(pictures, config)
     check_settings(config, len(styles), init, labels)
@@ -115,7 +117,7 @@ def stylize_files(
         # The picture that was read is that level.
         config.changed(level=None),
         init=arrays[init] if init else None,
-        labels=_labels(labels, shape, numbers) if labels else None,
+        labels=_labels(labels, shape, stack, numbers) if labels else None,
         quiet=quiet,
     )
     # Not the user's input is at fault from here on, so not an error of that kind.
@@ -126,6 +128,8 @@ def stylize_files(
     save(outcome.finished.config.changed(level=config.level))
     if not quiet:
         typer.echo(outcome.told(output))
+    if outcome.error is not None:
+        raise outcome.error
     return outcome.stopped
 
 
@@ -138,15 +142,28 @@ def run(
     labels: npt.NDArray[Any] | None = None,
     quiet: bool = False,
 ) -> Outcome:
-    """Run with progress shown, and with Ctrl-C as the way to stop."""
+    """Run with progress shown, and with Ctrl-C as the way to stop.
+
+    Raises
+    ------
+    StyleTransferError
+        If the run fails before its first step; later, the outcome has the error.
+    """
     with Interrupt() as interrupt, reporter(quiet) as progress:
         watch = Watch(interrupt, progress)
-        image = api.stylize(
-            content, styles, config, on_event=watch, should_stop=watch.should_stop, init=init, labels=labels
-        )
+        try:
+            image = api.stylize(
+                content, styles, config, on_event=watch, should_stop=watch.should_stop, init=init, labels=labels
+            )
+        except StyleTransferError as error:
+            reached: Finished | None = error.finished
+            if reached is None or not reached.iterations:
+                raise
+            image = api.encoded(reached, api.result_encoding(content, styles), content, labels, len(styles))
+            return Outcome(image, reached, error=error)
     assert progress.finished is not None
     stopped = interrupt.asked and progress.finished.reason is Reason.STOPPED
-    return Outcome(image, progress.finished, stopped)
+    return Outcome(image, progress.finished, stopped=stopped)
 
 
 def _stylize_stack(
@@ -162,7 +179,7 @@ def _stylize_stack(
     """Run plane by plane, write, and tell whether the user stopped it."""
     planes = stacks.Planes.of(stack, numbers)
     guides = stacks.labels_of(labels, planes)
-    with Interrupt() as interrupt, reporter(quiet) as progress:
+    with Interrupt() as interrupt, reporter(quiet, len(numbers)) as progress:
         watch = Watch(interrupt, progress)
         done = stacks.run_stack(
             planes,
@@ -203,10 +220,14 @@ def _kind(array: npt.NDArray[Any]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return array.shape, array.dtype
 
 
-def _labels(path: Path, shape: tuple[int, ...], numbers: Sequence[int]) -> npt.NDArray[Any]:
+def _labels(path: Path, shape: tuple[int, ...], content: Stack | None, numbers: Sequence[int]) -> npt.NDArray[Any]:
     """Read the labels of one picture, or of one plane that was chosen."""
-    stack = read_stack(path) if numbers else None
-    found = read_labels(path) if stack is None else stack.plane(numbers[0])
+    stack = read_stack(path) if content else None
+    if stack is None or content is None:
+        found = read_labels(path)
+    else:
+        stacks.check_number(path, len(stack), len(content))
+        found = stack.plane(numbers[0])
     stacks.check_labels(path, found.shape, shape)
     return found
 
@@ -232,4 +253,4 @@ def _density(
     if level and content:
         # What the file says is of its finest level.
         before = level_shapes(content)[0]
-    return known[0] * after[1] / before[1], known[1] * after[0] / before[0]
+    return stacks.scaled(known, before, after)

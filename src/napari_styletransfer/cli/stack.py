@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from napari_styletransfer import api
 from napari_styletransfer.cli.progress import Silent
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Event, Finished
-from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError
+from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError, StyleTransferError
 from napari_styletransfer.files import Stack, read_labels, read_stack, writing_stack
 from napari_styletransfer.pixels import decode, encoding_of
 
@@ -70,6 +71,17 @@ class Planes:
             return self.stack.axes, self.stack.counts
         return self.stack.axes[-1], (len(self.numbers),)
 
+    @property
+    def increments(self) -> dict[str, float]:
+        """Distance of the result's planes, as `files.Stack.increments`; none where they are not equally far apart."""
+        if len(self.numbers) == len(self.stack):
+            return dict(self.stack.increments)
+        apart = {after - before for before, after in pairwise(self.numbers)}
+        if len(self.stack.axes) > 1 or len(apart) != 1:
+            return {}
+        (every,) = apart
+        return {axis: abs(every) * distance for axis, distance in self.stack.increments.items()}
+
     def decoded(self, index: int) -> npt.NDArray[np.float32]:
         """Read a plane as RGB in [0, 1]."""
         rgb, _ = decode(self.stack.plane(self.numbers[index]), low=self.low, high=self.high)
@@ -117,12 +129,23 @@ def labels_of(path: Path | None, planes: Planes) -> list[Callable[[], npt.NDArra
         check_labels(path, picture.shape, planes.stack.shape)
         return [lambda: picture] * len(planes.numbers)
     check_labels(path, stack.shape, planes.stack.shape)
-    if len(stack) != len(planes.stack):
-        raise ImageError(
-            f"The labels {path} have {len(stack)} planes, the content has {len(planes.stack)}. Give one label picture "
-            "for all planes, or one for each."
-        )
+    check_number(path, len(stack), len(planes.stack))
     return [lambda number=number: stack.plane(number) for number in planes.numbers]  # type: ignore[misc]
+
+
+def check_number(path: Path, found: int, content: int) -> None:
+    """Refuse a stack of labels that is not as long as the content.
+
+    Raises
+    ------
+    ImageError
+        If it is not.
+    """
+    if found != content:
+        raise ImageError(
+            f"The labels {path} have {found} planes, the content has {content}. Give one label picture for all planes, "
+            "or one for each."
+        )
 
 
 def check_labels(path: Path, found: tuple[int, ...], content: tuple[int, ...]) -> None:
@@ -158,6 +181,11 @@ def run_stack(
     -------
     planes
         How many were begun; the rest of the file is zero.
+
+    Raises
+    ------
+    StyleTransferError
+        If a run fails; the planes before are in the file, and the message says so.
     """
     # Only now, because it loads torch.
     from napari_styletransfer.engine.regions import Guide
@@ -182,6 +210,7 @@ def run_stack(
     axes, counts = planes.axes
     flat: npt.NDArray[Any] | None = None
     done = 0
+    failure: StyleTransferError | None = None
     with ExitStack() as files:
         events = iter_stylize_stack(
             [lambda index=index: planes.decoded(index) for index in range(len(planes.numbers))],  # type: ignore[misc]
@@ -190,24 +219,37 @@ def run_stack(
             labels=labels,
             should_stop=should_stop,
         )
-        for told in files.enter_context(closing(events)):
-            progress.at_plane(told.plane, told.planes)
-            on_event(told.event)
-            if not isinstance(told.event, Finished):
-                continue
-            content = planes.stack.plane(planes.numbers[told.plane])
-            encoding = encoding_of(content, low=planes.low, high=planes.high)
-            own = labels[told.plane]() if labels is not None else None
-            image = api.encoded(told.event, encoding, content, own, len(styles))
-            if flat is None:
-                scaled = None
-                if density is not None:
-                    x, y = (
-                        after / before for after, before in zip(image.shape[1::-1], content.shape[1::-1], strict=True)
+        try:
+            for told in files.enter_context(closing(events)):
+                progress.at_plane(told.plane)
+                on_event(told.event)
+                if not isinstance(told.event, Finished):
+                    continue
+                content = planes.stack.plane(planes.numbers[told.plane])
+                encoding = encoding_of(content, low=planes.low, high=planes.high)
+                own = labels[told.plane]() if labels is not None else None
+                image = api.encoded(told.event, encoding, content, own, len(styles))
+                if flat is None:
+                    own_density = None if density is None else scaled(density, content.shape, image.shape)
+                    stack = writing_stack(
+                        output, counts, axes, image.shape, image.dtype, own_density, planes.increments
                     )
-                    scaled = density[0] * x, density[1] * y
-                whole = files.enter_context(writing_stack(output, counts, axes, image.shape, image.dtype, scaled))
-                flat = whole.reshape(-1, *image.shape)
-            flat[told.plane] = image
-            done = told.plane + 1
+                    whole = files.enter_context(stack)
+                    flat = whole.reshape(-1, *image.shape)
+                flat[told.plane] = image
+                done = told.plane + 1
+        except StyleTransferError as error:
+            if not done:
+                raise
+            failure = error  # once the file is closed
+    if failure is not None:
+        raise StyleTransferError(
+            f"Plane {planes.numbers[done]} failed; {output} holds the {done} before it, and nothing of the others. "
+            f"{failure}"
+        ) from failure
     return done
+
+
+def scaled(density: tuple[float, float], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[float, float]:
+    """Return the pixels per centimetre of a result, along x and y, from those of a content of another size."""
+    return density[0] * after[1] / before[1], density[1] * after[0] / before[0]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import tifffile
 
 from napari_styletransfer.errors import ImageError
+from napari_styletransfer.files import tiff
 
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 _UNNAMED = "IQ"
@@ -44,6 +45,8 @@ class Stack:
         Of the pixels, in the machine's byte order.
     level
         Resolution that is read, 0 the finest.
+    increments
+        Distance of planes along Z in micrometres, and along T in seconds, as far as the file says so.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class Stack:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     level: int = 0
+    increments: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return math.prod(self.counts)
@@ -91,6 +95,7 @@ def stack_of(path: Path, level: int = 0) -> Stack | None:
             series = _series(file).levels[level]
             axes, shape = series.get_axes(squeeze=True), series.get_shape(squeeze=True)
             page, dtype = series.keyframe, series.dtype
+            increments = tiff.increments(file)
     except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error) as error:
         raise ImageError(f"{path} is damaged or cut off: {error}. Save or copy it again.") from error
     first = axes.find("YX")
@@ -101,7 +106,7 @@ def stack_of(path: Path, level: int = 0) -> Stack | None:
         return None
     if dtype is None or dtype.name not in _DTYPES:
         return None
-    return Stack(path, names, shape[:first], shape[first:], dtype.newbyteorder("="), level)
+    return Stack(path, names, shape[:first], shape[first:], dtype.newbyteorder("="), level, increments)
 
 
 def level_shapes(path: Path) -> tuple[tuple[int, int], ...]:
@@ -122,6 +127,7 @@ def writing(
     shape: Sequence[int],
     dtype: npt.DTypeLike,
     density: tuple[float, float] | None,
+    increments: Mapping[str, float],
 ) -> Iterator[npt.NDArray[Any]]:
     """Give an array (*counts, H, W, C) that is a TIFF file: what is put into it is in the file.
 
@@ -135,10 +141,15 @@ def writing(
         (H, W, 3) or (H, W, 4).
     density
         Pixels per centimetre along x and y.
+    increments
+        As in `Stack`.
     """
     metadata: dict[str, Any] = {"axes": f"{axes}YXS"}
     for name, value in zip("XY", density or (), strict=False):
         metadata |= {f"PhysicalSize{name}": 1e4 / value, f"PhysicalSize{name}Unit": "µm"}
+    for name, attribute, unit in (("Z", "PhysicalSizeZ", "µm"), ("T", "TimeIncrement", "s")):
+        if name in axes and name in increments:
+            metadata |= {attribute: increments[name], f"{attribute}Unit": unit}
     array = tifffile.memmap(
         path,
         shape=(*counts, *shape),

@@ -22,6 +22,8 @@ _PER_CENTIMETRE = {"nm": 1e7, "um": 1e4, "µm": 1e4, "μm": 1e4, "micron": 1e4, 
 _PER_CENTIMETRE |= {"inch": 1 / 2.54, "inches": 1 / 2.54, "in": 1 / 2.54, "m": 0.01}
 """How many of a unit make a centimetre."""
 
+_SECONDS = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
+
 _Series = tifffile.TiffPageSeries
 _GREYS = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.PALETTE)
 
@@ -79,6 +81,28 @@ def density(path: Path) -> tuple[float, float] | None:
         if found is None or not all(math.isfinite(value) and value > 0 for value in found):
             return None
         return found[::-1] if page.tags.valueof(274, 1) >= 5 else found
+
+
+def increments(file: tifffile.TiffFile) -> dict[str, float]:
+    """Return the distance of planes along Z in micrometres, and along T in seconds, as far as the file says so."""
+    found: dict[str, float] = {}
+    if file.ome_metadata:
+        pixels = _ome_pixels(file.ome_metadata)
+        for axis, name, units, default in (
+            ("Z", "PhysicalSizeZ", {unit: 1e4 / each for unit, each in _PER_CENTIMETRE.items()}, "µm"),
+            ("T", "TimeIncrement", _SECONDS, "s"),
+        ):
+            text, unit = pixels.get(name), pixels.get(f"{name}Unit", default)
+            if text and unit in units:
+                found[axis] = float(text) * units[unit]
+    else:
+        said = file.imagej_metadata or {}
+        per_centimetre = _imagej_unit(file)
+        if per_centimetre and "spacing" in said:
+            found["Z"] = float(said["spacing"]) * 1e4 / per_centimetre
+        if "finterval" in said:
+            found["T"] = float(said["finterval"])
+    return {axis: value for axis, value in found.items() if math.isfinite(value) and value > 0}
 
 
 def write(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> None:
@@ -190,9 +214,7 @@ def _tag_density(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[floa
     tags = [page.tags.valueof(code) for code in (282, 283)]
     if None in tags or any(bottom == 0 for _, bottom in tags):
         return None
-    unit = (file.imagej_metadata or {}).get("unit")
-    # ImageJ writes the micro sign as an escape.
-    factor = _PER_CENTIMETRE.get(str(unit).replace("\\u00B5", "µ").lower()) if unit else None
+    factor = _imagej_unit(file)
     if factor is None:
         factor = {2: 1 / 2.54, 3: 1.0}.get(int(page.tags.valueof(296, 2)))
     if factor is None:
@@ -201,13 +223,24 @@ def _tag_density(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[floa
     return x, y
 
 
-def _ome_density(description: str) -> tuple[float, float] | None:
+def _imagej_unit(file: tifffile.TiffFile) -> float | None:
+    """Return how many of the unit that ImageJ measured in make a centimetre."""
+    unit = (file.imagej_metadata or {}).get("unit")
+    # ImageJ writes the micro sign as an escape.
+    return _PER_CENTIMETRE.get(str(unit).replace("\\u00B5", "µ").lower()) if unit else None
+
+
+def _ome_pixels(description: str) -> dict[str, str]:
+    """Return the attributes of the first picture's pixels; none where the description is damaged."""
     try:
         pixels = ElementTree.fromstring(description).find(".//{*}Pixels")
     except ElementTree.ParseError:
-        return None
-    if pixels is None:
-        return None
+        return {}
+    return {} if pixels is None else dict(pixels.attrib)
+
+
+def _ome_density(description: str) -> tuple[float, float] | None:
+    pixels = _ome_pixels(description)
     found = []
     for axis in "XY":
         size = float(pixels.get(f"PhysicalSize{axis}") or 0)

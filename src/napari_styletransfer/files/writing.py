@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,7 @@ def writing_stack(
     shape: Sequence[int],
     dtype: npt.DTypeLike,
     density: tuple[float, float] | None = None,
+    increments: Mapping[str, float] | None = None,
 ) -> Iterator[npt.NDArray[Any]]:
     """Give an array that becomes a TIFF stack when the block is left without an error.
 
@@ -138,6 +139,8 @@ def writing_stack(
         Of a plane, (H, W, 3) or (H, W, 4).
     density
         Pixels per centimetre along x and y.
+    increments
+        Distance of planes along Z in micrometres, and along T in seconds, where they are known.
 
     Yields
     ------
@@ -152,7 +155,7 @@ def writing_stack(
     path = Path(path)
     part = _beside(path)
     try:
-        with stack.writing(part, counts, axes, shape, dtype, density) as array:
+        with stack.writing(part, counts, axes, shape, dtype, density, increments or {}) as array:
             yield array
         part.replace(path)
     except OSError as error:

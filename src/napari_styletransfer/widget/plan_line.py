@@ -19,6 +19,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
 from napari_styletransfer.config import Mode
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
+from napari_styletransfer.progress import rough_duration
 from napari_styletransfer.widget.looks import color
 from napari_styletransfer.worker import translated
 
@@ -44,12 +45,15 @@ class Question:
         The settings.
     planes
         Number of planes to run.
+    guided
+        Whether regions say where.
     """
 
     shape: tuple[int, int]
     styles: int
     config: StyleConfig
     planes: int = 1
+    guided: bool = False
 
 
 MakePlan = Callable[[Question], "Plan"]
@@ -79,7 +83,9 @@ class PlanLine(QLabel):
         self.hindrance = ""
         self.setWordWrap(True)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.setToolTip("<p>What Run will do: network, device, size of the result, most memory, longest time.</p>")
+        self.setToolTip(
+            "<p>What Run will do: network, device, size of the result, most memory, and about how long at most.</p>"
+        )
         self.setVisible(False)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -113,15 +119,13 @@ class PlanLine(QLabel):
             )
 
     def learn(self, plan: Plan, steps: Sequence[Step]) -> None:
-        """Take note of how long the steps of a run at its finest scale took."""
-        finest = [step for step in steps if step.scale == len(plan.scales) - 1]
+        """Take note of how long the steps of a run took, with all that was done before and between them."""
         # A run that goes on counts its seconds from the start again.
-        falls = [number for number, (one, next_) in enumerate(pairwise(finest), 1) if next_.seconds < one.seconds]
-        finest = finest[falls[-1] if falls else 0 :]
-        if len(finest) > 1:
-            pixels = plan.scales[-1].height * plan.scales[-1].width
-            seconds = (finest[-1].seconds - finest[0].seconds) / (len(finest) - 1)
-            self._paces[plan.config.network.value, plan.device] = seconds / pixels
+        falls = [number for number, (one, next_) in enumerate(pairwise(steps), 1) if next_.seconds < one.seconds]
+        last = steps[falls[-1] if falls else 0 :]
+        if last:
+            work = sum(plan.scales[step.scale].height * plan.scales[step.scale].width for step in last)
+            self._paces[plan.config.network.value, plan.device] = last[-1].seconds / work
         self.ask()
 
     def words(self, plan: Plan, planes: int = 1) -> str:
@@ -139,9 +143,11 @@ class PlanLine(QLabel):
         pace = self._paces.get((plan.config.network.value, plan.device))
         if pace is not None and plan.total_iterations:
             work = sum(scale.height * scale.width * scale.iterations for scale in plan.scales)
-            parts.append(f"up to {_duration(pace * work * planes)}")
-        elif plan.seconds >= 1:  # before a run has shown how fast it is
-            parts.append(f"up to about {_duration(plan.seconds * planes)}")
+            seconds = pace * work
+        else:
+            seconds = plan.seconds  # before a run has shown how fast it is
+        if seconds >= 1:
+            parts.append(f"at most about {rough_duration(seconds * planes)}")
         return " · ".join(parts)
 
     def set_theme(self, theme: Any) -> None:
@@ -188,13 +194,15 @@ def plan_of(question: Question) -> Plan:
     from napari_styletransfer.engine.planning import prepare
     from napari_styletransfer.engine.pyramid import working_size
     from napari_styletransfer.engine.recolor import colors_plan
+    from napari_styletransfer.engine.regions import Guide
 
     config = question.config.changed(regions=None)
     # Stand-ins show whether pictures and settings fit together; of the real ones only the size counts.
     picture = np.zeros((2, 2, 3), np.uint8)
     content = None if config.mode is Mode.STYLE else picture
     Pictures.checked(content, [picture] * question.styles, config, init=picture)
-    sized = Pictures(None, (), (), None, working_size(*question.shape, config.size))
+    guide = Guide(np.ones((2, 2), np.int64), {1: None}, 0.0) if question.guided else None
+    sized = Pictures(None, (), (), None, working_size(*question.shape, config.size), guide)
     return colors_plan(sized, config) if config.mode is Mode.COLORS else prepare(sized, config).plan
 
 
@@ -204,9 +212,3 @@ def _answer(make_plan: MakePlan, question: Question) -> tuple[Plan | None, Style
         return make_plan(question), None
     except Exception as error:
         return None, translated(error)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

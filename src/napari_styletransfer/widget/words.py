@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from napari_styletransfer.config import Mode
 from napari_styletransfer.engine.events import Reason
+from napari_styletransfer.progress import duration
 from napari_styletransfer.widget.outputs import FILLING_IN
-from napari_styletransfer.widget.progress import clock
 from napari_styletransfer.widget.variations import SheetOutput
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def fetching_words(event: Fetching) -> str:
 
 def step_words(step: Step, seconds_left: float | None) -> str:
     """Tell of a step."""
-    left = "" if seconds_left is None else f" · {clock(seconds_left)} left"
+    left = "" if seconds_left is None else f" · {duration(seconds_left)} left"
     return f"Step {step.iteration} of {step.total} · loss {step.losses['total']:.4g}{left}"
 
 
@@ -42,11 +42,11 @@ def ending_words(output: Output, result: Finished) -> str:
 
 def _ending_of_one(result: Finished) -> str:
     if result.config.mode is Mode.COLORS:
-        return f"Done: colours taken over · {clock(result.seconds)}"
+        return f"Done: colours taken over · {duration(result.seconds)}"
     how = {
         Reason.ITERATIONS: f"Done: {result.iterations} steps",
         Reason.CONVERGED: f"Done: settled after {result.iterations} steps",
         Reason.TIME: f"Time limit reached after {result.iterations} steps",
         Reason.STOPPED: f"Stopped after {result.iterations} steps; the best image is kept",
     }[result.reason]
-    return f"{how} · {clock(result.seconds)} · loss {result.losses.get('total', float('nan')):.4g}"
+    return f"{how} · {duration(result.seconds)} · loss {result.losses.get('total', float('nan')):.4g}"

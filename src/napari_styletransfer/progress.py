@@ -1,7 +1,7 @@
-"""How far a run is and how long it will still take, told from its plan and its steps.
+"""How far a run is and how long it will still take, told from its plan and its steps, and durations in words.
 
 A step at a fine scale costs more than one at a coarse scale, so both count work in pixels: the bar then moves
-evenly, and the time left is right long before the last scale begins.
+evenly, and the time left is right long before the last scale begins. Used by the form and the command line.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class WorkMeter:
 class PlaneMeter:
     """Follows the planes of a stack, whose own progress a `WorkMeter` tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, planes: int = 1) -> None:
         self.plane = 0
-        self.planes = 1
+        self.planes = planes
         self._seconds: list[float] = []
 
     def begin(self, plane: int, planes: int) -> None:
@@ -66,8 +66,17 @@ class PlaneMeter:
         return meter.seconds_left + each * (self.planes - self.plane - 1), fraction
 
 
-def clock(seconds: float) -> str:
-    """Return a duration as ``0:07`` or ``1:02:03``."""
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: ``7 s``, ``2 min 5 s`` or ``1 h 2 min``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def rough_duration(seconds: float) -> str:
+    """Return a duration that is known roughly: ``7 s``, ``2 min`` or ``1.5 h``."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

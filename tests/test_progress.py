@@ -6,7 +6,7 @@ import pytest
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Plan, Scale, Step
-from napari_styletransfer.widget.progress import WorkMeter, clock
+from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, rough_duration
 
 SCALES = (Scale(10, 10, 5), Scale(20, 20, 5))
 PLAN = Plan(StyleConfig(), "cpu", "cpu", "float32", SCALES, None, 1, 1, 2)
@@ -54,6 +54,28 @@ def test_a_continued_run_counts_from_where_it_goes_on():
     assert meter.seconds_left == 0
 
 
-@pytest.mark.parametrize(("seconds", "words"), [(0, "0:00"), (7.4, "0:07"), (61, "1:01"), (3723, "1:02:03")])
-def test_durations_read_as_on_a_clock(seconds, words):
-    assert clock(seconds) == words
+def test_the_time_left_of_a_stack_counts_the_planes_to_come():
+    planes = PlaneMeter(3)
+    meter = WorkMeter(PLAN)
+    assert planes.overall(meter) == (None, 0)
+    for iteration in range(1, 6):
+        meter.update(step(iteration, 0, 10 + iteration))
+    # Twenty seconds for the rest of this one, and before any has ended as much for each of the others.
+    assert planes.overall(meter) == (pytest.approx(60), pytest.approx(0.2 / 3))
+    planes.end(30.0)
+    planes.begin(1, 3)
+    assert planes.overall(meter) == (pytest.approx(50), pytest.approx(1.2 / 3))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "0 s"), (7.4, "7 s"), (59.6, "1 min 0 s"), (61, "1 min 1 s"), (3723, "1 h 2 min")]
+)
+def test_durations_are_told_as_people_say_them(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(0.2, "1 s"), (80, "80 s"), (100, "2 min"), (5300, "88 min"), (5500, "1.5 h")]
+)
+def test_rough_durations_have_one_unit(seconds, words):
+    assert rough_duration(seconds) == words
