@@ -397,3 +397,13 @@ def test_a_real_result_goes_on_in_a_later_session(viewer, qtbot):
     assert history[3] < losses[0]
     assert history[-1] < losses[-1]
     later.release()
+
+
+def test_the_last_run_goes_on_at_its_own_size(form, engine, viewer, qtbot):
+    run(form, engine, qtbot, size=64)
+    form.settings.editors["size"].write(128)
+    form.settings.editors["scales"].write(1)
+    form.settings.editors["balance"].write(0.25)
+    call = go_on(form, qtbot)
+    assert call["resume"] == ("state after", None)
+    assert (call["config"].size, call["config"].scales, call["config"].balance) == (64, None, 0.25)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
+from qtpy.QtWidgets import QLineEdit
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError
@@ -129,3 +130,27 @@ def test_a_field_without_an_editor_is_refused_by_name():
 
     with pytest.raises(TypeError, match="things"):
         make_editor("things", Model.model_fields["things"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        name
+        for name, info in StyleConfig.model_fields.items()
+        if info.default is None and name not in ("style_weights", "regions", "level")
+    ),
+)
+def test_an_empty_field_tells_what_that_means(name):
+    native = editor_of(name).native
+    words = StyleConfig.model_fields[name].json_schema_extra["empty"]
+    assert words
+    if hasattr(native, "specialValueText"):
+        assert native.text() == words
+    else:
+        line = native if hasattr(native, "placeholderText") else native.findChild(QLineEdit)
+        assert line.placeholderText() == words
+
+
+def test_a_layer_named_twice_is_refused():
+    with pytest.raises(ConfigError, match="Style layers: 'relu1_1' is there twice"):
+        weights_from_text("relu1_1=1, relu2_1, relu1_1=0.5", "Style layers")

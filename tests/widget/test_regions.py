@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from napari_styletransfer.config import ALL_STYLES, StyleConfig
 from napari_styletransfer.files import read_image, write_image
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.region_table import ALL, NONE, REST
+from napari_styletransfer.widget.regions import Relabelled
 from napari_styletransfer.widget.session import State
 
 
@@ -298,3 +300,11 @@ def test_a_saved_recipe_gives_the_same_picture_on_the_command_line(viewer, qtbot
 
     assert off(order) <= 1
     assert off(reversed(order)) > 20
+
+
+def test_labels_get_their_new_numbers_at_once():
+    data = np.array([[0, 1, 2], [3, 900, 2]], np.int32)
+    region = SimpleNamespace(read=lambda: data)
+    assert Relabelled(region).read() is data
+    np.testing.assert_array_equal(Relabelled(region, {1: 7, 900: 0, 5: 6}).read(), [[0, 7, 2], [3, 0, 2]])
+    np.testing.assert_array_equal(Relabelled(region, {1: 2, 2: 1}).read(), [[0, 2, 1], [3, 900, 1]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from typing import Any
 
@@ -12,7 +13,8 @@ from napari.utils import progress
 from napari.utils.notifications import notification_manager
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.errors import StyleTransferError, WeightsError
+from napari_styletransfer.engine.events import Fetching, Finished, Reason
+from napari_styletransfer.errors import OutOfMemoryError, StyleTransferError, WeightsError
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.session import State
 
@@ -325,3 +327,60 @@ def test_a_closed_form_leaves_nothing_behind(form, engine, viewer, qtbot):
 def test_the_error_of_a_run_is_one_of_ours():
     assert issubclass(WeightsError, StyleTransferError)
     assert not issubclass(StyleTransferError, RuntimeError)
+
+
+@pytest.mark.parametrize("iterations", [0, 1])
+def test_a_run_that_fails_under_way_leaves_its_best_image(iterations, form, engine, viewer, qtbot):
+    engine.error = OutOfMemoryError("The device ran out of memory.")
+    image = np.full((*engine.shape, 3), 0.6, np.float32)
+    engine.error.finished = Finished(
+        image, StyleConfig(network="compact"), Reason.FAILED, iterations, 2, 0.5, {"total": 0.3}, (0.3,) * iterations
+    )
+    engine.go.set()
+    form.run()
+    ended(form, qtbot)
+    status, layer = form.session.status, viewer.layers["cells × waves"]
+    assert status.state is State.FAILED
+    told = "The device ran out of memory."
+    assert status.message == told + (" The best image so far is in its layer." if iterations else "")
+    made = layer.metadata["napari-styletransfer"]
+    assert layer.data[0, 0, 0] == (153 if iterations else 64)
+    assert (made["recipe"] is not None) is bool(iterations)
+    assert made.get("reason") == ("failed" if iterations else None)
+    if iterations:
+        # Not from the memory of the run, which is gone, but from the picture.
+        viewer.layers.selection.active = layer
+        engine.error = None
+        qtbot.waitUntil(form.controls.go_on.isEnabled)
+        form.controls.go_on.click()
+        ended(form, qtbot)
+        assert engine.calls[-1]["resume"] is None
+        assert engine.calls[-1]["config"].start == "image"
+
+
+def test_stop_ends_a_download(form, engine, viewer, qtbot):
+    def make_run(*args, **options):
+        def run(should_stop):
+            try:
+                for megabyte in range(DOWNLOAD):
+                    done.append(megabyte)
+                    yield Fetching("vgg19", megabyte, DOWNLOAD)
+                    time.sleep(0.005)
+            finally:
+                ended_early.append(len(done) < DOWNLOAD)
+
+        return run
+
+    done, ended_early = [], []
+    form.session._make_run = make_run
+    form.run()
+    qtbot.waitUntil(lambda: "Downloading" in form.session.status.message)
+    form.stop()
+    ended(form, qtbot)
+    assert ended_early == [True]
+    assert form.session.status.message == "Stopped before there was a picture"
+    assert form.controls.run.isEnabled()
+    assert "cells × waves" not in viewer.layers
+
+
+DOWNLOAD = 2000

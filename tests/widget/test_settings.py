@@ -136,3 +136,14 @@ def test_the_wheel_scrolls_the_form_and_changes_nothing(settings, qtbot):
         )
         QApplication.sendEvent(native, turn)
     assert settings.config() == StyleConfig()
+
+
+def test_a_content_weight_stands_in_place_of_the_balance(settings):
+    balance = settings.editors["balance"].native
+    assert balance.isEnabled()
+    settings.editors["content_weight"].write(0.01)
+    assert not balance.isEnabled()
+    assert "'Content weight'" in balance.toolTip()
+    settings.preset.value = "gatys-2016"
+    assert balance.isEnabled()
+    assert StyleConfig.model_fields["balance"].description in balance.toolTip()

@@ -176,3 +176,14 @@ def test_real_variations_differ(viewer, qtbot):
     )
     assert np.abs(first - last).mean() > 1
     form.release()
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [({"mode": "colors"}, "mode is 'colors'"), ({"content_weight": 0.01}, "'Content weight' is set")],
+)
+def test_variations_that_would_all_be_alike_are_refused(form, engine, fields, told):
+    form.show_config(StyleConfig(**fields))
+    form.try_variations()
+    assert form.session.status.state is State.FAILED
+    assert told in form.session.status.message

@@ -39,9 +39,11 @@ ALL_STYLES = -1
 LayerWeights = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
-def _field(default: Any, title: str, description: str, group: str, advanced: bool = True, **limits: Any) -> Any:
-    """Make a field that also carries where the form shows it."""
-    extra: JsonDict = {"group": group, "advanced": advanced}
+def _field(
+    default: Any, title: str, description: str, group: str, advanced: bool = True, empty: str = "", **limits: Any
+) -> Any:
+    """Make a field that also carries where the form shows it, and what it shows for None."""
+    extra: JsonDict = {"group": group, "advanced": advanced, "empty": empty}
     return Field(default, title=title, description=description, json_schema_extra=extra, **limits)
 
 
@@ -54,7 +56,7 @@ class StyleConfig(BaseModel):
         From the constructors `make`, `from_preset`, `load` and `changed`, naming each wrong field.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False, allow_inf_nan=False)
 
     mode: Mode = _field(
         Mode.TRANSFER,
@@ -77,6 +79,7 @@ class StyleConfig(BaseModel):
         "Weights file",
         "A file with the network's weights (safetensors or a torch state dict) in place of the usual source.",
         "Network",
+        empty="the usual source",
     )
     pooling: Pooling = _field(
         Pooling.AVERAGE, "Pooling", "average gives smoother pictures than max; native: as trained.", "Network"
@@ -85,7 +88,11 @@ class StyleConfig(BaseModel):
         Padding.REFLECT, "Padding", "What convolutions see beyond the border; zero prints dark frames.", "Network"
     )
     content_layers: LayerWeights | None = _field(
-        None, "Content layers", "Layers and weights of the content loss; empty: the network's own choice.", "Loss"
+        None,
+        "Content layers",
+        "Layers and weights of the content loss; empty: the network's own choice.",
+        "Loss",
+        empty="the network's choice",
     )
     style_layers: LayerWeights | None = _field(
         None,
@@ -93,6 +100,7 @@ class StyleConfig(BaseModel):
         "Layers and weights of the style loss; 'rgb' stands for the statistics of the pixels themselves. "
         "Empty: the network's own choice.",
         "Loss",
+        empty="the network's choice",
     )
     normalization: Normalization = _field(
         Normalization.RELATIVE,
@@ -112,9 +120,16 @@ class StyleConfig(BaseModel):
         le=1,
     )
     content_weight: float | None = _field(
-        None, "Content weight", "Factor of the content loss; empty: from the balance.", "Loss", ge=0
+        None,
+        "Content weight",
+        "Factor of the content loss, in place of the one that 'Content ↔ style' makes; empty: that one.",
+        "Loss",
+        empty="from content ↔ style",
+        ge=0,
     )
-    style_weight: float | None = _field(None, "Style weight", "Factor of the style loss; empty: 1.", "Loss", ge=0)
+    style_weight: float | None = _field(
+        None, "Style weight", "Factor of the style loss; empty: 1.", "Loss", empty="1", ge=0
+    )
     tv_weight: float = _field(
         0.5, "Smoothness", "Factor of the total-variation loss, which removes pixel noise.", "Loss", ge=0
     )
@@ -186,9 +201,10 @@ class StyleConfig(BaseModel):
         512,
         "Size",
         "Longest side in pixels at which the run works; larger content is made smaller, smaller content "
-        "stays as it is. Empty: the content's own size.",
+        "stays as it is. Empty (in the form 'own size', below the smallest): the content's own size.",
         "What",
         advanced=False,
+        empty="own size",
         ge=32,
         le=65536,
     )
@@ -223,7 +239,12 @@ class StyleConfig(BaseModel):
         le=100_000,
     )
     max_seconds: float | None = _field(
-        None, "Time limit", "Stop after so many seconds with the best image; empty: no limit.", "Optimiser", gt=0
+        None,
+        "Time limit",
+        "Stop after so many seconds with the best image; empty: no limit.",
+        "Optimiser",
+        empty="no limit",
+        gt=0,
     )
     tolerance: float = _field(
         1e-3,
@@ -250,6 +271,7 @@ class StyleConfig(BaseModel):
         "Spectral exponent",
         "Strength of the metric that moves coarse structure first; 0: none. Empty: from the first gradient.",
         "Optimiser",
+        empty="from the gradient",
         ge=0,
         le=1.5,
     )
@@ -267,6 +289,7 @@ class StyleConfig(BaseModel):
         "Scales",
         "Number of sizes from coarse to fine, each twice the one before; empty: as many as the size allows.",
         "Start",
+        empty="as many as fit",
         ge=1,
         le=10,
     )
@@ -286,6 +309,7 @@ class StyleConfig(BaseModel):
         "Memory limit",
         "GiB the run may use besides its pictures; empty: most of what is free on the device.",
         "Device",
+        empty="most of what is free",
         gt=0,
     )
     block_size: int | None = _field(
@@ -294,6 +318,7 @@ class StyleConfig(BaseModel):
         "Side in pixels of the blocks in which a large image is worked through (the result is the same); "
         "empty: as the memory allows.",
         "Device",
+        empty="as memory allows",
         ge=64,
     )
 

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from qtpy.QtWidgets import QWidget
 
-EMPTY = "auto"
-"""What an editor shows where the config says None."""
-
-
 _MOST_IN_A_BOX = 2**31 - 1
 
 
@@ -75,20 +71,21 @@ def make_editor(name: str, info: FieldInfo) -> Editor:
     kind, optional = _unwrapped(info.annotation)
     look: dict[str, Any] = {"name": name, "label": info.title or name, "tooltip": rich_tooltip(info)}
     low, high = _limits(info)
+    empty = _words_for_none(info) if optional else None
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         editor = _choice(name, kind, look)
     elif kind is bool:
         editor = _plain(name, CheckBox(**look))
     elif kind is int:
-        editor = _integer(name, look, low, high, optional)
+        editor = _integer(name, look, low, high, empty)
     elif kind is float and not optional and low is not None and high is not None and _closed(info):
         editor = _exact(_plain(name, _bounded(look, low, high)))
     elif kind is float:
-        editor = _number(name, LineEdit(**look), optional)
+        editor = _number(name, LineEdit(**look), empty)
     elif kind is Path:
-        editor = _path(name, FileEdit(mode="r", nullable=True, **look))
+        editor = _path(name, FileEdit(mode="r", nullable=True, **look), empty)
     elif get_origin(kind) is dict:
-        editor = _weights(name, LineEdit(**look))
+        editor = _weights(name, LineEdit(**look), empty)
     elif kind is str:
         editor = _plain(name, LineEdit(**look))
     else:
@@ -128,11 +125,13 @@ def weights_from_text(text: str, title: str) -> dict[str, float] | None:
     Raises
     ------
     ConfigError
-        If a part is not of the form ``layer=weight``.
+        If a part is not of the form ``layer=weight``, or a layer is there twice.
     """
     weights: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         layer, equals, weight = (piece.strip() for piece in part.partition("="))
+        if layer in weights:
+            raise ConfigError(f"{title}: '{layer}' is there twice. Name each layer once.")
         try:
             weights[layer] = float(weight) if equals else 1.0
         except ValueError as error:
@@ -158,6 +157,11 @@ def _limits(info: FieldInfo) -> tuple[Any, Any]:
         name: getattr(item, name) for item in info.metadata for name in ("ge", "gt", "le", "lt") if hasattr(item, name)
     }
     return bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
+
+
+def _words_for_none(info: FieldInfo) -> str:
+    extra = info.json_schema_extra
+    return str(extra.get("empty") or "none") if isinstance(extra, dict) else "none"
 
 
 def _closed(info: FieldInfo) -> bool:
@@ -199,17 +203,17 @@ def _choice(name: str, kind: type[StrEnum], look: dict[str, Any]) -> Editor:
     return _plain(name, ComboBox(choices=[(str(item), item) for item in kind], **look))
 
 
-def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None, optional: bool) -> Editor:
+def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None, empty: str | None) -> Editor:
     least = low if low is not None else -_MOST_IN_A_BOX
     most = high if high is not None else _MOST_IN_A_BOX
     if most > _MOST_IN_A_BOX:
         return _whole_number(name, LineEdit(**look))
-    if not optional:
+    if empty is None:
         return _plain(name, SpinBox(min=least, max=most, **look))
     box = QSpinBox()
-    empty = least - 1
-    box.setRange(empty, most)
-    box.setSpecialValueText(EMPTY)
+    none = least - 1
+    box.setRange(none, most)
+    box.setSpecialValueText(empty)
     box.setToolTip(look["tooltip"])
     # Sizes in pixels go up by their smallest value, counts by one.
     box.setSingleStep(least if least >= 16 else 1)
@@ -218,8 +222,8 @@ def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None,
         look["label"],
         box,
         box.valueChanged,
-        lambda: None if box.value() == empty else box.value(),
-        lambda value: box.setValue(empty if value is None else value),
+        lambda: None if box.value() == none else box.value(),
+        lambda value: box.setValue(none if value is None else value),
     )
 
 
@@ -235,13 +239,13 @@ def _whole_number(name: str, widget: ValueWidget[Any]) -> Editor:
     return _editor(name, widget, read, lambda value: setattr(widget, "value", str(value)))
 
 
-def _number(name: str, widget: ValueWidget[Any], optional: bool) -> Editor:
+def _number(name: str, widget: ValueWidget[Any], empty: str | None) -> Editor:
     """Edit as text, because a spin box would round 1e-6 away."""
-    widget.native.setPlaceholderText(EMPTY if optional else "")
+    widget.native.setPlaceholderText(empty or "")
 
     def read() -> float | None:
         text = widget.value.strip().replace(",", ".")
-        if optional and text in ("", EMPTY):
+        if empty is not None and text in ("", empty):
             return None
         try:
             return float(text)
@@ -254,8 +258,8 @@ def _number(name: str, widget: ValueWidget[Any], optional: bool) -> Editor:
     return _editor(name, widget, read, write)
 
 
-def _path(name: str, widget: FileEdit) -> Editor:
-    widget.line_edit.native.setPlaceholderText(EMPTY)
+def _path(name: str, widget: FileEdit, empty: str | None) -> Editor:
+    widget.line_edit.native.setPlaceholderText(empty or "")
     return _editor(
         name,
         widget,
@@ -264,8 +268,8 @@ def _path(name: str, widget: FileEdit) -> Editor:
     )
 
 
-def _weights(name: str, widget: ValueWidget[Any]) -> Editor:
-    widget.native.setPlaceholderText(EMPTY)
+def _weights(name: str, widget: ValueWidget[Any], empty: str | None) -> Editor:
+    widget.native.setPlaceholderText(empty or "")
     written: list[Any] = [None, ""]
 
     def read() -> dict[str, float] | None:

@@ -242,8 +242,10 @@ class StyleTransferWidget(DockedWidget):
         self.plan.follow(self.maker.question(config, planes))
 
     def _continuation(self) -> Continuation:
-        content = self.pictures.content_layer
-        candidates = (self._viewer.layers.selection.active, None if isinstance(content, Together) else content)
+        content, active = self.pictures.content_layer, self._viewer.layers.selection.active
+        # Of a selection napari hands plugins a proxy, of which not everything can be copied.
+        selected = next((layer for layer in self._viewer.layers if layer == active), None)
+        candidates = (selected, None if isinstance(content, Together) else content)
         return continuation(self.session, self._viewer, chosen_result(candidates))
 
     def _check_continue(self) -> None:

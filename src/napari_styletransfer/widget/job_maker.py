@@ -150,7 +150,7 @@ class JobMaker:
             count = len(stack_of(first, axes)) if axes and isinstance(first, Snapshot) else 1
         except StyleTransferError:
             return None
-        return Question(first.shape, len(styles), config, count)
+        return Question(first.shape, len(styles), config, count, self._regions.layer is not None)
 
     def _marks(self, planes: Sequence[Snapshot | Composite]) -> list[Relabelled | ShapesRegion] | None:
         """Return what to read for the labels of each plane, or None for whole pictures."""

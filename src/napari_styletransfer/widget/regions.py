@@ -49,10 +49,11 @@ class Relabelled:
     def read(self) -> npt.NDArray[np.int64]:
         """Read the labels, those in `numbers` under their new number."""
         labels = self.region.read()
-        result = labels.copy()
-        for old, new in self.numbers.items():
-            result[labels == old] = new
-        return result
+        if not self.numbers:
+            return labels
+        present, where = np.unique(labels, return_inverse=True)
+        renumbered = np.array([self.numbers.get(label, label) for label in present.tolist()], np.int64)
+        return renumbered[where].reshape(labels.shape)
 
 
 class RegionPanel(QWidget):

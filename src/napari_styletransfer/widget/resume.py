@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _OF_THE_FORM = ("iterations", "max_seconds", "device", "memory_limit")
 """Settings that say how long and where to go on, not what the picture is to become."""
 
-_OF_THE_PICTURES = ("style_weights", "regions", "start", "level")
-"""Settings that belong to the pictures of a run, which stay as they are while it goes on."""
+_OF_THE_PICTURES = ("style_weights", "regions", "start", "level", "size", "scales")
+"""Settings that belong to the pictures of a run and their sizes, which stay as they are while it goes on."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _words_of_run(run: EndedRun) -> str:
     name = "the last result" if run.output.layer is None else f"'{run.output.layer.name}'"
     if isinstance(run.output, StackOutput):
         return f"Go on with {name}, in its layer, with the planes that are not done."
-    whose = "its own settings" if run.own else "the settings as they are now"
+    whose = "its own settings" if run.own else "the settings as they are now (but for the size)"
     return f"Go on with {name}, in its layer, with {whose}, from where it stopped: for as many iterations more."
 
 

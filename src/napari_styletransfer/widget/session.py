@@ -17,10 +17,11 @@ from psygnal import Signal
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Fetching, Finished, Plan, Preview, Reason, Started, Step
+from napari_styletransfer.preview import OutputLayer
+from napari_styletransfer.progress import PlaneMeter, WorkMeter
 from napari_styletransfer.widget.job import Job, ReadOnce
 from napari_styletransfer.widget.kept import EndedRun, KeptRuns
 from napari_styletransfer.widget.outputs import FILLING_IN, output_for
-from napari_styletransfer.widget.progress import PlaneMeter, WorkMeter
 from napari_styletransfer.widget.record import pictures_record
 from napari_styletransfer.widget.stack_output import StackOutput
 from napari_styletransfer.widget.status import RunStatus, State
@@ -155,7 +156,7 @@ class Session:
         self._handle = start_run(
             self._make_run(self._reading, job.styles, job.config, **options),
             on_report=self._on_report,
-            on_error=self._fail,
+            on_error=self._break_off,
             on_done=self._on_done,
             prepare=lambda image, plan: output.prepared(image, _final_shape(plan)),
         )
@@ -195,14 +196,19 @@ class Session:
 
     def _take_result(self, result: Finished) -> None:
         assert self.last is not None
-        job, output = self.last.job, self.last.output
         self._result_came = True
         self.last = replace(self.last, finished=result)
+        if self._planes is not None:
+            self._planes.end(result.seconds)
+        self._write(result)
+
+    def _write(self, result: Finished) -> None:
+        """Show a result in its layer, with how it was made."""
+        assert self.last is not None
+        job, output = self.last.job, self.last.output
         # A plane that follows another starts from it, as does a run from the picture of an earlier one: the recipe
         # is that of the whole.
         whole = job.config if self._planes is not None else job.original
-        if self._planes is not None:
-            self._planes.end(result.seconds)
         config = result.config if whole is None else result.config.changed(start=whole.start, scales=whole.scales)
         output.finish(
             result.image,
@@ -235,11 +241,21 @@ class Session:
         else:
             self._fail(error)
 
-    def _fail(self, error: StyleTransferError) -> None:
-        self.status.message = str(error)
+    def _break_off(self, error: StyleTransferError) -> None:
+        """Show what a run has reached that failed under way, and tell the error."""
+        assert self.last is not None
+        output, reached = self.last.output, error.finished
+        if isinstance(output, OutputLayer) and reached is not None and reached.iterations:
+            self._write(reached)
+            self._fail(error, more=" The best image so far is in its layer.")
+        else:
+            self._fail(error)
+
+    def _fail(self, error: StyleTransferError, more: str = "") -> None:
+        self.status.message = f"{error}{more}"
         self.status.fraction = 0.0
         self.status.state = State.FAILED
-        show_error(str(error))
+        show_error(self.status.message)
 
     def _on_done(self) -> None:
         self._handle = None
@@ -253,7 +269,8 @@ class Session:
         if not self.status.active:
             return
         if result is None or not self._result_came:
-            # napari shut the thread down with the viewer, before the run could hand over its result.
+            # Stopped while weights were downloaded, or shut down by napari with the viewer.
+            self.status.message = "Stopped before there was a picture"
             self.status.fraction, self.status.state = 0.0, State.IDLE
             return
         self.status.message = ending_words(output, result)

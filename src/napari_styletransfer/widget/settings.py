@@ -17,7 +17,7 @@ from superqt import QCollapsible
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.engine import weights
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.widget.fields import Editor, make_editor, open_choice
+from napari_styletransfer.widget.fields import Editor, make_editor, open_choice, rich_tooltip
 from napari_styletransfer.widget.levels import level_editor
 from napari_styletransfer.widget.looks import CalmWheel, FormRows, beside, heading, quiet_fold
 from napari_styletransfer.widget.user_presets import UserPresets
@@ -25,6 +25,8 @@ from napari_styletransfer.widget.user_presets import UserPresets
 CUSTOM = "custom"
 ELSEWHERE = frozenset({"style_weights", "regions"})
 """Fields that another part of the form edits: blend weights stand beside the styles, regions in their table."""
+
+_NO_BALANCE = "<p>'Content weight' in the advanced settings is set and stands in place of this. Empty it.</p>"
 
 PLACED_ELSEWHERE = frozenset({"feather", "movie", "level"})
 """Fields whose editor another part of the form shows, when it applies."""
@@ -97,6 +99,7 @@ class SettingsForm(QWidget):
             self.preset.value = self._matching_preset()
         finally:
             self._showing = False
+        self._show_balance()
         self.edited.emit()
 
     @property
@@ -197,7 +200,16 @@ class SettingsForm(QWidget):
             self.preset.value = self._matching_preset()
         finally:
             self._showing = False
+        self._show_balance()
         self.edited.emit()
+
+    def _show_balance(self) -> None:
+        """Show whether the balance counts: a content weight stands in its place."""
+        balance = self.editors["balance"].native
+        counts = not self.editors["content_weight"].native.text().strip()
+        balance.setEnabled(counts)
+        info = StyleConfig.model_fields["balance"]
+        balance.setToolTip(rich_tooltip(info) if counts else _NO_BALANCE)
 
     def _matching_preset(self) -> str:
         try:

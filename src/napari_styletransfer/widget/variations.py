@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_styletransfer.config import Start, StyleConfig
+from napari_styletransfer.config import Mode, Start, StyleConfig
+from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.layers.rendering import fitted
 from napari_styletransfer.layers.write import image_kwargs, run_metadata
 from napari_styletransfer.widget.captions import broken, caption_height, draw_caption, font_for
@@ -38,7 +39,19 @@ _GROUND = 24
 
 
 def variations_of(config: StyleConfig) -> list[StyleConfig]:
-    """Return the settings of the tiles, row by row: more style downwards, larger strokes to the right."""
+    """Return the settings of the tiles, row by row: more style downwards, larger strokes to the right.
+
+    Raises
+    ------
+    ConfigError
+        If that would make no difference with such settings.
+    """
+    if config.mode is not Mode.TRANSFER:
+        raise ConfigError(f"Variations are of mode '{Mode.TRANSFER}', and the mode is '{config.mode}'. Change it.")
+    if config.content_weight is not None:
+        raise ConfigError(
+            "'Content weight' is set and stands in place of 'Content ↔ style', in which variations differ. Empty it."
+        )
     start = Start.AUTO if config.start is Start.IMAGE else config.start
     small = config.changed(
         size=_TILE_SIZE if config.size is None else min(_TILE_SIZE, config.size),

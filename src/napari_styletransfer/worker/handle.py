@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QElapsedTimer, QThreadPool, QTimer
 
-from napari_styletransfer.engine.events import Plan, Preview, Started
+from napari_styletransfer.engine.events import Fetching, Plan, Preview, Started
 from napari_styletransfer.errors import StyleTransferError
 from napari_styletransfer.worker.failures import translated
 from napari_styletransfer.worker.mailbox import REPORT_INTERVAL, Failure, Mailbox, Report
@@ -41,7 +41,8 @@ def start_run(
     run
         Called in the thread with a function that says whether to stop, to be polled at every evaluation.
     on_report
-        Gets each `Report`; the last one of a run that was not cut off ends with `Finished`.
+        Gets each `Report`; the last one of a run that was not cut off, nor stopped while weights were downloaded, ends
+        with `Finished`.
     on_error
         Gets what ended the run, instead of a report with `Finished`.
     on_done
@@ -178,6 +179,9 @@ def _post(
     try:
         with sharing_the_lock(), closing(run(should_stop)) as events:
             for event in events:
+                if isinstance(event, Fetching) and should_stop():
+                    # There is no picture yet that would be worth keeping; leaving ends the download.
+                    break
                 if isinstance(event, Started):
                     plan = event.plan
                 if isinstance(event, Preview) and prepare is not None and plan is not None:
