@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import time
+import threading
 import weakref
 from typing import Any
 
@@ -365,13 +365,13 @@ def test_stop_ends_a_download(form, engine, viewer, qtbot):
                 for megabyte in range(DOWNLOAD):
                     done.append(megabyte)
                     yield Fetching("vgg19", megabyte, DOWNLOAD)
-                    time.sleep(0.005)
+                    patience.wait(0.005)
             finally:
                 ended_early.append(len(done) < DOWNLOAD)
 
         return run
 
-    done, ended_early = [], []
+    done, ended_early, patience = [], [], threading.Event()
     form.session._make_run = make_run
     form.run()
     qtbot.waitUntil(lambda: "Downloading" in form.session.status.message)

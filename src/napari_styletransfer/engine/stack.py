@@ -1,6 +1,6 @@
 """The planes of a stack or movie, stylised one after another with the network and style targets made once.
 
-Called by the form and by batches. Each plane may start from the result of the one before: where the content
+Called by the form and the command line. Each plane may start from the result of the one before: where the content
 did not change, the image then stays as it is, and a movie does not flicker.
 """
 

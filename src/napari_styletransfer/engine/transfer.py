@@ -1,7 +1,7 @@
 """The story of a run, top to bottom: check, plan, fetch, then scale by scale targets and steps, finish.
 
 `iter_stylize` is the only way to run. It is a plain generator of events, without threads, Qt or printing; the
-form, the command line, batches and tests all consume the same stream.
+form, the command line, the Python functions and the tests all consume the same stream.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ returns reads its pixels later, in whatever thread. Axes:
   layer projects thick slices), rounded and scaled to the pyramid level as napari does;
 * the colour axis of an RGB layer is no axis of the layer.
 
-Called by the widget, batch and command line for content and styles alike.
+Called by the widget for content and styles alike.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Labels and outlines seldom have the content's scale or axes, so they are brought over through the world, as
 the canvas overlays them. `resolve_labels` and `resolve_shapes` belong on the thread that owns the layers;
-what they return reads in any. Called by the widget and batch before a run.
+what they return reads in any. Called by the widget before a run.
 """
 
 from __future__ import annotations
