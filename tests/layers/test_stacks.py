@@ -7,6 +7,7 @@ import pytest
 from napari.layers import Image
 
 from napari_styletransfer.errors import ImageError
+from napari_styletransfer.layers.compose import compose
 from napari_styletransfer.layers.read import resolve, resolve_in
 from napari_styletransfer.layers.rendering import Rendering
 from napari_styletransfer.layers.stack import stack_of
@@ -40,7 +41,6 @@ def test_axes_left_out_stay_where_the_viewer_stands():
 def test_a_stack_can_be_cut_and_counted_from_its_end():
     stack = stack_of(base())
     assert [snapshot.plane for snapshot in stack[4:]] == [stack[4].plane, stack[-1].plane]
-    assert stack.number(base()) == 5
     with pytest.raises(IndexError, match="plane 6 of 6"):
         stack[6]
 
@@ -49,7 +49,6 @@ def test_a_single_plane_is_a_stack_of_one():
     stack = stack_of(resolve(Image(DATA[0, 0])))
     assert len(stack) == 1
     np.testing.assert_array_equal(stack[0].pixels(), DATA[0, 0])
-    assert stack.number(stack[0]) == 0
 
 
 @pytest.mark.parametrize("displayed", [(2, 3), (3, 2), (1, 3)])
@@ -134,3 +133,41 @@ def test_thick_slices_are_refused():
     layer = Image(DATA, projection_mode="max")
     with pytest.raises(ImageError, match="thick slice"):
         stack_of(resolve(layer, point_world=(1, 1, 0, 0), margins=((0, 1, 0, 0), (0, 1, 0, 0))))
+
+
+def channel(data, **options):
+    layer = Image(data, contrast_limits=(0, 255), blending="additive", **options)
+    return resolve(layer, point_world=(1, 2, 0, 0))
+
+
+def test_layers_seen_as_one_picture_go_through_their_planes_together():
+    green, red = channel(DATA, colormap="green", name="green"), channel(255 - DATA, colormap="red", name="red")
+    # One plane for all, and some for every time.
+    still = channel(np.full((8, 10), 51, np.uint8), colormap="blue", name="still")
+    deep = channel(DATA[0] // 2, colormap="blue", name="deep")
+    stack = stack_of(compose([green, red, still, deep]))
+    assert (len(stack), stack.counts, stack.bottom) == (6, (2, 3), green)
+    for number, plane in enumerate(stack):
+        t, z = divmod(number, 3)
+        picture = plane.read() * 255
+        np.testing.assert_allclose(picture[..., 1], DATA[t, z], atol=0.5)
+        np.testing.assert_allclose(picture[..., 0], 255 - DATA[t, z], atol=0.5)
+        np.testing.assert_allclose(picture[..., 2], 51.0 + DATA[0, z] // 2, atol=0.5)
+    output = stack.empty((8, 10))
+    assert output.shape == (2, 3, 8, 10, 3)
+    placed = stack_kwargs(output, stack)
+    assert placed["name"].startswith("green + red + still + deep")
+    np.testing.assert_array_equal(placed["scale"], (1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "place"),
+    [((2, 4, 8, 10), {}), ((2, 3, 8, 10), {"scale": (1, 2, 1, 1)}), ((2, 3, 8, 10), {"translate": (0, 0.5, 0, 0)})],
+)
+def test_layers_whose_planes_do_not_lie_on_each_other_make_no_movie(shape, place):
+    other = channel(np.zeros(shape, np.uint8), name="other", **place)
+    both = compose([channel(DATA, name="first"), other])
+    with pytest.raises(ImageError, match="planes of layer 'other' do not lie on the 3 of 'first'"):
+        stack_of(both)
+    # Along the other axis they do.
+    assert len(stack_of(both, (0,))) == 2

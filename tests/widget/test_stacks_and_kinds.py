@@ -255,6 +255,52 @@ def test_channels_are_run_as_the_canvas_shows_them(form, engine, viewer, qtbot):
     np.testing.assert_allclose(result.data_to_world((5, 7)), viewer.layers["red"].data_to_world((5, 7)))
 
 
+def test_a_movie_of_channels_is_run_plane_by_plane(form, engine, viewer, qtbot):
+    ramp = np.linspace(0, 1, 48 * 64).reshape(48, 64)
+    options = {"blending": "additive", "contrast_limits": (0, 1), "scale": (2, 3, 3)}
+    for name, data in (("green", ramp), ("red", 1 - ramp)):
+        viewer.add_image(np.stack([data, data / 2, data / 4]), name=name, colormap=name, **options)
+    viewer.layers["cells"].visible = False
+    form.pictures.choose(form.pictures.groups[0], [viewer.layers["waves"]])
+    assert offered(form) == ["this plane", "all 3 along axis 0"]
+    assert form.result.kind.isHidden()
+    form.result.choose(axes=(0,))
+    engine.go.set()
+    form.run()
+    ended(form, qtbot)
+    assert form.session.status.message == "Done: 3 planes"
+    for number, plane in enumerate(engine.calls[0]["planes"]):
+        np.testing.assert_allclose(plane.read()[..., 1], ramp / 2**number, atol=0.01)
+    result = viewer.layers["green + red × waves"]
+    assert result.data.shape == (3, 48, 64, 3)
+    np.testing.assert_allclose(result.data_to_world((2, 5, 7)), viewer.layers["red"].data_to_world((2, 5, 7)))
+
+
+def test_a_half_done_movie_of_channels_is_gone_on_with_from_its_layer(form, engine, viewer, qtbot):
+    options = {"blending": "additive", "contrast_limits": (0, 1), "scale": (2, 3, 3)}
+    for name in ("green", "red"):
+        viewer.add_image(np.full((3, 48, 64), 0.5), name=name, colormap=name, **options)
+    viewer.layers["cells"].visible = False
+    form.pictures.choose(form.pictures.groups[0], [viewer.layers["waves"]])
+    form.result.choose(axes=(0,))
+    engine.pause_after = 0
+    engine.go.set()
+    form.run()
+    qtbot.waitUntil(lambda: engine.halfway.is_set() and len(form.session.output.finished) == 1)
+    form.stop()
+    ended(form, qtbot)
+    layer = viewer.layers["green + red × waves"]
+    again = type(layer)(layer.data.copy(), name="again", rgb=True, metadata=dict(layer.metadata))
+    viewer.layers.remove(layer)
+    viewer.layers.selection.active = viewer.add_layer(again)
+    engine.go.set()
+    qtbot.waitUntil(lambda: "'again'" in form.controls.go_on.toolTip() and form.controls.go_on.isEnabled())
+    form.controls.go_on.click()
+    ended(form, qtbot)
+    assert form.session.status.message == "Done: 3 planes"
+    assert list(engine.calls[-1]["finished"]) == [0, 1, 2]
+
+
 def test_a_stack_that_is_the_first_layer_of_all_is_offered_by_plane(engine, qtbot):
     viewer = ViewerModel()
     form = StyleTransferWidget(viewer, engine)

@@ -193,7 +193,7 @@ def stack_kwargs(
     rgb = output.ndim > base.grid.geometry.ndim
     return {
         "data": output,
-        **(_looks_rgb(output.dtype) if rgb else _looks_like(base)),
+        **(_looks_rgb(output.dtype) if rgb else _looks_like(stack.bottom)),
         **_named(base, name, styles, made),
         **stack.geometry((output.shape[rows], output.shape[columns])).arguments(),
     }

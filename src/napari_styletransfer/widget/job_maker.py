@@ -127,7 +127,7 @@ class JobMaker:
             self._result.follow(content)
             if content is None:
                 return ()
-            if isinstance(content, Snapshot) and self._result.axes and self._regions.layer is not None:
+            if self._result.axes and self._regions.layer is not None:
                 return stack_of(content, self._result.axes)
         except StyleTransferError:
             # Told when Run is pressed: the user may be on the way to another plane.
@@ -147,7 +147,7 @@ class JobMaker:
             first = planes[0] if planes else self._picture(styles[0], config)
             config = config.changed(style_weights=self._pictures.style_weights)
             axes = self._result.axes
-            count = len(stack_of(first, axes)) if axes and isinstance(first, Snapshot) else 1
+            count = len(stack_of(first, axes)) if axes else 1
         except StyleTransferError:
             return None
         return Question(first.shape, len(styles), config, count, self._regions.layer is not None)

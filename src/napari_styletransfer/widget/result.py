@@ -65,7 +65,7 @@ class ResultPanel(QWidget):
 
     def follow(self, content: Snapshot | Composite | None) -> None:
         """Offer what this content allows."""
-        offered = _choices(content, self._axis_name) if isinstance(content, Snapshot) else []
+        offered = [] if content is None else _choices(content, self._axis_name)
         if offered != self._offered:
             chosen = self.planes.currentData()
             self._offered = offered
@@ -97,12 +97,12 @@ class ResultPanel(QWidget):
         ImageError
             If the layer has no such planes, or the results would not fit into memory.
         """
-        if not self.axes or not isinstance(content, Snapshot):
+        if not self.axes or content is None:
             return None
         stack = stack_of(content, self.axes)
         height, width = content.shape
         shrunk = min(1.0, (size or max(content.shape)) / max(content.shape))
-        width_of_pixel = content.dtype.itemsize if self.channel else 3
+        width_of_pixel = stack.bottom.dtype.itemsize if self.channel else 3
         needed = int(len(stack) * height * width * shrunk**2 * width_of_pixel)
         free = psutil.virtual_memory().available
         if needed > free:
@@ -134,8 +134,9 @@ class ResultPanel(QWidget):
         return combo
 
 
-def _choices(content: Snapshot, name: Callable[[int, int], str]) -> list[tuple[str, tuple[int, ...]]]:
-    """Return every way to run through the hidden axes, in words and as axes."""
+def _choices(content: Snapshot | Composite, name: Callable[[int, int], str]) -> list[tuple[str, tuple[int, ...]]]:
+    """Return every way to run through the hidden axes, in words and as axes; those of the bottom layer of several."""
+    content = content if isinstance(content, Snapshot) else content.snapshots[0]
     ndim, sizes = len(content.full), content.data.shape
     hidden = [axis for axis in range(ndim) if axis not in content.grid.displayed and sizes[axis] > 1]
     found = []

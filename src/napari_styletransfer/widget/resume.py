@@ -153,7 +153,7 @@ def _stack_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, settin
     """Return a run of the planes that a layer does not have yet."""
     channel = not layer.rgb
     base = _content_again(viewer, record, channel)
-    if not isinstance(base, Snapshot):
+    if base is None:
         raise ConfigError(f"What layer '{layer.name}' says of its making is damaged: it has no content to run through.")
     stack = stack_of(base, record.axes)
     job = Job(

@@ -186,7 +186,7 @@ class StackOutput:
     def plane(self, number: int) -> npt.NDArray[Any]:
         """Return a finished plane as displayed: uint8 (h, w, 3), or for a channel float32 in [0, 1]."""
         assert self._array is not None
-        base, displayed = self._stack.base, self._stack.base.grid.displayed
+        base, displayed = self._stack.bottom, self._stack.base.grid.displayed
         where: list[Any] = [0] * base.grid.geometry.ndim
         for axis, at in zip(self._stack.axes, self._stack.place(number), strict=True):
             where[axis] = at
@@ -203,7 +203,7 @@ class StackOutput:
 
     @property
     def _dtype(self) -> np.dtype[Any]:
-        return self._stack.base.dtype if self._channel else _BYTES
+        return self._stack.bottom.dtype if self._channel else _BYTES
 
     def _add(self) -> None:
         assert self._array is not None
