@@ -1,7 +1,7 @@
 """Every plane along chosen axes of a layer, and the one output they fill.
 
-Called by the widget for stacks and movies: `stack_of` on the thread that owns the layer, the rest in any. A `Stack` is a
-sequence of planes, made when asked for, so that a long movie costs nothing.
+Called by the widget for stacks and movies: `stack_of` on the thread that owns the layer, the rest in any. A `Stack` is
+a sequence of planes, made when asked for, so that a long movie costs nothing.
 """
 
 from __future__ import annotations
