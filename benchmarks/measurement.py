@@ -18,6 +18,9 @@ Run = Callable[..., dict[str, Any]]
 Rows = list[dict[str, Any]]
 Pair = tuple[str, str]
 
+_ENOUGH = 36e6
+"""Pixels, over all evaluations, that a pace is taken of at least."""
+
 
 def in_process(job: str, **arguments: Any) -> dict[str, Any]:
     """Do a job in a fresh interpreter.
@@ -186,7 +189,9 @@ class Measurement:
         for network, side, settings in self.suite.blocks:
             self.tell(f"blocks: {network}, {side * side / 1e6:.0f} megapixels")
             case = replace(self._case(network, side), height=side, width=side).changed(**settings)
-            found = self.run("large", case=asdict(case), evaluations=3)
+            # A step of a small one is over soon, and one alone would say little.
+            evaluations = max(3, round(_ENOUGH / (side * side)))
+            found = self.run("large", case=asdict(case), evaluations=evaluations)
             if "refused" in found:
                 self.tell(found["refused"])
                 continue
