@@ -1,7 +1,7 @@
 """The last steps of a minimisation, and the quasi-Newton direction that follows from them.
 
 Steps and changes of the gradient are the rows of one matrix, and only inner products of the rows enter the recursion
-(Chen, Wang and Zhou 2014): a direction costs three passes over the matrix and two transfers to the host. Besides the
+(Chen, Wang and Zhou 2014): a direction costs three passes over the matrix and one transfer to the host. Besides the
 matrix, and one row of curvatures where they are wanted, nothing of the size of the image is ever made: a direction is a
 combination of the rows, and its values come some at a time wherever they are needed. Called by `lbfgs`.
 
@@ -154,7 +154,8 @@ class History:
         g = gradient.reshape(-1)
         if not self._order:
             return Heading(None, -1.0, -float(g @ g))
-        with_g = self._times(g[None])[:, 0].cpu().double()
+        # Of the y and, last, of the gradient with each other, in the metric the recursion starts from.
+        with_g, inner = self._with_gradient(g)
         apart = torch.zeros(2, len(self._products), dtype=torch.float64)
         of_s, of_y = apart[0, 0::2], apart[1, 1::2]
         alphas: dict[int, float] = {}
@@ -162,8 +163,6 @@ class History:
             s_dot_q = float(self._products[2 * slot, 1::2] @ of_y - with_g[2 * slot])
             alphas[slot] = s_dot_q / float(self._products[2 * slot, 2 * slot + 1])
             of_y[slot] -= alphas[slot]
-        # Of the y and, last, of the gradient with each other, in the metric the recursion starts from.
-        inner = self._inner(g, with_g)
         # With scales, the longest step that any pair suggests: the last pair's alone is mostly too short.
         eligible = self._order[-1:] if self._squares is None else self._order
         gamma = max(float(self._products[2 * slot, 2 * slot + 1] / inner[slot, slot]) for slot in eligible)
@@ -176,15 +175,20 @@ class History:
         slope = float(inner[-1, :-1] @ of_y - gamma * inner[-1, -1] + with_g[0::2] @ of_s)
         return Heading(apart.to(g.device, self._dtype), -gamma, slope)
 
-    def _inner(self, g: Tensor, with_g: Tensor) -> Tensor:
-        """Inner products of the changes of the gradient, and of the gradient as one row more."""
+    def _with_gradient(self, g: Tensor) -> tuple[Tensor, Tensor]:
+        """Inner products of all rows with the gradient, and of its changes and itself (a row more) with each other.
+
+        They are brought to the host together.
+        """
         pairs = self._pairs
-        inner = torch.zeros(pairs + 1, pairs + 1, dtype=torch.float64)
+        with_g = self._times(g[None])[:, 0]
         if self._squares is None:
+            on_host, square = torch.cat([with_g, (g @ g)[None]]).cpu().double().split([2 * pairs, 1])
+            inner = torch.zeros(pairs + 1, pairs + 1, dtype=torch.float64)
             inner[:-1, :-1] = self._products[1::2, 1::2]
-            inner[-1, :-1] = inner[:-1, -1] = with_g[1::2]
-            inner[-1, -1] = float(g @ g)
-            return inner
+            inner[-1, :-1] = inner[:-1, -1] = on_host[1::2]
+            inner[-1, -1] = square
+            return on_host, inner
         total = torch.zeros(pairs + 1, pairs + 1, dtype=self._dtype, device=g.device)
         for part in self._parts():
             rows = self._room.view(-1)[: (pairs + 1) * len(g[part])].view(pairs + 1, -1)
@@ -192,7 +196,8 @@ class History:
             rows[-1] = g[part]
             rows /= self._curvature(part, root=True)
             total.addmm_(rows, rows.T)
-        return total.cpu().double()
+        on_host, inner = torch.cat([with_g, total.flatten()]).cpu().double().split([2 * pairs, total.numel()])
+        return on_host, inner.view_as(total)
 
     def slope(self, base_gradient: Tensor, heading: Heading, gradient: Tensor) -> float:
         """Return the slope of another gradient along a direction taken from `base_gradient`."""

@@ -6,7 +6,7 @@ every evaluation is in the caller's hands: it can be shown, counted, stopped or 
 Differences from `torch.optim.LBFGS`, each for a reason seen on images: the first step has a given length in
 pixel units (1/‖g‖₁ moves nothing when there are many pixels); the curvature test is relative; a non-finite or
 rising loss is rolled back; the history is one matrix, so that a direction costs three passes over it
-and two transfers to the host, instead of one of each for every pair.
+and one transfer to the host, instead of one of each for every pair.
 
 With a metric M, directions are those of L-BFGS in z with x = M z, and so are the gradients told, while the point is x
 throughout: z itself is never needed.
