@@ -584,8 +584,10 @@ def test_a_stack_that_fails_keeps_the_planes_before(done, tmp_path, movie, style
     folder = tmp_path / "results"
     folder.mkdir()
     out = folder / "out.tif"
-    status, _, error = call("stylize", movie, style, "-o", out, *TINY, "-q")
+    recipe = tmp_path / "recipe.json"
+    status, _, error = call("stylize", movie, style, "-o", out, *TINY, "--save-recipe", recipe, "-q")
     assert status == 1
+    assert recipe.exists() is bool(done)
     if done:
         assert error == f"Error: Plane 2 failed; {out} holds the 2 before it, and nothing of the others. not finite\n"
         assert [bool(plane.any()) for plane in tifffile.imread(out)] == [True, True, False, False]

@@ -424,21 +424,18 @@ def test_pixel_size_is_written(tmp_path):
     assert pixel_density(tmp_path / "out.tif") == pytest.approx((20000, 12345.5))
 
 
+OME_STEPS = {"axes": "TZYX", "PhysicalSizeZ": 0.3, "TimeIncrement": 2, "TimeIncrementUnit": "min"}
+IMAGEJ_STEPS = {"axes": "TZYX", "spacing": 500, "unit": "nm", "finterval": 1.5}
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (
-            {
-                "ome": True,
-                "metadata": {"axes": "TZYX", "PhysicalSizeZ": 0.3, "TimeIncrement": 2, "TimeIncrementUnit": "min"},
-            },
-            {"Z": 0.3, "T": 120.0},
-        ),
+        ({"ome": True, "metadata": OME_STEPS}, {"Z": 0.3, "T": 120.0}),
         ({"ome": True, "metadata": {"axes": "TZYX", "PhysicalSizeZ": 3, "PhysicalSizeZUnit": "pixel"}}, {}),
-        (
-            {"imagej": True, "metadata": {"axes": "TZYX", "spacing": 500, "unit": "nm", "finterval": 1.5}},
-            {"Z": 0.5, "T": 1.5},
-        ),
+        ({"imagej": True, "metadata": IMAGEJ_STEPS}, {"Z": 0.5, "T": 1.5}),
+        ({"imagej": True, "metadata": {**IMAGEJ_STEPS, "tunit": "min"}}, {"Z": 0.5, "T": 90.0}),
+        ({"imagej": True, "metadata": {**IMAGEJ_STEPS, "tunit": "frames", "spacing": "0,3"}}, {}),
         ({"imagej": True, "metadata": {"axes": "TZYX", "spacing": 2, "unit": "pixel"}}, {}),
         ({}, {}),
     ],

@@ -62,7 +62,9 @@ def test_the_time_left_of_a_stack_counts_the_planes_to_come():
         meter.update(step(iteration, 0, 10 + iteration))
     # Twenty seconds for the rest of this one, and before any has ended as much for each of the others.
     assert planes.overall(meter) == (pytest.approx(60), pytest.approx(0.2 / 3))
+    planes.end(0.0)
     planes.end(30.0)
+    planes.end(0.0)  # left as it is
     planes.begin(1, 3)
     assert planes.overall(meter) == (pytest.approx(50), pytest.approx(1.2 / 3))
 

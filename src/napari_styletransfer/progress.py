@@ -53,8 +53,9 @@ class PlaneMeter:
         self.plane, self.planes = plane, planes
 
     def end(self, seconds: float) -> None:
-        """Take note of how long the plane took."""
-        self._seconds.append(seconds)
+        """Take note of how long the plane took; one that was left as it is says nothing of the others."""
+        if seconds:
+            self._seconds.append(seconds)
 
     def overall(self, meter: WorkMeter) -> tuple[float | None, float]:
         """Return the seconds left for all planes and the share of the work done, `meter` being the plane's."""

@@ -358,7 +358,7 @@ def test_memory_that_runs_out_before_there_is_an_image_ends_in_a_clear_error(
     else:
         monkeypatch.setattr(Pictures, "start_at", failing)
 
-    with pytest.raises(OutOfMemoryError, match="smaller size") as caught:
+    with pytest.raises(OutOfMemoryError, match="network 'compact', a smaller size") as caught:
         run(content_image, [style_image])
 
     assert caught.value.finished is None

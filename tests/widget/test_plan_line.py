@@ -82,6 +82,14 @@ def test_a_run_teaches_how_long_the_next_one_takes(planned, engine, torch_loaded
     assert form.plan.words(plan, 2).endswith("2 planes · 0 MiB · at most about 33 s")
 
 
+def test_a_run_that_was_stopped_at_once_teaches_nothing(planned, engine, torch_loaded, qtbot):
+    form, _, _, _ = planned
+    plan = make_plan(StyleConfig(network="compact", iterations=100))
+    before = form.plan.words(plan)
+    form.plan.learn(plan, [replace(engine._step(number, plan, number - 1), seconds=5.0) for number in (1, 2)])
+    assert form.plan.words(plan) == before
+
+
 def test_seconds_that_begin_again_with_a_continuation_are_not_a_pace(planned, engine, torch_loaded, qtbot):
     form, _, _, _ = planned
     plan = make_plan(StyleConfig(network="compact", iterations=100))

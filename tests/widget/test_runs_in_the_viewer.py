@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from napari.utils.notifications import notification_manager
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Fetching, Finished, Reason
-from napari_styletransfer.errors import OutOfMemoryError, StyleTransferError, WeightsError
+from napari_styletransfer.errors import DivergedError, OutOfMemoryError, StyleTransferError, WeightsError
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.session import State
 
@@ -356,6 +357,26 @@ def test_a_run_that_fails_under_way_leaves_its_best_image(iterations, form, engi
         ended(form, qtbot)
         assert engine.calls[-1]["resume"] is None
         assert engine.calls[-1]["config"].start == "image"
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_a_continuation_that_fails_goes_on_from_its_best_image(more, form, engine, viewer, qtbot):
+    engine.go.set()
+    form.run()
+    ended(form, qtbot)
+    layer, first = form.session.output.layer, form.session.last.finished
+    engine.error = DivergedError("not finite")
+    engine.error.finished = replace(first, reason=Reason.FAILED, iterations=2 + more, state=None)
+    form.controls.go_on.click()
+    ended(form, qtbot)
+    assert layer.metadata[METADATA]["reason"] == ("failed" if more else "iterations")
+    engine.error = None
+    viewer.layers.selection.active = layer
+    qtbot.waitUntil(form.controls.go_on.isEnabled)
+    form.controls.go_on.click()
+    ended(form, qtbot)
+    # From the picture if that is newer, else from the memory of the run before.
+    assert engine.calls[-1]["resume"] == (None if more else first.state)
 
 
 def test_stop_ends_a_download(form, engine, viewer, qtbot):

@@ -181,7 +181,7 @@ def _stylize_stack(
     guides = stacks.labels_of(labels, planes)
     with Interrupt() as interrupt, reporter(quiet, len(numbers)) as progress:
         watch = Watch(interrupt, progress)
-        done = stacks.run_stack(
+        done, failure = stacks.run_stack(
             planes,
             styles,
             config,
@@ -198,6 +198,8 @@ def _stylize_stack(
     # A plane that follows another starts from it; the recipe is that of the whole stack.
     decided = progress.plan.config.changed(start=config.start, scales=config.scales)
     save(decided)
+    if failure is not None:
+        raise failure
     if not quiet:
         height, width = progress.finished.image.shape[:2]
         end = "stopped at" if stopped else "all of"

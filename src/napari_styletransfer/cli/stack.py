@@ -174,18 +174,20 @@ def run_stack(
     should_stop: Callable[[], bool],
     progress: Silent,
     on_event: Callable[[Event], object],
-) -> int:
+) -> tuple[int, StyleTransferError | None]:
     """Stylise the planes into a TIFF stack.
 
     Returns
     -------
     planes
-        How many were begun; the rest of the file is zero.
+        How many are in the file; the rest of it is zero.
+    failure
+        What ended the run of the next one, if that failed.
 
     Raises
     ------
     StyleTransferError
-        If a run fails; the planes before are in the file, and the message says so.
+        If the run of the first plane fails; there is no file then.
     """
     # Only now, because it loads torch.
     from napari_styletransfer.engine.regions import Guide
@@ -238,16 +240,15 @@ def run_stack(
                     flat = whole.reshape(-1, *image.shape)
                 flat[told.plane] = image
                 done = told.plane + 1
-        except StyleTransferError as error:
+        except (StyleTransferError, MemoryError) as error:
             if not done:
                 raise
-            failure = error  # once the file is closed
-    if failure is not None:
-        raise StyleTransferError(
-            f"Plane {planes.numbers[done]} failed; {output} holds the {done} before it, and nothing of the others. "
-            f"{failure}"
-        ) from failure
-    return done
+            failure = StyleTransferError(
+                f"Plane {planes.numbers[done]} failed; {output} holds the {done} before it, and nothing of the others. "
+                f"{error}"
+            )
+            failure.__cause__ = error
+    return done, failure
 
 
 def scaled(density: tuple[float, float], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[float, float]:

@@ -183,12 +183,12 @@ class History:
         pairs = self._pairs
         with_g = self._times(g[None])[:, 0]
         if self._squares is None:
-            on_host, square = torch.cat([with_g, (g @ g)[None]]).cpu().double().split([2 * pairs, 1])
+            found = torch.cat([with_g, (g @ g)[None]]).cpu().double()
             inner = torch.zeros(pairs + 1, pairs + 1, dtype=torch.float64)
             inner[:-1, :-1] = self._products[1::2, 1::2]
-            inner[-1, :-1] = inner[:-1, -1] = on_host[1::2]
-            inner[-1, -1] = square
-            return on_host, inner
+            inner[-1, :-1] = inner[:-1, -1] = found[1:-1:2]
+            inner[-1, -1] = found[-1]
+            return found[:-1], inner
         total = torch.zeros(pairs + 1, pairs + 1, dtype=self._dtype, device=g.device)
         for part in self._parts():
             rows = self._room.view(-1)[: (pairs + 1) * len(g[part])].view(pairs + 1, -1)
@@ -196,8 +196,8 @@ class History:
             rows[-1] = g[part]
             rows /= self._curvature(part, root=True)
             total.addmm_(rows, rows.T)
-        on_host, inner = torch.cat([with_g, total.flatten()]).cpu().double().split([2 * pairs, total.numel()])
-        return on_host, inner.view_as(total)
+        found = torch.cat([with_g, total.flatten()]).cpu().double()
+        return found[: 2 * pairs], found[2 * pairs :].view_as(total)
 
     def slope(self, base_gradient: Tensor, heading: Heading, gradient: Tensor) -> float:
         """Return the slope of another gradient along a direction taken from `base_gradient`."""

@@ -14,9 +14,12 @@ import psutil
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
 
-_NEW = ("memory.max", "memory.current", "inactive_file")
-_OLD = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-"""Of control groups of version 2 and 1: files with limit and use, and the statistic of what can be taken back."""
+_NEW = ("memory.max", "memory.current", "")
+_OLD = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+"""Of control groups of version 2 and 1: files with limit and use, and how statistics of the whole group begin."""
+
+_SPARE = ("active_file", "inactive_file")
+"""Statistics of what counts as used and is given up for others: copies of files."""
 
 
 def memory() -> tuple[int, int]:
@@ -57,11 +60,11 @@ def limits(groups: Path = _GROUPS, own: Path = _OWN) -> Iterator[tuple[int, int]
                 yield found
 
 
-def _read(folder: Path, limit: str, used: str, spare: str) -> tuple[int, int] | None:
+def _read(folder: Path, limit: str, used: str, begin: str) -> tuple[int, int] | None:
     """Return limit and use of a control group; None where it has no limit, or is not there."""
     try:
         most, taken = int((folder / limit).read_text()), int((folder / used).read_text())
         statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return None
-    return most, taken - int(statistics.get(spare, 0))
+    return most, taken - sum(int(statistics.get(begin + name, 0)) for name in _SPARE)

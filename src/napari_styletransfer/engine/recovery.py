@@ -116,12 +116,15 @@ def copied(optimizer: LBFGS | Adam, device: str) -> LBFGS | Adam | None:
 
 
 @contextmanager
-def broken_off(reached: Callable[[], Finished | None], device: str) -> Iterator[None]:
-    """Give an error that ends a run what the run has reached; of an exhausted memory one that says what to do."""
+def broken_off(reached: Callable[[], Finished] | None, device: str) -> Iterator[None]:
+    """Give an error that ends a run what the run has reached; of an exhausted memory one that says what to do.
+
+    `reached` is None as long as there is no image.
+    """
     try:
         yield
     except DivergedError as error:
-        error.finished = reached()
+        error.finished = reached() if reached is not None else None
         raise
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -129,10 +132,18 @@ def broken_off(reached: Callable[[], Finished | None], device: str) -> Iterator[
         # What failed must go before anything else is made of the little there is.
         traceback.clear_frames(error.__traceback__)
         release(device)
-        told = OutOfMemoryError(
-            "The device ran out of memory, even with the smallest blocks. Choose a smaller size, a shorter history, or "
-            "another device."
-        )
-        with suppress(RuntimeError, MemoryError):
-            told.finished = reached()
+        told = OutOfMemoryError(_BEFORE if reached is None else _UNDER_WAY)
+        if reached is not None:
+            with suppress(RuntimeError, MemoryError):
+                told.finished = reached()
         raise told from error
+
+
+_BEFORE = (
+    "The device has no room for the network and the image. Choose the network 'compact', a smaller size, or another "
+    "device."
+)
+_UNDER_WAY = (
+    "The device ran out of memory, even with the smallest blocks. Choose a smaller size, a shorter history, or another "
+    "device."
+)

@@ -159,7 +159,7 @@ def iter_stylize(
     shared = shared or Shared()
     if shared.network is None:
         decided, expected = prepared.plan.config, prepared.backbone.expected()
-        with broken_off(_nothing, prepared.plan.device):
+        with broken_off(None, prepared.plan.device):
             tensors = yield from weights.fetch(decided.network, expected, decided.weights)
             shared.network = FrozenNetwork(
                 prepared.backbone,
@@ -211,7 +211,7 @@ class _Run:
             size = self._plan.sizes[index]
             self._seen = self._seen_at(size)
             if descent is None:
-                with broken_off(_nothing, self._plan.device):
+                with broken_off(None, self._plan.device):
                     start, metric, going = self._first(size, resume)
             else:
                 start, metric, going = descent.image, descent.metric, None
@@ -222,10 +222,11 @@ class _Run:
             with broken_off(partial(self._ended, start, Reason.FAILED), self._plan.device):
                 preview = self._record.preview(self._shown(start, preview=True), index)
             yield preview
+            del preview
             # Before the optimiser takes its memory: measuring takes some that is given back.
             measured = self._measured(index, start)
             descent = going or self._descent(start, metric)
-            del start, going, preview
+            del start, going
             begun = descent.optimizer.iterations
             reason = Reason.STOPPED
             if measured is not None:
@@ -245,7 +246,9 @@ class _Run:
                 break
         if descent is None:
             raise AssertionError("a run has at least one scale")
-        yield self._ended(descent.image, reason, state)
+        with broken_off(partial(self._ended, descent.image, Reason.FAILED), self._plan.device):
+            finished = self._ended(descent.image, reason, state)
+        yield finished
 
     def _first(
         self, size: tuple[int, int], resume: RunState | None
@@ -333,10 +336,6 @@ class _Run:
         height, width = image.shape[2:]
         factor = math.ceil(math.sqrt(height * width / LARGEST_PREVIEW)) if preview else 1
         return self._seen.shown(resized(image, max(1, height // factor), max(1, width // factor)), self._config)
-
-
-def _nothing() -> None:
-    """Stand for what a run has reached before there is an image."""
 
 
 def _same_objective(one: StyleConfig, other: StyleConfig) -> bool:

@@ -92,16 +92,11 @@ def increments(file: tifffile.TiffFile) -> dict[str, float]:
             ("Z", "PhysicalSizeZ", {unit: 1e4 / each for unit, each in _PER_CENTIMETRE.items()}, "µm"),
             ("T", "TimeIncrement", _SECONDS, "s"),
         ):
-            text, unit = pixels.get(name), pixels.get(f"{name}Unit", default)
-            if text and unit in units:
-                found[axis] = float(text) * units[unit]
+            found[axis] = _number(pixels.get(name)) * units.get(pixels.get(f"{name}Unit", default), math.nan)
     else:
         said = file.imagej_metadata or {}
-        per_centimetre = _imagej_unit(file)
-        if per_centimetre and "spacing" in said:
-            found["Z"] = float(said["spacing"]) * 1e4 / per_centimetre
-        if "finterval" in said:
-            found["T"] = float(said["finterval"])
+        found["Z"] = _number(said.get("spacing")) * 1e4 / (_imagej_unit(file) or math.nan)
+        found["T"] = _number(said.get("finterval")) * _SECONDS.get(str(said.get("tunit", "sec")), math.nan)
     return {axis: value for axis, value in found.items() if math.isfinite(value) and value > 0}
 
 
@@ -221,6 +216,14 @@ def _tag_density(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[floa
         return None
     x, y = (top / bottom * factor for top, bottom in tags)
     return x, y
+
+
+def _number(text: object) -> float:
+    """Return what a file says as a number; NaN for nothing, and for what is none."""
+    try:
+        return float(str(text))
+    except ValueError:
+        return math.nan
 
 
 def _imagej_unit(file: tifffile.TiffFile) -> float | None:

@@ -123,7 +123,8 @@ class PlanLine(QLabel):
         # A run that goes on counts its seconds from the start again.
         falls = [number for number, (one, next_) in enumerate(pairwise(steps), 1) if next_.seconds < one.seconds]
         last = steps[falls[-1] if falls else 0 :]
-        if last:
+        # Of a run that ended early, what was done before its steps would be most.
+        if sum(step.scale == len(plan.scales) - 1 for step in last) > 1:
             work = sum(plan.scales[step.scale].height * plan.scales[step.scale].width for step in last)
             self._paces[plan.config.network.value, plan.device] = last[-1].seconds / work
         self.ask()

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from itertools import chain, combinations
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
+from napari_styletransfer.engine import host
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import Stack, stack_of
@@ -104,7 +104,7 @@ class ResultPanel(QWidget):
         shrunk = min(1.0, (size or max(content.shape)) / max(content.shape))
         width_of_pixel = stack.bottom.dtype.itemsize if self.channel else 3
         needed = int(len(stack) * height * width * shrunk**2 * width_of_pixel)
-        free = psutil.virtual_memory().available
+        free, _ = host.memory()
         if needed > free:
             raise ImageError(
                 f"The results of {len(stack)} planes take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are "

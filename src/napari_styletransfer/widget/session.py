@@ -244,9 +244,12 @@ class Session:
     def _break_off(self, error: StyleTransferError) -> None:
         """Show what a run has reached that failed under way, and tell the error."""
         assert self.last is not None
-        output, reached = self.last.output, error.finished
-        if isinstance(output, OutputLayer) and reached is not None and reached.iterations:
+        output, reached, before = self.last.output, error.finished, self.last.finished
+        stepped = reached is not None and reached.iterations > (0 if before is None else before.iterations)
+        if isinstance(output, OutputLayer) and reached is not None and stepped:
             self._write(reached)
+            # It goes on from that picture, not from what the optimiser remembers of an earlier one.
+            self.last = replace(self.last, finished=None)
             self._fail(error, more=" The best image so far is in its layer.")
         else:
             self._fail(error)

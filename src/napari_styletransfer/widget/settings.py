@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import psutil
 from magicgui.widgets import ComboBox
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QVBoxLayout, QWidget
 from superqt import QCollapsible
 
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
-from napari_styletransfer.engine import weights
+from napari_styletransfer.engine import host, weights
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.widget.fields import Editor, make_editor, open_choice, rich_tooltip
 from napari_styletransfer.widget.levels import level_editor
@@ -240,8 +239,8 @@ def memory_words(free_bytes: int) -> str:
 
 def _editor_for(name: str, info: Any) -> Editor:
     if name == "device":
-        free = memory_words(psutil.virtual_memory().available)
-        return open_choice(name, info, [("auto", "auto"), (f"cpu · {free}", "cpu")])
+        free, _ = host.memory()
+        return open_choice(name, info, [("auto", "auto"), (f"cpu · {memory_words(free)}", "cpu")])
     return level_editor(name, info) if name == "level" else make_editor(name, info)
 
 
