@@ -1,14 +1,15 @@
 """How long a run takes at most, told before it begins: from its arithmetic, and what the device does of it a second.
 
-Convolutions run nearly as fast as a large matrix product; all else is bound by memory. Both rates are measured once for
-a device and number format, which takes some milliseconds. The figure is a rough one: other programs on the machine,
-heat and the size of caches make it wrong by a factor of up to two. Called by `planning`.
+Convolutions run nearly as fast as a large matrix product; all else is bound by memory, or for small images by starting
+one operation after another. The three are measured once for a device and number format, which takes some milliseconds.
+The figure is a rough one: other programs on the machine, heat and the size of caches make it wrong by a factor of up to
+two. Called by `planning`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 import torch
@@ -24,45 +25,62 @@ _PASSES = 4
 _REACHED = 0.8
 """Share of the rate of a large matrix product that convolutions reach."""
 
-_TOUCHED = 8000
+_TOUCHED = 16_000
 """Bytes of memory traffic a pixel, besides the convolutions: what is kept of feature maps, Gram sums, optimiser."""
 
-_COARSER = 4 / 3
-"""What coarser sizes that count in the loss add to an evaluation."""
+_STARTS = 4000
+"""Operations that are started for an evaluation at one size, with the step that follows, whatever the size."""
+
+_BESIDES = 15
+"""Steps' worth of what a scale does besides: targets, start and metric, and trial steps that were too long."""
 
 _SIDE = 768
 _BYTES = 16 << 20
+_SMALL, _MANY = 64, 200
 _TRIES = 3
 
 
-def longest(backbone: Backbone, scales: Iterable[Scale], device: str, dtype: torch.dtype, *, coarser: bool) -> float:
+def longest(
+    backbone: Backbone,
+    scales: Iterable[Scale],
+    device: str,
+    dtype: torch.dtype,
+    *,
+    judged: Sequence[tuple[int, int]] = (),
+) -> float:
     """Return roughly the seconds that a run takes if no scale ends before its last step; 0 if it cannot be told.
 
     Parameters
     ----------
     backbone
         Truncated to the deepest layer wanted.
-    coarser
-        Whether coarser sizes count in the loss.
+    judged
+        Sizes (H, W) that count in the loss of finer ones.
     """
     try:
-        operations, traffic = rates(device, dtype)
+        operations, traffic, start = rates(device, dtype)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return 0.0
     pixel = _PASSES * backbone.multiplications / (_REACHED * operations) + _TOUCHED / traffic
-    steps = sum(scale.height * scale.width * scale.iterations for scale in scales)
-    return steps * pixel * (_COARSER if coarser else 1)
+    total = 0.0
+    for scale in scales:
+        sizes = [(scale.height, scale.width), *(size for size in judged if size < (scale.height, scale.width))]
+        evaluation = sum(height * width * pixel + _STARTS * start for height, width in sizes)
+        total += (scale.iterations + _BESIDES) * evaluation
+    return total
 
 
 @cache
-def rates(device: str, dtype: torch.dtype) -> tuple[float, float]:
-    """Return operations of a matrix product and bytes of a copy, read and written, a second."""
+def rates(device: str, dtype: torch.dtype) -> tuple[float, float, float]:
+    """Return operations of a matrix product and bytes of a copy, read and written, a second; and seconds of a start."""
     matrix = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
     source, copy = (torch.zeros(_BYTES, dtype=torch.uint8, device=device) for _ in range(2))
+    small = torch.zeros(_SMALL, device=device)
     product, moved = _quickest(lambda: matrix @ matrix), _quickest(lambda: copy.copy_(source))
-    return 2 * _SIDE**3 / product, 2 * _BYTES / moved
+    started = _quickest(lambda: [small.add_(1) for _ in range(_MANY)][-1])
+    return 2 * _SIDE**3 / product, 2 * _BYTES / moved, started / _MANY
 
 
 def _quickest(work: Callable[[], Tensor]) -> float:

@@ -107,7 +107,7 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         resident="cpu" if footprint.apart else device.name,
         keeps_base=footprint.keeps_base,
         keeps_content=footprint.keeps_content,
-        seconds=longest(cut, scales, device.name, dtype, coarser=len(judged) > 1),
+        seconds=longest(cut, scales, device.name, dtype, judged=judged),
         asked=config,
     )
     return Prepared(plan, terms, cut, reach, halo, smallest, tuple(judged), dtype, budget)
