@@ -20,7 +20,7 @@ from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.pyramid import resized
-from napari_styletransfer.engine.recovery import Cutting
+from napari_styletransfer.engine.recovery import Cutting, new_optimizer
 from napari_styletransfer.engine.transfer import RunState, iter_stylize
 from napari_styletransfer.errors import DivergedError, OutOfMemoryError
 
@@ -193,6 +193,16 @@ def test_a_history_too_large_becomes_narrower_then_shorter(
     assert (finished.state.optimizer._base is None) is (expected < 5 * PAIR)
     assert finished.iterations == 15
     assert finished.history[-1] < 0.7 * finished.history[0]
+
+
+@pytest.mark.parametrize(("precision", "rises"), [("float32", True), ("bfloat16", False)])
+def test_a_rise_within_the_noise_of_the_features_refuses_no_step(precision: str, rises: bool) -> None:
+    optimizer = new_optimizer(torch.ones(1, 3, 4, 4), settings(precision=precision), "cpu")
+    assert isinstance(optimizer, LBFGS)
+    optimizer.tell(1.0, torch.full((1, 3, 4, 4), 1e-6))
+
+    # As at the end of a run: the gradient promises next to nothing, and the loss is a little larger.
+    assert optimizer.tell(1 + 2e-5, torch.full((1, 3, 4, 4), 0.9e-6)) is not rises
 
 
 def test_every_scale_asks_for_the_whole_history_first(

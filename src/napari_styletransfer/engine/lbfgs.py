@@ -58,6 +58,9 @@ class LBFGS:
     keep_base
         Whether the accepted point is kept beside the one tried. Without, it is what is left when the step is taken
         back, to rounding: memory of the size of the point less.
+    noise
+        Relative error of the losses told, by default that of float32 sums. A step is not refused for a rise within it:
+        demanding less would end the run in trial steps.
 
     Attributes
     ----------
@@ -82,6 +85,7 @@ class LBFGS:
         scaled: bool = False,
         metric: SpectralMetric | None = None,
         keep_base: bool = True,
+        noise: float = 1e-6,
     ) -> None:
         self.metric = metric or SpectralMetric(1, 1, 0.0)
         self.iterations = 0
@@ -95,6 +99,7 @@ class LBFGS:
         self._heading: Heading | None = None
         self._first_step = first_step
         self._line_search = line_search
+        self._noise = noise
         # Only without a line search can an accepted step rise; then the best point needs memory of its own.
         self._best = self._point.clone() if line_search is LineSearch.NONE else None
         self._best_loss = math.inf
@@ -186,9 +191,7 @@ class LBFGS:
     def _rises(self, loss: float) -> bool:
         if self._line_search is LineSearch.NONE:
             return loss > 10 * max(self.loss, 1e-12)
-        # Float32 sums carry noise of this order; demanding less would end the run in it.
-        noise = 1e-6 * abs(self.loss)
-        return loss > self.loss + _ARMIJO * self._step * self._heading_now.slope + noise
+        return loss > self.loss + _ARMIJO * self._step * self._heading_now.slope + self._noise * abs(self.loss)
 
     def _shorter(self, finite: bool, loss: float) -> bool:
         """Try a shorter step from the same base; restart from it when that has been done often enough."""
