@@ -520,7 +520,7 @@ def test_ctrl_c_keeps_the_planes_that_are_done(tmp_path, movie, style, monkeypat
             if self.plane.startswith("plane 2/") and event.iteration == 1:
                 press_ctrl_c()
 
-    monkeypatch.setattr("napari_styletransfer.cli.run.reporter", lambda quiet, planes: Pressing(planes))
+    monkeypatch.setattr("napari_styletransfer.cli.run.reporter", lambda quiet: Pressing())
     out = tmp_path / "out.tif"
     status, told, _ = call("stylize", movie, style, "-o", out, *TINY, "--iterations", "50", "--tolerance", "0")
     assert status == 130

@@ -55,7 +55,8 @@ def test_a_continued_run_counts_from_where_it_goes_on():
 
 
 def test_the_time_left_of_a_stack_counts_the_planes_to_come():
-    planes = PlaneMeter(3)
+    planes = PlaneMeter()
+    planes.begin(0, 3)
     meter = WorkMeter(PLAN)
     assert planes.overall(meter) == (None, 0)
     for iteration in range(1, 6):

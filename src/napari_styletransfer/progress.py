@@ -43,9 +43,9 @@ class WorkMeter:
 class PlaneMeter:
     """Follows the planes of a stack, whose own progress a `WorkMeter` tells."""
 
-    def __init__(self, planes: int = 1) -> None:
+    def __init__(self) -> None:
         self.plane = 0
-        self.planes = planes
+        self.planes = 1
         self._seconds: list[float] = []
 
     def begin(self, plane: int, planes: int) -> None:

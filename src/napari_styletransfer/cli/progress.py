@@ -21,22 +21,16 @@ LINE_SECONDS = 10.0
 
 
 class Silent:
-    """Shows nothing, and remembers what was planned first and how the run ended; the others add to it.
+    """Shows nothing, and remembers what was planned first and how the run ended; the others add to it."""
 
-    Parameters
-    ----------
-    planes
-        How many are run one after another, with the events of each.
-    """
-
-    def __init__(self, planes: int = 1) -> None:
+    def __init__(self) -> None:
         self.plan: Plan | None = None
         self.finished: Finished | None = None
         self.plane = ""
         self.where = ""
         self.fraction = 0.0
         self.seconds_left: float | None = None
-        self._planes = PlaneMeter(planes)
+        self._planes = PlaneMeter()
 
     def __enter__(self) -> Self:
         return self
@@ -67,10 +61,10 @@ class Silent:
             self.finished = event
             self._planes.end(event.seconds)
 
-    def at_plane(self, number: int) -> None:
+    def at_plane(self, number: int, count: int) -> None:
         """Take note that the events to come are of this plane of a stack."""
-        self.plane = f"plane {number + 1}/{self._planes.planes}, "
-        self._planes.begin(number, self._planes.planes)
+        self.plane = f"plane {number + 1}/{count}, "
+        self._planes.begin(number, count)
 
     def fetching(self, event: Fetching) -> None:
         """Show a download."""
@@ -88,8 +82,8 @@ class Silent:
 class Lines(Silent):
     """Plain lines on standard error, at the start of each scale and every few seconds."""
 
-    def __init__(self, planes: int = 1) -> None:
-        super().__init__(planes)
+    def __init__(self) -> None:
+        super().__init__()
         self._next = 0.0
         self._shown = ("", -1)
 
@@ -123,8 +117,8 @@ class Lines(Silent):
 class Bar(Silent):
     """A progress bar on standard error."""
 
-    def __init__(self, planes: int = 1) -> None:
-        super().__init__(planes)
+    def __init__(self) -> None:
+        super().__init__()
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -169,11 +163,11 @@ class Bar(Silent):
         self._progress.update(self._task, description=description, completed=done, total=total, told=told)
 
 
-def reporter(quiet: bool, planes: int = 1) -> Silent:
+def reporter(quiet: bool) -> Silent:
     """Return the reporter for this terminal, or for none."""
     if quiet:
-        return Silent(planes)
-    return Bar(planes) if sys.stderr.isatty() else Lines(planes)
+        return Silent()
+    return Bar() if sys.stderr.isatty() else Lines()
 
 
 def summary(plan: Plan, planes: int = 1) -> str:

@@ -179,7 +179,7 @@ def _stylize_stack(
     """Run plane by plane, write, and tell whether the user stopped it."""
     planes = stacks.Planes.of(stack, numbers)
     guides = stacks.labels_of(labels, planes)
-    with Interrupt() as interrupt, reporter(quiet, len(numbers)) as progress:
+    with Interrupt() as interrupt, reporter(quiet) as progress:
         watch = Watch(interrupt, progress)
         done, failure = stacks.run_stack(
             planes,

@@ -223,7 +223,7 @@ def run_stack(
         )
         try:
             for told in files.enter_context(closing(events)):
-                progress.at_plane(told.plane)
+                progress.at_plane(told.plane, told.planes)
                 on_event(told.event)
                 if not isinstance(told.event, Finished):
                     continue

@@ -1,7 +1,7 @@
 """How much memory this process may use of its computer: less than there is, where it runs in a container or a job.
 
 Containers, and schedulers of clusters, set limits by control groups of Linux, of which the system's totals know
-nothing; a process that goes beyond one is killed, without an error to recover from. Called by `device`.
+nothing; a process that goes beyond one is killed, without an error to recover from. Called by `device` and the form.
 """
 
 from __future__ import annotations

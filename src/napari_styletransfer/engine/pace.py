@@ -17,6 +17,7 @@ from torch import Tensor
 
 from napari_styletransfer.engine.backbones import Backbone
 from napari_styletransfer.engine.events import Scale
+from napari_styletransfer.engine.pyramid import judged_at
 from napari_styletransfer.errors import is_out_of_memory
 
 _PASSES = 4
@@ -66,7 +67,7 @@ def longest(
     pixel = _PASSES * backbone.multiplications / (_REACHED * operations) + _TOUCHED / traffic
     total = 0.0
     for scale in scales:
-        sizes = [(scale.height, scale.width), *(size for size in judged if size < (scale.height, scale.width))]
+        sizes = judged_at((scale.height, scale.width), judged)
         evaluation = sum(height * width * pixel + _STARTS * start for height, width in sizes)
         total += (scale.iterations + _BESIDES) * evaluation
     return total

@@ -1,10 +1,12 @@
 """Sizes and resizing: the working size, the coarse-to-fine schedule, and how a style is fitted to it.
 
-A coarse scale is cheap and lays out what lies further apart than the network sees at full size; the next
-one refines it. Images are (1, 3, H, W) float32. Called by `inputs`, `octaves`, `planning`, `targets` and `transfer`.
+A coarse scale is cheap and lays out what lies further apart than the network sees at full size; the next one refines
+it. Images are (1, 3, H, W) float32. Called by `inputs`, `octaves`, `planning`, `pace`, `targets` and `transfer`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -52,6 +54,11 @@ def schedule(
             break
         sizes.append(size)
     return sizes[::-1]
+
+
+def judged_at(size: tuple[int, int], judged: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return at which sizes an image of a size is judged, from coarse to fine: the coarser of `judged`, and its own."""
+    return [*(coarser for coarser in judged if coarser < size), size]
 
 
 def resized(image: Tensor, height: int, width: int) -> Tensor:

@@ -64,13 +64,18 @@ class Record:
         return self._last
 
     @property
+    def _done(self) -> int:
+        """Steps over all scales, those of the scale under way too."""
+        return self._last.iteration if self._last else self.iterations
+
+    @property
     def preview_due(self) -> bool:
         """Whether the last preview is long enough ago."""
         return self.seconds - self._previewed >= self._interval
 
     def preview(self, shown: npt.NDArray[np.float32], scale: int) -> Preview:
         """Tell what the image looks like now."""
-        preview = Preview(shown, self._last.iteration if self._last else self.iterations, scale)
+        preview = Preview(shown, self._done, scale)
         self._previewed = self.seconds
         return preview
 
@@ -80,7 +85,7 @@ class Record:
             image=shown,
             config=self._plan.config,
             reason=reason,
-            iterations=max(self.iterations, self._last.iteration if self._last else 0),
+            iterations=self._done,
             evaluations=self.evaluations,
             seconds=self.seconds,
             losses=self._last.losses if self._last else {},

@@ -18,7 +18,7 @@ from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.multiscale import MultiscaleObjective
 from napari_styletransfer.engine.objective import Objective, StyleTarget
 from napari_styletransfer.engine.planning import Prepared
-from napari_styletransfer.engine.pyramid import resized
+from napari_styletransfer.engine.pyramid import judged_at, resized
 from napari_styletransfer.engine.recovery import Cutting
 from napari_styletransfer.engine.regions import region_of
 
@@ -85,7 +85,7 @@ class Targets:
 
     def objective(self, size: tuple[int, int]) -> MultiscaleObjective:
         """Return the objective at a size, in which coarser ones count too; each is measured once in a run."""
-        sizes = [*(coarser for coarser in self._prepared.judged if coarser < size), size]
+        sizes = judged_at(size, self._prepared.judged)
         self._objectives = {each: known for each, known in self._objectives.items() if each in sizes}
         for each in sizes:
             if each not in self._objectives:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -217,9 +217,9 @@ class _Run:
                 start, metric, going = descent.image, descent.metric, None
                 # What a coarser scale remembers is as large as a good part of this one.
                 state = descent = None
-                with broken_off(partial(self._ended, start, Reason.FAILED), self._plan.device):
+                with self._keeping(start):
                     start = self._targets.refined(start, size)
-            with broken_off(partial(self._ended, start, Reason.FAILED), self._plan.device):
+            with self._keeping(start):
                 preview = self._record.preview(self._shown(start, preview=True), index)
             yield preview
             del preview
@@ -246,7 +246,7 @@ class _Run:
                 break
         if descent is None:
             raise AssertionError("a run has at least one scale")
-        with broken_off(partial(self._ended, descent.image, Reason.FAILED), self._plan.device):
+        with self._keeping(descent.image):
             finished = self._ended(descent.image, reason, state)
         yield finished
 
@@ -264,13 +264,13 @@ class _Run:
         return resume.optimizer.best.to(self._plan.resident), resume.metric, None
 
     def _descent(self, start: Tensor, before: SpectralMetric | None = None) -> Descent:
-        with broken_off(partial(self._ended, start, Reason.FAILED), self._plan.device):
+        with self._keeping(start):
             return Descent.begun(start, self._config, self._plan.resident, before, keep_base=self._plan.keeps_base)
 
     def _measured(self, index: int, start: Tensor) -> tuple[MultiscaleObjective, Cover | None] | None:
         """Measure what a scale works towards; None when the run is asked to stop."""
         size = self._plan.sizes[index]
-        with broken_off(partial(self._ended, start, Reason.FAILED), self._plan.device), suppress(Stopped):
+        with self._keeping(start), suppress(Stopped):
             objective = self._cutting.recovering(size, lambda: self._targets.objective(size))
             cover = self._targets.cover(size)
             if index == len(self._plan.scales) - 1:
@@ -316,6 +316,10 @@ class _Run:
         if cover is not None:
             evaluation.gradient.mul_(cover.share)
         return evaluation
+
+    def _keeping(self, image: Tensor) -> AbstractContextManager[None]:
+        """Have an error inside hand over the image."""
+        return broken_off(partial(self._ended, image, Reason.FAILED), self._plan.device)
 
     def _ended(self, image: Tensor, reason: Reason, state: RunState | None = None) -> Finished:
         """Sum up the run, with an image of any scale at the size of the last."""

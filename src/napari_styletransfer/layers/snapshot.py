@@ -80,6 +80,11 @@ class Snapshot:
         return self.grid.shape
 
     @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """Itself alone, as a `Composite` has those that it is put together of."""
+        return (self,)
+
+    @property
     def plane(self) -> tuple[int | None, ...]:
         """Index of the plane along each axis of the layer, at full resolution; None for rows and columns."""
         displayed = self.grid.displayed

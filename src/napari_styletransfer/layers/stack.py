@@ -54,18 +54,16 @@ class Stack(Sequence[Snapshot | Composite]):
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
         place = dict(zip(self.axes, self.place(number), strict=True))
-        if isinstance(self.base, Snapshot):
-            return _moved(self.base, place)
         planes = []
         for snapshot in self.base.snapshots:
             own = {_axis_of(snapshot, self.bottom, axis): at for axis, at in place.items()}
             planes.append(_moved(snapshot, {axis: at for axis, at in own.items() if axis is not None}))
-        return Composite(tuple(planes))
+        return planes[0] if isinstance(self.base, Snapshot) else Composite(tuple(planes))
 
     @property
     def bottom(self) -> Snapshot:
         """The plane of the bottom layer, which says where the output lies."""
-        return self.base if isinstance(self.base, Snapshot) else self.base.snapshots[0]
+        return self.base.snapshots[0]
 
     def place(self, number: int) -> tuple[int, ...]:
         """Return the index of a plane along each of `axes`, in planes of the level that is read."""
@@ -137,8 +135,7 @@ def stack_of(base: Snapshot | Composite, axes: Sequence[int] | None = None) -> S
         If an axis is not there, is given twice or is displayed, a layer shows thick slices, or the planes of two layers
         do not lie on each other.
     """
-    snapshots = (base,) if isinstance(base, Snapshot) else base.snapshots
-    bottom = snapshots[0]
+    bottom = base.snapshots[0]
     ndim = bottom.grid.geometry.ndim
     hidden = tuple(axis for axis in range(ndim) if axis not in bottom.grid.displayed)
     chosen = hidden if axes is None else tuple(axis + ndim if axis < 0 else axis for axis in axes)
@@ -147,7 +144,7 @@ def stack_of(base: Snapshot | Composite, axes: Sequence[int] | None = None) -> S
             f"Layer '{base.name}' has no planes along axes {tuple(axes or ())}. Choose from its axes that are not "
             f"displayed: {hidden or 'there are none'}."
         )
-    for snapshot in snapshots:
+    for snapshot in base.snapshots:
         name, projection = snapshot.name, snapshot.projection
         if projection != "none":
             raise ImageError(

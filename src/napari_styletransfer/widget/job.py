@@ -62,8 +62,7 @@ class Job:
     @property
     def level(self) -> int:
         """Resolution level at which the place is read; 0, the finest, also where there is but one."""
-        place = self.place
-        return place.level if isinstance(place, Snapshot) else place.snapshots[0].level
+        return self.place.snapshots[0].level
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -221,7 +221,6 @@ def _numbers(pairs: Iterable[Sequence[int]]) -> dict[int, int]:
 
 
 def _told(picture: Snapshot | Composite) -> list[dict[str, Any]]:
-    snapshots = picture.snapshots if isinstance(picture, Composite) else (picture,)
     return [
         {
             "name": snapshot.name,
@@ -231,5 +230,5 @@ def _told(picture: Snapshot | Composite) -> list[dict[str, Any]]:
             "shape": list(snapshot.shape),
             "projection": snapshot.projection,
         }
-        for snapshot in snapshots
+        for snapshot in picture.snapshots
     ]

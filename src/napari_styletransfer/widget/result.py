@@ -136,9 +136,9 @@ class ResultPanel(QWidget):
 
 def _choices(content: Snapshot | Composite, name: Callable[[int, int], str]) -> list[tuple[str, tuple[int, ...]]]:
     """Return every way to run through the hidden axes, in words and as axes; those of the bottom layer of several."""
-    content = content if isinstance(content, Snapshot) else content.snapshots[0]
-    ndim, sizes = len(content.full), content.data.shape
-    hidden = [axis for axis in range(ndim) if axis not in content.grid.displayed and sizes[axis] > 1]
+    bottom = content.snapshots[0]
+    ndim, sizes = len(bottom.full), bottom.data.shape
+    hidden = [axis for axis in range(ndim) if axis not in bottom.grid.displayed and sizes[axis] > 1]
     found = []
     for axes in chain.from_iterable(combinations(hidden, count) for count in range(1, len(hidden) + 1)):
         planes = 1

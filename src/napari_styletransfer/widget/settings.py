@@ -77,6 +77,7 @@ class SettingsForm(QWidget):
         self.preset.changed.connect(self._choose_preset)
         for editor in self.editors.values():
             editor.changed.connect(self._on_edited)
+        self.edited.connect(self._show_balance)
         self.show_config(self._defaults)
 
     def config(self) -> StyleConfig:
@@ -98,7 +99,6 @@ class SettingsForm(QWidget):
             self.preset.value = self._matching_preset()
         finally:
             self._showing = False
-        self._show_balance()
         self.edited.emit()
 
     @property
@@ -199,7 +199,6 @@ class SettingsForm(QWidget):
             self.preset.value = self._matching_preset()
         finally:
             self._showing = False
-        self._show_balance()
         self.edited.emit()
 
     def _show_balance(self) -> None:
