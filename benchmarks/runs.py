@@ -16,7 +16,8 @@ from benchmarks.setting import PLAIN, Case, Setting
 from benchmarks.textbook import Textbook
 from napari_styletransfer.engine.events import Event, Step
 from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.objective import Evaluation, Objective
+from napari_styletransfer.engine.objective import Objective
+from napari_styletransfer.engine.terms import Evaluation
 from napari_styletransfer.engine.transfer import Shared, iter_stylize
 
 WARM_SIZE = 64

@@ -21,9 +21,10 @@ from napari_styletransfer.engine.blocks import layout
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer
 from napari_styletransfer.engine.inputs import Pictures
-from napari_styletransfer.engine.objective import Objective, StyleTarget
+from napari_styletransfer.engine.objective import Objective
 from napari_styletransfer.engine.planning import Prepared, prepare
 from napari_styletransfer.engine.pyramid import resized
+from napari_styletransfer.engine.terms import StyleTarget
 from napari_styletransfer.files import read_image
 from napari_styletransfer.paintings import PAINTINGS
 from napari_styletransfer.pixels import decode

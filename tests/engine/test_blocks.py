@@ -17,7 +17,8 @@ from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Reach, ba
 from napari_styletransfer.engine.blocks import Block, Halo, Span, layout
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer, Stopped
-from napari_styletransfer.engine.objective import Cut, Evaluation, Objective, StyleTarget, Terms
+from napari_styletransfer.engine.objective import Cut, Objective
+from napari_styletransfer.engine.terms import Evaluation, StyleTarget, Terms
 
 Tensors = dict[str, Tensor]
 ImageOf = Callable[..., Tensor]

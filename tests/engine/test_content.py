@@ -19,7 +19,8 @@ from napari_styletransfer.engine.content import Packed
 from napari_styletransfer.engine.events import Finished
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer, Stopped
-from napari_styletransfer.engine.objective import Evaluation, Objective, StyleTarget, Terms
+from napari_styletransfer.engine.objective import Objective
+from napari_styletransfer.engine.terms import Evaluation, StyleTarget, Terms
 from napari_styletransfer.engine.transfer import iter_stylize
 from napari_styletransfer.pixels import decode
 

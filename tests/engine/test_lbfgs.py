@@ -24,8 +24,9 @@ from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer
 from napari_styletransfer.engine.history import _FORGET, _SMALLEST_CURVATURE, Heading, History
 from napari_styletransfer.engine.lbfgs import LBFGS
-from napari_styletransfer.engine.objective import Objective, StyleTarget, Terms
+from napari_styletransfer.engine.objective import Objective
 from napari_styletransfer.engine.precondition import SpectralMetric
+from napari_styletransfer.engine.terms import StyleTarget, Terms
 from napari_styletransfer.errors import DivergedError
 
 Array = npt.NDArray[np.float64]

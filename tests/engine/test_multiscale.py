@@ -19,9 +19,10 @@ from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer, Stopped
 from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.multiscale import MultiscaleObjective
-from napari_styletransfer.engine.objective import Objective, StyleTarget, Terms
+from napari_styletransfer.engine.objective import Objective
 from napari_styletransfer.engine.planning import prepare
 from napari_styletransfer.engine.pyramid import resized
+from napari_styletransfer.engine.terms import StyleTarget, Terms
 from napari_styletransfer.engine.transfer import iter_stylize
 
 Image = npt.NDArray[np.float32]

@@ -15,7 +15,8 @@ from napari_styletransfer.engine.backbones import RGB, Backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer, Stopped
-from napari_styletransfer.engine.objective import RANGE_WEIGHT, Objective, StyleTarget, Terms
+from napari_styletransfer.engine.objective import RANGE_WEIGHT, Objective
+from napari_styletransfer.engine.terms import StyleTarget, Terms
 
 Tensors = dict[str, Tensor]
 ImageOf = Callable[..., Tensor]

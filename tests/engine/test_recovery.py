@@ -21,7 +21,8 @@ from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.pyramid import resized
 from napari_styletransfer.engine.recovery import Cutting, new_optimizer
-from napari_styletransfer.engine.transfer import RunState, iter_stylize
+from napari_styletransfer.engine.state import RunState
+from napari_styletransfer.engine.transfer import iter_stylize
 from napari_styletransfer.errors import DivergedError, OutOfMemoryError
 
 Image = npt.NDArray[np.float32]

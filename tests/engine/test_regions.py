@@ -19,8 +19,9 @@ from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.events import Finished, Preview
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer
-from napari_styletransfer.engine.objective import Objective, Region, StyleTarget, Terms
+from napari_styletransfer.engine.objective import Objective
 from napari_styletransfer.engine.regions import Guide, region_of
+from napari_styletransfer.engine.terms import Region, StyleTarget, Terms
 from napari_styletransfer.engine.transfer import iter_stylize, plan
 from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.pixels import decode

@@ -27,7 +27,7 @@ from napari_styletransfer.engine.backbones import MEAN, STD, Backbone, Conv, fol
 from napari_styletransfer.engine.convolution import FrozenConvolution, Scratch
 from napari_styletransfer.engine.device import trim
 from napari_styletransfer.engine.pooling import FrozenPool
-from napari_styletransfer.engine.rows import Band, Rows, bands, segments
+from napari_styletransfer.engine.rows import Band, Rows, band_bytes, bands, segments
 from napari_styletransfer.engine.signs import mask_by_signs, packed_signs
 from napari_styletransfer.engine.workspace import Workspace
 
@@ -37,20 +37,10 @@ Visit = Callable[[str, Tensor, int], None]
 Seed = Callable[[str, Tensor, Tensor, int], None]
 """The same with the gradient of those rows before the number."""
 
-_BAND_BYTES, _BAND_BYTES_ELSEWHERE = 4 << 20, 32 << 20
-"""Size of the largest map of a band: a few of them fit in the cache of a processor. Larger bands are a little faster
-and leave larger gaps in the heap: of VGG-19 at 512 px 145 bytes a pixel with twice as much. Elsewhere every band costs
-the time to start its programs."""
-
 HEAVY = 100_000
 """Multiplications a pixel from which the convolutions take so long that, beside them, it costs nothing to give freed
 memory back twice in every pass: of VGG-19 at 512 px 100 bytes a pixel. `compact` has a fifth of that and would lose a
 tenth of its speed."""
-
-
-def band_bytes(device: str) -> int:
-    """Return the size of the largest map of a band on a kind of device."""
-    return _BAND_BYTES if device == "cpu" else _BAND_BYTES_ELSEWHERE
 
 
 @dataclass

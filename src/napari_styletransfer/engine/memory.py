@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from napari_styletransfer.config import LineSearch, Optimizer, Pooling, Precision, StyleConfig
 from napari_styletransfer.engine.backbones import Backbone, Conv, Pool
 from napari_styletransfer.engine.blocks import Block, Halo, layout
-from napari_styletransfer.engine.features import HEAVY, band_bytes
+from napari_styletransfer.engine.features import HEAVY
 from napari_styletransfer.engine.pyramid import LARGEST_PREVIEW, schedule
-from napari_styletransfer.engine.rows import bands, segments
+from napari_styletransfer.engine.rows import band_bytes, bands, segments
 
 _PIXEL = 3 * 4
 """Bytes of an image a pixel: three float32 channels."""

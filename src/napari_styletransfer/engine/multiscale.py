@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.engine.enlarging import Enlarging
-from napari_styletransfer.engine.objective import Cut, Evaluation, Objective
+from napari_styletransfer.engine.objective import Cut, Objective
 from napari_styletransfer.engine.pyramid import resized
+from napari_styletransfer.engine.terms import Evaluation
 
 
 class MultiscaleObjective:

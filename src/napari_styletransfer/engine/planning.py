@@ -18,9 +18,9 @@ from napari_styletransfer.engine.events import Plan, Scale
 from napari_styletransfer.engine.fitting import fitted, set_apart
 from napari_styletransfer.engine.inputs import Pictures, check_size
 from napari_styletransfer.engine.memory import GUIDED, Footprint
-from napari_styletransfer.engine.objective import Terms
 from napari_styletransfer.engine.pace import longest
 from napari_styletransfer.engine.pyramid import COARSEST_JUDGED, schedule
+from napari_styletransfer.engine.terms import Terms
 from napari_styletransfer.errors import OutOfMemoryError
 
 _SPARE = 0.8

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_styletransfer.config import ALL_STYLES, StyleConfig
 from napari_styletransfer.engine.backbones import RGB, Reach
-from napari_styletransfer.engine.objective import Region
+from napari_styletransfer.engine.terms import Region
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError
 
 _TOLD = 5

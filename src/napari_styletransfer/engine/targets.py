@@ -16,11 +16,12 @@ from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer
 from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.multiscale import MultiscaleObjective
-from napari_styletransfer.engine.objective import Objective, StyleTarget
+from napari_styletransfer.engine.objective import Objective
 from napari_styletransfer.engine.planning import Prepared
 from napari_styletransfer.engine.pyramid import judged_at, resized
 from napari_styletransfer.engine.recovery import Cutting
 from napari_styletransfer.engine.regions import region_of
+from napari_styletransfer.engine.terms import StyleTarget
 
 Grams = dict[tuple[int, int], dict[int, dict[str, Tensor]]]
 """Gram matrices of the styles: by the size of the content they are fitted to, the style's number, and layer."""

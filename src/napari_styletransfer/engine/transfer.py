@@ -18,48 +18,23 @@ from torch import Tensor
 
 from napari_styletransfer.config import Color, Mode, Start, StyleConfig
 from napari_styletransfer.engine import weights
-from napari_styletransfer.engine.adam import Adam
 from napari_styletransfer.engine.descent import Descent
 from napari_styletransfer.engine.device import sparing_a_core
 from napari_styletransfer.engine.events import Event, Finished, Plan, Reason, Started
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Stopped
 from napari_styletransfer.engine.inputs import Pictures
-from napari_styletransfer.engine.lbfgs import LBFGS
 from napari_styletransfer.engine.multiscale import MultiscaleObjective
-from napari_styletransfer.engine.objective import Evaluation
 from napari_styletransfer.engine.planning import Prepared, prepare
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.pyramid import LARGEST_PREVIEW, resized
 from napari_styletransfer.engine.recolor import colors_plan, recolor
 from napari_styletransfer.engine.record import Record
 from napari_styletransfer.engine.recovery import Cutting, broken_off, copied
+from napari_styletransfer.engine.state import RunState
 from napari_styletransfer.engine.targets import Cover, Grams, Targets
+from napari_styletransfer.engine.terms import Evaluation
 from napari_styletransfer.errors import ConfigError
-
-_FREE_TO_CHANGE = (
-    *("iterations", "max_seconds", "tolerance", "window"),
-    *("memory_limit", "block_size", "history", "history_precision"),
-)
-"""Settings that may differ when a run is resumed with its optimiser's memory."""
-
-
-@dataclass(frozen=True)
-class RunState:
-    """Where a run stood: handed out in `Finished.state`, handed in as `resume`."""
-
-    config: StyleConfig
-    resident: str
-    sizes: tuple[tuple[int, int], ...]
-    scale: int
-    optimizer: LBFGS | Adam
-    iterations: int
-    history: tuple[float, ...]
-
-    @property
-    def metric(self) -> SpectralMetric:
-        """What the optimiser moves the image in terms of."""
-        return self.optimizer.metric
 
 
 @dataclass
@@ -256,7 +231,7 @@ class _Run:
         """Begin at the start image, or go on with what an earlier run left, with its optimiser if that can be."""
         if resume is None:
             return self._targets.start(size), None, None
-        if resume.resident == self._plan.resident and _same_objective(resume.config, self._config):
+        if resume.serves(self._config, self._plan.resident):
             # A copy: the state can be taken up more than once, and outlives a run that is broken off.
             optimizer = copied(resume.optimizer, self._plan.device)
             if optimizer is not None:
@@ -340,8 +315,3 @@ class _Run:
         height, width = image.shape[2:]
         factor = math.ceil(math.sqrt(height * width / LARGEST_PREVIEW)) if preview else 1
         return self._seen.shown(resized(image, max(1, height // factor), max(1, width // factor)), self._config)
-
-
-def _same_objective(one: StyleConfig, other: StyleConfig) -> bool:
-    neutral = {name: StyleConfig.model_fields[name].default for name in _FREE_TO_CHANGE}
-    return one.changed(**neutral) == other.changed(**neutral)

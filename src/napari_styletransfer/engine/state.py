@@ -1,0 +1,42 @@
+"""Where a run stood when it ended, so that it can go on: its settings, its optimiser, and how far it was.
+
+Made and taken up by `transfer`; nobody else looks inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.adam import Adam
+from napari_styletransfer.engine.lbfgs import LBFGS
+from napari_styletransfer.engine.precondition import SpectralMetric
+
+_FREE_TO_CHANGE = (
+    *("iterations", "max_seconds", "tolerance", "window"),
+    *("memory_limit", "block_size", "history", "history_precision"),
+)
+"""Settings that may differ when a run is resumed with its optimiser's memory."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stood: handed out in `Finished.state`, handed in as `resume`."""
+
+    config: StyleConfig
+    resident: str
+    sizes: tuple[tuple[int, int], ...]
+    scale: int
+    optimizer: LBFGS | Adam
+    iterations: int
+    history: tuple[float, ...]
+
+    @property
+    def metric(self) -> SpectralMetric:
+        """What the optimiser moves the image in terms of."""
+        return self.optimizer.metric
+
+    def serves(self, config: StyleConfig, resident: str) -> bool:
+        """Whether the optimiser's memory is of use with these settings, where image and optimiser are kept then."""
+        neutral = {name: StyleConfig.model_fields[name].default for name in _FREE_TO_CHANGE}
+        return self.resident == resident and self.config.changed(**neutral) == config.changed(**neutral)
