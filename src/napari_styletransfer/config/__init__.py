@@ -23,7 +23,8 @@ from napari_styletransfer.config.choices import (
     StyleFit,
 )
 from napari_styletransfer.config.presets import PRESETS
-from napari_styletransfer.config.settings import ALL_STYLES, RECIPE_FORMAT, LayerWeights, StyleConfig
+from napari_styletransfer.config.recipe import RECIPE_FORMAT
+from napari_styletransfer.config.settings import ALL_STYLES, LayerWeights, StyleConfig
 
 __all__ = [
     "ALL_STYLES",

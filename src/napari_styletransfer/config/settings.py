@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.config import JsonDict
 
 from napari_styletransfer.config.choices import (
@@ -27,10 +24,8 @@ from napari_styletransfer.config.choices import (
     StyleFit,
 )
 from napari_styletransfer.config.presets import PRESETS
+from napari_styletransfer.config.recipe import Recipe
 from napari_styletransfer.errors import ConfigError
-
-RECIPE_FORMAT = 1
-"""Version of the recipe file; raised when an older reader could misunderstand a newer file."""
 
 ALL_STYLES = -1
 """What a region is given in place of the number of a style, for all of them blended."""
@@ -47,7 +42,7 @@ def _field(
     return Field(default, title=title, description=description, json_schema_extra=extra, **limits)
 
 
-class StyleConfig(BaseModel):
+class StyleConfig(Recipe):
     """Everything a run needs besides the pictures; immutable, validated, and written to recipes.
 
     Raises
@@ -55,8 +50,6 @@ class StyleConfig(BaseModel):
     ConfigError
         From the constructors `make`, `from_preset`, `load` and `changed`, naming each wrong field.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False, allow_inf_nan=False)
 
     mode: Mode = _field(
         Mode.TRANSFER,
@@ -343,23 +336,11 @@ class StyleConfig(BaseModel):
         return self
 
     @classmethod
-    def make(cls, **fields: Any) -> StyleConfig:
-        """Build a config, with wrong fields told as one `ConfigError`."""
-        try:
-            return cls(**fields)
-        except ValidationError as error:
-            raise ConfigError(_told(error)) from error
-
-    @classmethod
     def from_preset(cls, name: str, **fields: Any) -> StyleConfig:
         """Build a config from a preset of `PRESETS`, with `fields` on top."""
         if name not in PRESETS:
             raise ConfigError(f"There is no preset '{name}'. Presets: {', '.join(PRESETS)}.")
         return cls.make(**{**PRESETS[name], **fields})
-
-    def changed(self, **fields: Any) -> StyleConfig:
-        """Return a copy with `fields` replaced, validated again."""
-        return type(self).make(**{**self.model_dump(), **fields})
 
     @property
     def term_weights(self) -> tuple[float, float]:
@@ -384,68 +365,6 @@ class StyleConfig(BaseModel):
             Mode.COLORS: Start.RECOLORED,
         }[self.mode]
 
-    def recipe(self, styles: Sequence[str] = ()) -> dict[str, Any]:
-        """Return the config as plain JSON values, with the format version.
-
-        `styles` names the style pictures in the order in which regions and blend weights count them, for people: they
-        hand in the pictures in that order.
-        """
-        named = {"styles": list(styles)} if styles else {}
-        return {"recipe": RECIPE_FORMAT, **named, **self.model_dump(mode="json")}
-
-    @classmethod
-    def from_recipe(cls, recipe: dict[str, Any]) -> StyleConfig:
-        """Read what `recipe` wrote.
-
-        Raises
-        ------
-        ConfigError
-            If the format is newer than this version reads, or a field is wrong.
-        """
-        fields = dict(recipe)
-        version = fields.pop("recipe", RECIPE_FORMAT)
-        fields.pop("styles", None)
-        if version != RECIPE_FORMAT:
-            raise ConfigError(
-                f"This recipe has format {version!r}; this version reads format {RECIPE_FORMAT}. "
-                "Update napari-styletransfer to use it."
-            )
-        return cls.make(**fields)
-
-    def save(self, path: str | os.PathLike[str], styles: Sequence[str] = ()) -> None:
-        """Write the recipe as a JSON file; see `recipe`."""
-        Path(path).write_text(json.dumps(self.recipe(styles), indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> StyleConfig:
-        """Read a recipe file.
-
-        Raises
-        ------
-        ConfigError
-            If the file cannot be read, is not JSON, or holds wrong fields.
-        """
-        try:
-            recipe = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The recipe {path} cannot be read: {error}.") from error
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"The recipe {path} is not JSON: {error}.") from error
-        if not isinstance(recipe, dict):
-            raise ConfigError(f"The recipe {path} should hold one JSON object with the settings as its fields.")
-        return cls.from_recipe(recipe)
-
 
 _REFERENCE_CONTENT_WEIGHT = {Normalization.RELATIVE: 0.05, Normalization.GATYS: 1e-3, Normalization.NOTEBOOK: 1.0}
 """Content weight at balance 0.5 for a style weight of 1. `gatys`: the ratio of arXiv 1508.06576, figure 2."""
-
-
-def _told(error: ValidationError) -> str:
-    """Turn pydantic's report into one line a user can act on."""
-    return " ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg'].removeprefix('Value error, ')} "
-        f"(got {item['input']!r})."
-        if item["loc"]
-        else f"{item['msg'].removeprefix('Value error, ')}."
-        for item in error.errors()
-    )
