@@ -15,14 +15,19 @@ class Mode(StrEnum):
 
 
 class Network(StrEnum):
-    """Feature networks by name; `auto` is resolved when the run is planned."""
+    """Feature networks by name; `auto` is resolved when the run is planned.
+
+    `vgg19` has the weights of Simonyan and Zisserman, which the papers used; `vgg19_torchvision` the same layers with the
+    weights that torchvision trained anew, which make other pictures.
+    """
 
     AUTO = "auto"
+    VGG19 = "vgg19"
     COMPACT = "compact"
     SQUEEZENET = "squeezenet1_1"
     VGG16 = "vgg16"
     VGG16_BN = "vgg16_bn"
-    VGG19 = "vgg19"
+    VGG19_TORCHVISION = "vgg19_torchvision"
 
 
 class Pooling(StrEnum):

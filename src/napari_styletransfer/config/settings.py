@@ -31,6 +31,8 @@ ALL_STYLES = -1
 """What a region is given in place of the number of a style, for all of them blended."""
 
 
+MOST_ITERATIONS = 100_000
+
 LayerWeights = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
 
 
@@ -62,8 +64,9 @@ class StyleConfig(Recipe):
     network: Network = _field(
         Network.AUTO,
         "Network",
-        "Feature network. auto: VGG-19 where there is a GPU and its weights are on disk, else the embedded "
-        "compact network, which needs no download.",
+        "Feature network. auto: VGG-19 on a GPU, and on a processor where that takes at most about two minutes, else the "
+        "small compact network. vgg19: the original weights of the papers; vgg19_torchvision: trained anew by others, "
+        "another look, to download.",
         "What",
         advanced=False,
     )
@@ -74,8 +77,19 @@ class StyleConfig(Recipe):
         "Network",
         empty="the usual source",
     )
+    weights_sha256: str | None = _field(
+        None,
+        "Weights SHA-256",
+        "Checksum of the file of weights that a recipe was made with; a run with others is refused. Empty: any.",
+        "Network",
+        empty="any",
+        pattern="^[0-9a-f]{64}$",
+    )
     pooling: Pooling = _field(
-        Pooling.AVERAGE, "Pooling", "average gives smoother pictures than max; native: as trained.", "Network"
+        Pooling.NATIVE,
+        "Pooling",
+        "native: as the network was trained. average in networks trained with max prints a fine grid.",
+        "Network",
     )
     padding: Padding = _field(
         Padding.REFLECT, "Padding", "What convolutions see beyond the border; zero prints dark frames.", "Network"
@@ -222,14 +236,22 @@ class StyleConfig(Recipe):
     )
     optimizer: Optimizer = _field(Optimizer.LBFGS, "Optimiser", "L-BFGS, or Adam as the alternative.", "Optimiser")
     iterations: int = _field(
-        150,
+        15,
         "Iterations",
-        "Steps at the full working size; each coarser scale takes as many at most, and stops earlier when it "
-        "no longer gains.",
+        "Steps at the full working size, at most; each coarser scale takes 'Coarse iterations' times those of the next "
+        "finer one, and stops earlier when it no longer gains.",
         "What",
         advanced=False,
         ge=1,
-        le=100_000,
+        le=MOST_ITERATIONS,
+    )
+    coarse_iterations: float = _field(
+        2.0,
+        "Coarse iterations",
+        "Steps of each coarser scale, in those of the next finer one: they cost a quarter each. 1: all scales alike.",
+        "Optimiser",
+        ge=1,
+        le=10,
     )
     max_seconds: float | None = _field(
         None,
@@ -341,6 +363,12 @@ class StyleConfig(Recipe):
         if name not in PRESETS:
             raise ConfigError(f"There is no preset '{name}'. Presets: {', '.join(PRESETS)}.")
         return cls.make(**{**PRESETS[name], **fields})
+
+    def changed(self, **fields: Any) -> Self:
+        """Return a copy with `fields` replaced, validated again; the checksum is that of the weights it was made with."""
+        if any(name in fields and fields[name] != getattr(self, name) for name in ("network", "weights")):
+            fields.setdefault("weights_sha256", None)
+        return super().changed(**fields)
 
     @property
     def term_weights(self) -> tuple[float, float]:

@@ -1,6 +1,7 @@
-"""Adam by ask and tell, with the same face as `lbfgs.LBFGS`; the arithmetic is torch's.
+"""Adam by ask and tell, with the same face as `lbfgs.LBFGS`.
 
-Kingma and Ba 2015 (arXiv 1412.6980). Called by `recovery`.
+Kingma and Ba 2015 (arXiv 1412.6980), algorithm 1. Not `torch.optim.Adam`: making one imports torch's compiler and
+triton, which together with a software OpenGL in the same process ends in a segmentation fault. Called by `recovery`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,11 @@ from torch import Tensor
 
 from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.errors import DivergedError
+
+_BETA1, _BETA2 = 0.9, 0.999
+"""Decay rates of the means of the gradient and of its square."""
+
+_EPSILON = 1e-8
 
 
 class Adam:
@@ -37,8 +43,9 @@ class Adam:
         self.loss = math.inf
         self.iterations = 0
         self.evaluations = 0
-        self._move = torch.zeros_like(self.point)
-        self._optimizer = torch.optim.Adam([self._move], lr=learning_rate)
+        self._learning_rate = learning_rate
+        self._mean = torch.zeros_like(self.point)
+        self._square = torch.zeros_like(self.point)
 
     def tell(self, loss: float, gradient: Tensor) -> bool:
         """Take the loss and gradient at `point` and move it; every step is accepted.
@@ -56,9 +63,11 @@ class Adam:
             self.best_loss = loss
             self.best.copy_(self.point)
         self.iterations += self.evaluations > 1  # the first is that of the start
-        self._move.zero_()
-        self._move.grad = gradient
-        self._optimizer.step()
-        self._move.grad = None
-        self.metric.add_to(self.point, self._move)
+        self._mean.lerp_(gradient, 1 - _BETA1)
+        self._square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+        # The means begin at zero: what they lack for that is made up for.
+        lacking1, lacking2 = (1 - beta**self.evaluations for beta in (_BETA1, _BETA2))
+        move = self._square.sqrt().div_(math.sqrt(lacking2)).add_(_EPSILON)
+        torch.div(self._mean, move, out=move)
+        self.metric.add_to(self.point, move.mul_(-self._learning_rate / lacking1))
         return True

@@ -1,18 +1,19 @@
 """The networks: which stages they have, what the stages are called, and where each one's weights lie.
 
-A network is a flat tuple of `Stage`s, read off torchvision's own definitions, so that a plan is never
-typed in twice. Layers carry the names of the papers: `relu1_1` … `relu5_4` for the VGG family, `relu1`,
-`fire2` … `fire9` for SqueezeNet. Called by `planning`; the stages are run by `features.FrozenNetwork`.
+A network is a flat tuple of `Stage`s, made from a table of its channels (VGG: Simonyan and Zisserman 2015, arXiv
+1409.1556, table 1, columns D and E; SqueezeNet 1.1: Iandola et al. 2016, arXiv 1602.07360). The keys of the weights are
+those of torchvision's models, which the tests compare the tables with; torchvision itself is never imported, which
+takes seconds. Layers carry the names of the papers: `relu1_1` … `relu5_4` for the VGG family, `relu1`, `fire2` …
+`fire9` for SqueezeNet. Called by `planning`; the stages are run by `features.FrozenNetwork`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_styletransfer.config import LayerWeights, Network
 from napari_styletransfer.errors import ConfigError
@@ -25,9 +26,21 @@ RGB = "rgb"
 """Name of the style layer made of the pixels themselves."""
 
 ChannelPlan = tuple[int | str, ...]
-"""A network of the VGG kind: channels of its 3×3 convolutions in turn, "A" where the next group begins."""
+"""A network of the VGG kind: channels of its 3×3 convolutions in turn, and where the next group begins the pooling that
+the network was trained with: "A" for average, "M" for maximum."""
 
 COMPACT_PLAN: ChannelPlan = (16, 16, "A", 32, 32, "A", 64, 64, 64, "A", 128, 128, 128, "A", 128)
+VGG16_PLAN: ChannelPlan = (
+    64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M",
+)  # fmt: skip
+VGG19_PLAN: ChannelPlan = (
+    64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512, 512, 512, 512, "M",
+)  # fmt: skip
+
+SQUEEZENET_PLAN: tuple[tuple[int, int] | str, ...] = (
+    "M", (16, 64), (16, 64), "M", (32, 128), (32, 128), "M", (48, 192), (48, 192), (64, 256), (64, 256),
+)  # fmt: skip
+"""After the first convolution: channels that a fire module squeezes to, and those of each of its two expansions."""
 
 
 @dataclass(frozen=True)
@@ -200,13 +213,10 @@ def backbone(network: Network) -> Backbone:
         return Backbone(network, compact_stages(), _COMPACT_STYLE, {"relu2_2": 1.0, "relu3_1": 1.0})
     if network is Network.AUTO:
         raise ConfigError("Network 'auto' has to be decided before it is built.")
-    import torchvision  # here: two seconds that the embedded network need not pay
-
-    with torch.device("meta"):
-        features = getattr(torchvision.models, network.value)().features
     if network is Network.SQUEEZENET:
-        return Backbone(network, _squeezenet_stages(features), _SQUEEZENET_STYLE, {"fire3": 1.0, "fire5": 1.0})
-    return Backbone(network, _vgg_stages(features), _VGG_STYLE, {"relu4_2": 1.0})
+        return Backbone(network, squeezenet_stages(), _SQUEEZENET_STYLE, {"fire3": 1.0, "fire5": 1.0})
+    plan = VGG16_PLAN if network in (Network.VGG16, Network.VGG16_BN) else VGG19_PLAN
+    return Backbone(network, vgg_stages(plan, norms=network is Network.VGG16_BN), _VGG_STYLE, {"relu4_2": 1.0})
 
 
 _VGG_STYLE = dict.fromkeys((RGB, "relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0)
@@ -237,47 +247,34 @@ def compact_stages(plan: ChannelPlan = COMPACT_PLAN, pool: str = "average") -> t
     return tuple(stages)
 
 
-def _vgg_stages(features: nn.Sequential) -> tuple[Stage, ...]:
+def vgg_stages(plan: ChannelPlan, *, norms: bool = False) -> tuple[Stage, ...]:
+    """Return the stages of a VGG network under torchvision's keys, with or without batch norms."""
     stages: list[Stage] = []
-    group, number = 1, 1
-    for (index, module), (_, following) in pairwise([*enumerate(features), (-1, None)]):
-        if isinstance(module, nn.Conv2d):
-            norm = f"features.{index + 1}" if isinstance(following, nn.BatchNorm2d) else None
-            stages.append(_conv(f"relu{group}_{number}", module, f"features.{index}", norm))
-            number += 1
-        elif isinstance(module, nn.MaxPool2d):
-            stages.append(_pool(module))
-            group, number = group + 1, 1
+    index = 0  # of the module in torchvision's `features`
+    for stage in compact_stages(plan, "max"):
+        if isinstance(stage, Conv):
+            norm = f"features.{index + 1}" if norms else None
+            (branch,) = stage.branches
+            stage = replace(stage, branches=(replace(branch, key=f"features.{index}", norm=norm),))
+            index += 3 if norms else 2  # with the ReLU
+        else:
+            index += 1
+        stages.append(stage)
     return tuple(stages)
 
 
-def _squeezenet_stages(features: nn.Sequential) -> tuple[Stage, ...]:
-    from torchvision.models.squeezenet import Fire
-
-    stages: list[Stage] = []
-    fire = 2
-    for index, module in enumerate(features):
-        key = f"features.{index}"
-        if isinstance(module, nn.Conv2d):
-            stages.append(_conv("relu1", module, key, None))
-        elif isinstance(module, nn.MaxPool2d):
-            stages.append(_pool(module))
-        elif isinstance(module, Fire):
-            stages.append(_conv(None, module.squeeze, f"{key}.squeeze", None))
-            small = _conv(None, module.expand1x1, f"{key}.expand1x1", None)
-            large = _conv(f"fire{fire}", module.expand3x3, f"{key}.expand3x3", None)
-            stages.append(replace(large, branches=(*small.branches, *large.branches)))
-            fire += 1
+def squeezenet_stages() -> tuple[Stage, ...]:
+    """Return the stages of SqueezeNet 1.1 under torchvision's keys."""
+    stages: list[Stage] = [Conv("relu1", (Branch("features.0", None, 3, 64, 3),), stride=2, pad=0)]
+    channels, fire = 64, 2
+    for index, item in enumerate(SQUEEZENET_PLAN, 2):
+        if isinstance(item, str):
+            stages.append(Pool("max", 3, 2, ceil=True))
+            continue
+        key, (squeezed, expanded) = f"features.{index}", item
+        stages.append(Conv(None, (Branch(f"{key}.squeeze", None, channels, squeezed, 1),), stride=1, pad=0))
+        small = Branch(f"{key}.expand1x1", None, squeezed, expanded, 1)
+        large = Branch(f"{key}.expand3x3", None, squeezed, expanded, 3)
+        stages.append(Conv(f"fire{fire}", (small, large), stride=1, pad=1))
+        channels, fire = 2 * expanded, fire + 1
     return tuple(stages)
-
-
-def _conv(name: str | None, module: nn.Conv2d, key: str, norm: str | None) -> Conv:
-    branch = Branch(key, norm, module.in_channels, module.out_channels, int(module.kernel_size[0]))
-    return Conv(name, (branch,), int(module.stride[0]), int(module.padding[0]))
-
-
-def _pool(module: nn.MaxPool2d) -> Pool:
-    kernel, stride = module.kernel_size, module.stride
-    if isinstance(kernel, tuple) or isinstance(stride, tuple):
-        raise TypeError(f"pooling windows are square here, not {kernel} by {stride}")
-    return Pool("max", kernel, stride, bool(module.ceil_mode))

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 import re
@@ -17,7 +16,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from napari_styletransfer.errors import WeightsError
 
@@ -94,43 +93,6 @@ def select(found: Tensors, expected: Mapping[str, Sequence[int]], *, network: st
             "Choose the network these weights were made for, or other weights."
         )
     return {key: _finite(found[key], key, origin) for key in expected}
-
-
-def features_only(found: Tensors, origin: str) -> Tensors:
-    """Keep the floating-point tensors of torchvision's `features`, as float32 copies.
-
-    Raises
-    ------
-    WeightsError
-        If a value is not finite.
-    """
-    return {
-        key: _finite(tensor, key, origin)
-        for key, tensor in found.items()
-        if key.startswith("features.") and tensor.is_floating_point()
-    }
-
-
-def pack(tensors: Tensors) -> bytes:
-    """Return the bytes of a safetensors file that `unpack` can vouch for."""
-    return safetensors.torch.save(tensors, {"format": "pt", "sha256": _checksum(tensors)})
-
-
-def unpack(path: Path) -> Tensors:
-    """Read a file that `pack` made.
-
-    Raises
-    ------
-    WeightsError
-        If it is cut off, damaged or altered.
-    """
-    found = read(path)
-    with safe_open(path, framework="pt") as file:
-        recorded = (file.metadata() or {}).get("sha256")
-    checksum = _checksum(found)
-    if checksum != recorded:
-        raise WeightsError(f"The weights file {path} is damaged: SHA-256 found {checksum}, expected {recorded}.")
-    return found
 
 
 def _read_safetensors(path: Path, size: int, header_size: int) -> Tensors:
@@ -233,14 +195,6 @@ def _finite(tensor: torch.Tensor, key: str, origin: str) -> torch.Tensor:
             "Use other weights."
         )
     return copy
-
-
-def _checksum(tensors: Tensors) -> str:
-    checksum = hashlib.sha256()
-    for key in sorted(tensors):
-        checksum.update(f"{key} {tuple(tensors[key].shape)} {tensors[key].dtype}\n".encode())
-        checksum.update(tensors[key].contiguous().view(-1).view(torch.uint8).numpy().data)
-    return checksum.hexdigest()
 
 
 def _first(items: Sequence[str], separator: str) -> str:

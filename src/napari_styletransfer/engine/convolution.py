@@ -1,7 +1,7 @@
 """A convolution with frozen weights and the ReLU after it, forward and backward to its input. Called by `features`.
 
-The gradient to the input is a convolution too, with the kernel turned round. On the processor both kernels are laid out
-once for the library that runs them, and the ReLU is done as results are stored.
+The gradient to the input is a convolution too, with the kernel turned round. On the processor the ReLU is done as
+results are stored.
 """
 
 from __future__ import annotations
@@ -165,19 +165,21 @@ def _side_columns(g: Tensor, sides: Tensor) -> Tensor:
 
 
 class _Kernel:
-    """Weights of one convolution, laid out for the library that runs it where that can be done beforehand."""
+    """Weights of one convolution, run by the processor's library together with what comes after, where it can be."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, stride: int) -> None:
         self._bias = bias
         self._stride = (stride, stride)
-        self._packed = _can_pack(weight)
-        if self._packed:
+        self._fused = _can_fuse(weight)
+        if self._fused and weight.dtype is torch.bfloat16:
             self._weight = torch.ops.mkldnn._reorder_convolution_weight(weight.contiguous(), (0, 0), self._stride)
         else:
+            # In float32 the layout that the library wants depends on the size of the map: laid out for another one,
+            # weights are laid out anew in every call, which takes longer than the convolution.
             self._weight = weight.contiguous(memory_format=torch.channels_last)
 
     def __call__(self, x: Tensor, padding: tuple[int, int] = (0, 0), *, relu: bool = False) -> Tensor:
-        if self._packed:
+        if self._fused:
             after = "relu" if relu else "none"
             y: Tensor = torch.ops.mkldnn._convolution_pointwise(
                 x, self._weight, self._bias, padding, self._stride, (1, 1), 1, after, [], ""
@@ -188,8 +190,8 @@ class _Kernel:
         return y.clamp_min_(0) if relu else y
 
 
-def _can_pack(weight: Tensor) -> bool:
-    """Tell whether torch can lay out these weights beforehand: on the processors that its library is made for."""
+def _can_fuse(weight: Tensor) -> bool:
+    """Tell whether torch can run this convolution by the library's own fused operation: on processors it is made for."""
     if weight.device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     if not (

@@ -1,7 +1,6 @@
 """Bring one file from the net into a folder, whole or not at all.
 
-`weights.fetch` calls `download` for weights that are not in the cache yet, and `replacing` for the copies it
-makes there. Standard library only: proxies and certificates are those the system is set up with.
+`weights.fetch` calls `download` for weights that are not in the cache yet. Standard library only: proxies and certificates are those the system is set up with.
 """
 
 from __future__ import annotations

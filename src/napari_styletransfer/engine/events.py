@@ -68,6 +68,8 @@ class Plan:
         Roughly how long the run takes if no scale ends before its last step; 0 if that cannot be told.
     asked
         The settings as they were given, for `given_up` to compare with. Plans that will do the same are equal.
+    why_network
+        Why network 'auto' became the one it did, in words; empty where the settings name the network.
     """
 
     config: StyleConfig
@@ -84,6 +86,7 @@ class Plan:
     keeps_content: bool = True
     seconds: float = field(default=0.0, compare=False)
     asked: StyleConfig | None = field(default=None, compare=False, repr=False)
+    why_network: str = field(default="", compare=False)
 
     @property
     def given_up(self) -> str | None:

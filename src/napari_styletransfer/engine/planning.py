@@ -5,11 +5,14 @@ Called by `transfer`; the form and the command line show its result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from collections.abc import Sequence
 
 import torch
 
 from napari_styletransfer.config import Color, LayerWeights, Mode, Network, Precision, StyleConfig
+from napari_styletransfer.config.settings import MOST_ITERATIONS
 from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Reach, backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
@@ -21,7 +24,10 @@ from napari_styletransfer.engine.memory import GUIDED, Footprint
 from napari_styletransfer.engine.pace import longest
 from napari_styletransfer.engine.pyramid import COARSEST_JUDGED, schedule
 from napari_styletransfer.engine.terms import Terms
-from napari_styletransfer.errors import OutOfMemoryError
+from napari_styletransfer.errors import ConfigError, ImageError, OutOfMemoryError
+
+LONGEST_AUTO = 120.0
+"""Seconds that a run with VGG-19 may take on a processor for `auto` to choose it."""
 
 _SPARE = 0.8
 """Share of the free memory that a run plans with; the rest is for everything else on the machine."""
@@ -53,9 +59,19 @@ class Prepared:
         """Layers the network has to visit."""
         return set(self.reaches)
 
+    def made_with(self, weights_sha256: str | None) -> Prepared:
+        """Return it with the checksum of the weights in the settings, which are the recipe of the result."""
+        config = self.plan.config.changed(weights_sha256=weights_sha256)
+        return replace(self, plan=replace(self.plan, config=config))
 
-def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
+
+def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepared:
     """Decide everything that can be decided without weights.
+
+    Parameters
+    ----------
+    images
+        How many such images are to be made, for the choice of the network.
 
     Raises
     ------
@@ -63,8 +79,9 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
         If the run cannot work as asked; the message says what to change.
     """
     device = choose(config.device)
-    network = _network(config, device)
-    whole = backbone(network)
+    if config.network is Network.AUTO:
+        return _with_network_chosen(pictures, config, device, images)
+    whole = backbone(config.network)
     terms = _terms(config, whole)
     named = {name for name in (*terms.content_layers, *terms.style_layers) if name != RGB}
     cut = whole.truncated(named)
@@ -72,14 +89,13 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
     halo = Halo.of(reach.values())
     smallest = smallest_side(cut)
     height, width = pictures.size
-    check_size(pictures.size, smallest, network.value)
+    check_size(pictures.size, smallest, config.network.value)
     dtype = choose_dtype(device.name, config.precision)
     sizes = schedule(height, width, config.scales, smallest)
     # The loss does not depend on where a run begins, so that one that goes on from a picture keeps its look.
     judged = schedule(height, width, None, smallest, COARSEST_JUDGED) if config.coarse_weight else []
     available = int(config.memory_limit * 2**30) if config.memory_limit else int(device.free_bytes * _SPARE)
     decided = config.changed(
-        network=network,
         device=device.name,
         precision=str(dtype).removeprefix("torch."),
         history_precision=_history_precision(config, dtype, height * width),
@@ -93,7 +109,7 @@ def prepare(pictures: Pictures, config: StyleConfig) -> Prepared:
     decided = footprint.config
     blocks = layout(height, width, core, halo)
     budget = footprint.budget(core, available)
-    scales = tuple(Scale(*size, config.iterations) for size in sizes)
+    scales = _scales(sizes, config)
     plan = Plan(
         config=decided,
         device=device.name,
@@ -131,11 +147,36 @@ def smallest_side(backbone: Backbone) -> int:
     return side
 
 
-def _network(config: StyleConfig, device: DeviceInfo) -> Network:
-    if config.network is not Network.AUTO:
-        return config.network
-    large = device.name != "cpu" and weights.status(Network.VGG19).cached
-    return Network.VGG19 if large else Network.COMPACT
+def _with_network_chosen(pictures: Pictures, config: StyleConfig, device: DeviceInfo, images: int) -> Prepared:
+    """Decide for VGG-19 where its weights are here and a run takes little enough time, else for the compact network."""
+    if config.weights is not None:
+        raise ConfigError("A file of weights belongs to one network: name it in place of network 'auto'.")
+
+    def chosen(network: Network, why: str) -> Prepared:
+        prepared = prepare(pictures, config.changed(network=network))
+        return replace(prepared, plan=replace(prepared.plan, asked=config, why_network=why))
+
+    if not weights.status(Network.VGG19).cached:
+        return chosen(Network.COMPACT, f"the weights of {Network.VGG19} are not installed")
+    if device.name != "cpu":
+        return chosen(Network.VGG19, "there is a GPU")
+    try:
+        large = chosen(Network.VGG19, "")
+    except (ImageError, OutOfMemoryError):
+        return chosen(Network.COMPACT, f"the image is not one for {Network.VGG19}")
+    seconds = large.plan.seconds * images
+    if seconds > LONGEST_AUTO:
+        return chosen(Network.COMPACT, f"{Network.VGG19} would take about {seconds / 60:.0f} min")
+    return replace(large, plan=replace(large.plan, why_network="it takes little enough time"))
+
+
+def _scales(sizes: Sequence[tuple[int, int]], config: StyleConfig) -> tuple[Scale, ...]:
+    """Give every scale its steps: those of the finest, and of each coarser one a multiple."""
+    factors = (config.coarse_iterations**coarser for coarser in reversed(range(len(sizes))))
+    return tuple(
+        Scale(*size, min(round(config.iterations * factor), MOST_ITERATIONS))
+        for size, factor in zip(sizes, factors, strict=True)
+    )
 
 
 def _history_precision(config: StyleConfig, dtype: torch.dtype, pixels: int) -> Precision:

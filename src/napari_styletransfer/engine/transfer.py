@@ -34,7 +34,7 @@ from napari_styletransfer.engine.recovery import Cutting, broken_off, copied
 from napari_styletransfer.engine.state import RunState
 from napari_styletransfer.engine.targets import Cover, Grams, Targets
 from napari_styletransfer.engine.terms import Evaluation
-from napari_styletransfer.errors import ConfigError
+from napari_styletransfer.errors import ConfigError, WeightsError
 
 
 @dataclass
@@ -43,6 +43,7 @@ class Shared:
 
     network: FrozenNetwork | None = None
     grams: Grams = field(default_factory=dict)
+    weights_sha256: str | None = None
 
 
 def plan(
@@ -135,17 +136,25 @@ def iter_stylize(
     if shared.network is None:
         decided, expected = prepared.plan.config, prepared.backbone.expected()
         with broken_off(None, prepared.plan.device):
-            tensors = yield from weights.fetch(decided.network, expected, decided.weights)
+            fetched = yield from weights.fetch(decided.network, expected, decided.weights)
+            if decided.weights_sha256 not in (None, fetched.sha256):
+                raise WeightsError(
+                    f"The settings ask for weights with the SHA-256 {decided.weights_sha256}, but those of "
+                    f"'{decided.network}' here have {fetched.sha256}, and would make another picture. Name the file "
+                    "of those weights, or empty 'Weights SHA-256' (weights_sha256) to use these."
+                )
+            shared.weights_sha256 = fetched.sha256
             shared.network = FrozenNetwork(
                 prepared.backbone,
-                tensors,
+                fetched.tensors,
                 prepared.layers,
                 pooling=decided.pooling,
                 padding=decided.padding,
                 device=prepared.plan.device,
                 dtype=prepared.dtype,
             )
-        del tensors  # float32 copies on the host; the network has its own
+        del fetched  # float32 copies on the host; the network has its own
+    prepared = prepared.made_with(shared.weights_sha256)
     yield Started(prepared.plan)
     with sparing_a_core(prepared.plan.device):
         run = _Run(pictures, prepared, shared, shared.network, should_stop or bool, preview_interval)

