@@ -42,7 +42,7 @@ format: $(call STAMP,lint) ## put the code into the house format
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 
-bench: $(call STAMP,base) ## measure speed and memory against the textbook loop
+bench: $(call STAMP,base) ## measure speed, memory and pictures against the textbook loop
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(call STAMP,docs) ## build the documentation into site/

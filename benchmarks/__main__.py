@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import suite as suites
-from benchmarks.looks import PICTURE
+from benchmarks.looks import PICTURES
 from benchmarks.measurement import Measurement
 from benchmarks.suite import ROOT, SQUEEZENET
 from benchmarks.tables import TABLES, machine_line
@@ -28,11 +28,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Parse the arguments and measure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     extent = parser.add_mutually_exclusive_group()
-    extent.add_argument("--quick", action="store_true", help="a few minutes; this is the default")
-    extent.add_argument("--full", action="store_true", help="all sizes, networks and pairs: the best part of an hour")
+    extent.add_argument("--quick", action="store_true", help="some twenty minutes; this is the default")
+    extent.add_argument("--full", action="store_true", help="all sizes, networks and pairs: about three hours")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, auto …")
     parser.add_argument("--only", nargs="*", choices=TABLES, help="measure these tables, or none, and keep the others")
-    parser.add_argument("--evaluations", type=int, help="textbook evaluations of the tables reach and ablation")
+    parser.add_argument("--evaluations", type=int, help="textbook evaluations of the tables peer, reach and ablation")
+    parser.add_argument("--seconds", type=float, nargs="+", help="times at which the table clock looks at pictures")
     parser.add_argument(
         "--pair",
         nargs=2,
@@ -46,6 +47,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.evaluations is not None and options.evaluations < 2:
         parser.error(f"--evaluations is {options.evaluations}; the textbook loop needs at least 2")
+    if options.seconds is not None and min(options.seconds) <= 0:
+        parser.error("--seconds must be above 0")
     suite = _suite(options)
     options.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -74,46 +77,67 @@ def write(measurement: Measurement, wanted: tuple[str, ...], command: str) -> No
         rows = getattr(measurement, name)()
         minutes = (time.perf_counter() - began) / 60
         about = f"`{command}`, {time.strftime('%d %B %Y')}, {minutes:.1f} minutes. {machine_line(machine)}"
+        about = f"{about} {measurement.left_out(name)}".strip()
         if name == "speed":
             rows = [{**row, "matrix_rate": machine["matrix_rate"]} for row in rows]
         results[name] = {"about": about, "rows": rows}
         print(TABLES[name].markdown(rows, about), flush=True)
+        if name in PICTURES and (output / PICTURES[name]).is_file():
+            print(f"Pictures: {_short(output / PICTURES[name])}\n", flush=True)
         kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        (output / "results.md").write_text(f"# Benchmarks\n\n{markdown(results)}", encoding="utf-8")
+        (output / "results.md").write_text(f"# Benchmarks\n\n{markdown(results, _pictures(output))}", encoding="utf-8")
 
 
-def markdown(results: dict[str, Any], heading: str = "##") -> str:
-    """Return all tables that there are results of."""
-    return "\n".join(
-        table.markdown(results[name]["rows"], results[name]["about"], heading)
-        for name, table in TABLES.items()
-        if name in results
-    )
+def markdown(results: dict[str, Any], pictures: dict[str, str], heading: str = "##") -> str:
+    """Return all tables that there are results of, each with the picture of that name if there is one."""
+    parts = []
+    for name, table in TABLES.items():
+        if name in results:
+            parts.append(table.markdown(results[name]["rows"], results[name]["about"], heading))
+            if name in pictures:
+                parts.append(f"![{table.title}]({pictures[name]})\n")
+    return "\n".join(parts)
 
 
 def write_docs(output: Path, page: Path = PAGE, images: Path = IMAGES) -> None:
-    """Put the tables of a folder of results into the page of the documentation, and its picture beside it."""
+    """Put the tables of a folder of results into the page of the documentation, and their pictures beside it."""
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"{page} has no lines {BEGIN} and {END} to write between.")
-    page.write_text(f"{before}{BEGIN}\n\n{markdown(results, heading='###')}\n{END}{after}", encoding="utf-8")
-    if (output / PICTURE).is_file():
-        shutil.copyfile(output / PICTURE, images / PICTURE)
+    # A picture from before stays with its table.
+    pictures = {**_pictures(images, "images/"), **_pictures(output, "images/")}
+    text = f"{before}{BEGIN}\n\n{markdown(results, pictures, heading='###')}\n{END}{after}"
+    page.write_text(text, encoding="utf-8")
+    for name in _pictures(output):
+        shutil.copyfile(output / PICTURES[name], images / PICTURES[name])
+
+
+def _pictures(folder: Path, prefix: str = "") -> dict[str, str]:
+    """Return links to the pictures of tables that a folder has, by table."""
+    return {name: f"{prefix}{file}" for name, file in PICTURES.items() if (folder / file).is_file()}
+
+
+def _short(path: Path) -> Path:
+    """Return a path as seen from here, where that is shorter."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _suite(options: argparse.Namespace) -> suites.Suite:
     suite = suites.FULL if options.full else suites.QUICK
     if options.pair:
-        suite = replace(suite, pairs=len(options.pair))
+        suite = replace(suite, pairs=len(options.pair), shown_pairs=len(options.pair))
+    if options.seconds is not None:
+        clock = tuple((network, side, tuple(sorted(options.seconds))) for network, side, _ in suite.clock)
+        suite = replace(suite, clock=clock)
     if options.evaluations is not None:
-        reach, ablation = (
+        peer, reach, ablation = (
             tuple((network, side, options.evaluations) for network, side, _ in cases)
-            for cases in (suite.reach, suite.ablation)
+            for cases in (suite.peer, suite.reach, suite.ablation)
         )
-        suite = replace(suite, reach=reach, ablation=ablation)
+        suite = replace(suite, peer=peer, reach=reach, ablation=ablation)
     return suite
 
 

@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 
-from benchmarks import large, looks
+from benchmarks import clock, large, looks
 from benchmarks.convolutions import Convolutions
 from benchmarks.memory import Peak
 from benchmarks.runs import events, settle, steps, textbook, timed, warm_up
-from benchmarks.setting import Case, Setting, save_orthogonal, save_pictures
+from benchmarks.setting import Case, Setting, save_pictures
 from benchmarks.textbook import Textbook
-from napari_styletransfer.config import Network, Precision
+from napari_styletransfer.config import Precision
 from napari_styletransfer.engine.device import choose, choose_dtype
 from napari_styletransfer.engine.events import Preview, Started, Step
 
@@ -35,10 +35,8 @@ _MARGIN = 1.05
 """A run's own loss, of bfloat16 features, is checked in float32 once it is this close to a target."""
 
 
-def prepare(folder: str, networks: list[str], contents: list[str], styles: list[str]) -> Result:
-    """Write the pictures and the orthogonal weights that the other jobs read, and tell the contents' sizes."""
-    for name in networks:
-        save_orthogonal(Path(folder) / f"{name}.safetensors", Network(name))
+def prepare(folder: str, contents: list[str], styles: list[str]) -> Result:
+    """Write the pictures that the other jobs read, and tell the contents' sizes."""
     return {"sizes": save_pictures(Path(folder), set(contents), set(styles))}
 
 
@@ -199,7 +197,21 @@ def textbook_loop(case: dict[str, Any], evaluations: int, steps_done: int) -> Re
 
 JOBS: dict[str, Callable[..., Result]] = {
     job.__name__: job
-    for job in (prepare, machine, speed, pace, memory, reach, variant, textbook_loop, large.large, looks.render)
+    for job in (
+        prepare,
+        machine,
+        speed,
+        pace,
+        memory,
+        reach,
+        variant,
+        textbook_loop,
+        clock.ours_by_then,
+        clock.textbook_by_then,
+        large.large,
+        looks.render,
+        looks.judge,
+    )
 }
 
 

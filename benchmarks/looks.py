@@ -1,28 +1,38 @@
-"""Whether size changes the look: one recipe at several sizes, judged at one. Called by `jobs` and `measurement`."""
+"""Whole runs and what they look like: rendered, judged, and shown beside each other.
+
+Called by `jobs` and `measurement`.
+"""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from benchmarks.judge import VGGJudge, at_side, fine_energy
 from benchmarks.runs import textbook
-from benchmarks.setting import FIXED, Case, Setting
-from napari_styletransfer.config import StyleConfig
+from benchmarks.setting import Case, Setting
 from napari_styletransfer.engine.events import Finished
 from napari_styletransfer.engine.pyramid import resized
 from napari_styletransfer.engine.transfer import iter_stylize
 
-PICTURE = "size-invariance.jpg"
-"""Name of the file that shows the results next to each other."""
+PICTURES = {"clock": "picture-by-time.jpg", "whole": "whole-runs.jpg", "sizes": "size-invariance.jpg"}
+"""Names of the files that show the results of a table next to each other."""
 
 _SHOWN = 512
 """Longest side in pixels at which each picture is shown."""
+
+_IN_SHEET = 384
+"""The same for the pictures of a sheet."""
+
+_CAPTION = 18
+"""Height in pixels of the line above a picture."""
 
 _DETAIL = 0.35
 """Side of the detail shown below it, in units of the picture's."""
@@ -34,11 +44,9 @@ def render(case: dict[str, Any], judged: list[int], path: str) -> dict[str, Any]
     The terms are those of the picture resized to (height, width) of `judged`, against content and style at that size,
     unweighted, in float32. With them come those of the content itself.
     """
-    whole = {name: StyleConfig.model_fields[name].default for name in FIXED if name != "size"}
     setting = Setting(Case(**case))
-    config = setting.config.changed(**whole, **case["fields"])
     began = time.perf_counter()
-    *_, finished = iter_stylize(setting.content, [setting.style], config, preview_interval=float("inf"))
+    *_, finished = iter_stylize(setting.content, [setting.style], setting.whole, preview_interval=float("inf"))
     seconds = time.perf_counter() - began
     if not isinstance(finished, Finished):
         raise AssertionError("a run ends with its result")
@@ -55,6 +63,47 @@ def render(case: dict[str, Any], judged: list[int], path: str) -> dict[str, Any]
         "evaluations": finished.evaluations,
         "seconds": seconds,
     }
+
+
+def judge(case: dict[str, Any], paths: list[str]) -> dict[str, Any]:
+    """Return what the original VGG-19 says of pictures made of a case, and how fine a pattern they have.
+
+    All are looked at with the longest side of the case, the style as a whole.
+    """
+    setting = Setting(Case(**case))
+    verdict_of = VGGJudge(setting.content, setting.style, max(setting.size))
+    pictures = [at_side(np.load(path), max(setting.size)) for path in paths]
+    return {
+        "verdicts": [{**asdict(verdict_of(each)), "fine": fine_energy(each, setting.style)} for each in pictures],
+        "untouched": {"style": 1.0, "content": 0.0, "fine": fine_energy(setting.content, setting.style)},
+    }
+
+
+def sheet(rows: Sequence[Sequence[tuple[str, Path | None]]], path: Path) -> None:
+    """Write rows of pictures of any sizes, each under its caption; None for an empty place."""
+    width = height = 0
+    shown: list[list[tuple[str, Image.Image | None]]] = []
+    for row in rows:
+        shown.append([])
+        for caption, file in row:
+            image = None
+            if file is not None:
+                image = Image.fromarray((np.load(file) * 255).round().astype(np.uint8))
+                factor = _IN_SHEET / max(image.size)
+                size = (round(image.width * factor), round(image.height * factor))
+                image = image.resize(size, Image.Resampling.LANCZOS)
+                width, height = max(width, size[0]), max(height, size[1])
+            shown[-1].append((caption, image))
+    columns = max(len(row) for row in shown)
+    whole = Image.new("RGB", (columns * width, len(shown) * (height + _CAPTION)), "white")
+    draw = ImageDraw.Draw(whole)
+    for y, line in enumerate(shown):
+        for x, (caption, image) in enumerate(line):
+            corner = (x * width, y * (height + _CAPTION))
+            draw.text((corner[0] + 2, corner[1] + 3), caption, fill="black")
+            if image is not None:
+                whole.paste(image, (corner[0], corner[1] + _CAPTION))
+    whole.save(path, quality=80)
 
 
 def side_by_side(pictures: list[Path], path: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.setting import PLAIN, Case, Setting
 from benchmarks.textbook import Textbook
+from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Event, Step
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.objective import Objective
@@ -27,11 +28,14 @@ _ENDLESS = 100_000
 """Iterations that no job waits for."""
 
 
-def events(setting: Setting, network: FrozenNetwork, *, preview_interval: float) -> Iterator[tuple[Event, float]]:
-    """Yield the events of a run with the seconds that each took to come."""
-    config = setting.config
-    if "iterations" not in setting.case.fields:
-        config = config.changed(iterations=_ENDLESS)
+def events(
+    setting: Setting, network: FrozenNetwork, *, preview_interval: float, config: StyleConfig | None = None
+) -> Iterator[tuple[Event, float]]:
+    """Yield the events of a run with the seconds that each took to come; without `config` the case's, and endless."""
+    if config is None:
+        config = setting.config
+        if "iterations" not in setting.case.fields:
+            config = config.changed(iterations=_ENDLESS)
     run = iter_stylize(
         setting.content, [setting.style], config, shared=Shared(network), preview_interval=preview_interval
     )

@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_styletransfer import samples
-from napari_styletransfer.config import Network, StyleConfig
+from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine import weights
-from napari_styletransfer.engine.backbones import backbone
 from napari_styletransfer.engine.blocks import layout
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer
@@ -85,6 +83,12 @@ class Setting:
         self.content = _enlarged(np.load(case.content), *self.size)
         self.style = np.load(case.style)
 
+    @property
+    def whole(self) -> StyleConfig:
+        """The settings of a whole run: all scales, all terms and all stopping rules, but for what the case says."""
+        usual = {name: StyleConfig.model_fields[name].default for name in FIXED if name != "size"}
+        return self.config.changed(**{**usual, **self.case.fields})
+
     @cached_property
     def pictures(self) -> Pictures:
         """The pictures as a run sees them."""
@@ -104,7 +108,7 @@ class Setting:
             try:
                 next(fetching)
             except StopIteration as end:
-                return end.value
+                return end.value.tensors
 
     @property
     def device(self) -> str:
@@ -183,18 +187,6 @@ def save_pictures(folder: Path, contents: set[str], styles: set[str]) -> dict[st
 def picture_file(folder: Path, role: str, name: str) -> Path:
     """Return where a picture lies: (H, W, 3) float32 in [0, 1]."""
     return folder / f"{role}-{Path(name).stem}.npy"
-
-
-def save_orthogonal(path: Path, network: Network, seed: int = 0) -> None:
-    """Write seeded orthogonal weights: features as lively as trained ones, for speed and for counting evaluations."""
-    torch.manual_seed(seed)
-    whole = backbone(network)
-    tensors = {}
-    for key, shape in whole.truncated({*whole.style_layers, *whole.content_layers}).expected().items():
-        tensors[key] = torch.zeros(shape)
-        if key.endswith(".weight"):
-            nn.init.orthogonal_(tensors[key], gain=2**0.5)
-    save_file(tensors, path)
 
 
 def _enlarged(picture: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:

@@ -72,7 +72,61 @@ def _hits_ratio(one: Hit, other: Hit, part: int) -> str:
 _NETWORK: dict[str, Callable[[Row], str]] = {"network": lambda row: row["network"]}
 _SIZED: dict[str, Callable[[Row], str]] = {**_NETWORK, "side, px": lambda row: str(row["side"])}
 
+
+def _judged(column: str, who: str | None = None, form: str = ".3f") -> Callable[[Row], str]:
+    return lambda row: f"{(row if who is None else row[who])[column]:{form}}"
+
+
 TABLES = {
+    "peer": Table(
+        "The same objective as neural-style-pt",
+        {
+            **_SIZED,
+            "pictures": lambda row: " + ".join(row["pair"]),
+            "textbook evaluations, its loss": lambda row: f"{row['mark']}, {row['loss']:.4g}",
+            "ours / textbook, evaluations to it": lambda row: (
+                f"{_evaluations(row['hits'][0])} / {_evaluations(row['textbook_hits'][0])}"
+            ),
+            "textbook / ours, evaluations": lambda row: _hits_ratio(row["textbook_hits"][0], row["hits"][0], 0),
+            "ours / textbook, s": lambda row: f"{_seconds(row['hits'][0])} / {_seconds(row['textbook_hits'][0])}",
+            "textbook / ours, s": lambda row: _hits_ratio(row["textbook_hits"][0], row["hits"][0], 1),
+            "as saved: ours / textbook, evaluations": lambda row: (
+                f"{_evaluations(row['hits'][1])} / {_evaluations(row['textbook_hits'][1])}"
+            ),
+            "as saved: textbook / ours, s": lambda row: _hits_ratio(row["textbook_hits"][1], row["hits"][1], 1),
+        },
+    ),
+    "clock": Table(
+        "The picture by the clock",
+        {
+            **_SIZED,
+            "pictures": lambda row: " + ".join(row["pair"]),
+            "after, s": lambda row: f"{row['budget']:g}",
+            **{
+                f"{name}{head}": _judged(column, who, form)
+                for who, name in (("ours", "ours: "), ("textbook", "textbook: "))
+                for head, column, form in (
+                    ("evaluations", "evaluations", "d"),
+                    ("VGG-19 style", "style", ".3f"),
+                    ("content", "content", ".3f"),
+                    ("fine", "fine", ".2f"),
+                )
+            },
+            "textbook / ours, style": lambda row: _ratio(row["textbook"]["style"], row["ours"]["style"]),
+        },
+    ),
+    "whole": Table(
+        "Whole runs without each idea",
+        {
+            **_SIZED,
+            "run": lambda row: row["idea"],
+            "VGG-19 style": _judged("style"),
+            "content": _judged("content"),
+            "fine": _judged("fine", form=".2f"),
+            "evaluations": lambda row: _number(row["evaluations"]),
+            "s": lambda row: _number(row["seconds"]),
+        },
+    ),
     "speed": Table(
         "Speed and memory",
         {

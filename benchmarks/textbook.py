@@ -41,12 +41,12 @@ class Average(nn.AvgPool2d):
 
 
 class Textbook(nn.Module):
-    """The loss of an image: content and style terms, each relative to its target.
+    """The loss of an image: content and style terms, each relative to its target, or scaled as neural-style-pt does.
 
     Parameters
     ----------
     config
-        With network and layers decided, as in `Prepared.plan.config`; normalisation `relative`.
+        With network and layers decided, as in `Prepared.plan.config`; normalisation `relative` or `notebook`.
     tensors
         Weights under the names of torchvision, or of the embedded network.
     device
@@ -65,11 +65,12 @@ class Textbook(nn.Module):
         layout: torch.memory_format = torch.contiguous_format,
     ) -> None:
         super().__init__()
-        if config.normalization is not Normalization.RELATIVE:
-            raise ValueError(f"the textbook loop knows the normalisation 'relative', not '{config.normalization}'")
+        if config.normalization is Normalization.GATYS:
+            raise ValueError(f"the textbook loop does not know the normalisation '{config.normalization}'")
+        self.relative = config.normalization is Normalization.RELATIVE
         self.content_weight, self.style_weight = config.term_weights
-        self.content_layers = _shares(config.content_layers or {})
-        self.style_layers = _shares(config.style_layers or {})
+        self.content_layers = self._shares(config.content_layers or {})
+        self.style_layers = self._shares(config.style_layers or {})
         self.network = _sequential(config, tensors, {*self.content_layers, *self.style_layers})
         self.normalize = Normalize().to(device)
         self.network.to(device, dtype).to(memory_format=layout).eval().requires_grad_(False)
@@ -100,11 +101,11 @@ class Textbook(nn.Module):
         """Return the content and the style term, without their weights."""
         features = self.features(image)
         content = sum(
-            share * F.mse_loss(features[name], target, reduction="sum") / target.square().sum()
+            share * self._content_factor(target) * F.mse_loss(features[name], target, reduction="sum")
             for (name, share), target in zip(self.content_layers.items(), self.content_targets.values(), strict=True)
         )
         style = sum(
-            share * F.mse_loss(_gram(features[name]), target, reduction="sum") / target.square().sum()
+            share * self._style_factor(target) * F.mse_loss(_gram(features[name]), target, reduction="sum")
             for (name, share), target in zip(self.style_layers.items(), self.style_targets.values(), strict=True)
         )
         return content, style
@@ -114,26 +115,44 @@ class Textbook(nn.Module):
         content, style = self.terms(image)
         return self.content_weight * content + self.style_weight * style
 
+    def _shares(self, layers: dict[str, float]) -> dict[str, float]:
+        """Return the weights of the layers that count: of a mean over them, or of a sum."""
+        total = sum(layers.values()) if self.relative else 1.0
+        return {name: weight / total for name, weight in layers.items() if weight > 0}
+
+    def _content_factor(self, target: Tensor) -> Tensor | float:
+        """Return 1 over the target's square, or 10⁶ over the number of values, for 10⁶ times the mean squared error."""
+        return 1 / target.square().sum() if self.relative else 1e6 / target.numel()
+
+    def _style_factor(self, gram: Tensor) -> Tensor | float:
+        """Return 1 over the target's square, or 10¹²/C⁴, as neural-style-pt has it but for a factor.
+
+        There Gram sums are over channels × positions, and their squared error is a mean over C² values.
+        """
+        return 1 / gram.square().sum() if self.relative else 1e12 / len(gram) ** 4
+
     def descend(self, start: Tensor) -> Iterator[tuple[float, Tensor]]:
-        """Yield the loss after every evaluation, and the image as it then moves on."""
-        image = start.detach().clone().requires_grad_()
+        """Yield the loss after every evaluation, and the image as it then moves on.
+
+        With the terms of neural-style-pt the values that move are 0 to 255, as there. Its terms are large, and where
+        the first pair of step and gradient shows no curvature, the second step is the gradient itself: 255² times as
+        long in values of 0 to 1, from which the loop does not come back.
+        """
+        unit = 1.0 if self.relative else 255.0
+        values = (start.detach() * unit).requires_grad_()
         # Its tolerances are absolute and would end the run early where there are many pixels.
         optimizer = torch.optim.LBFGS(
-            [image], lr=1, max_iter=1, history_size=100, tolerance_grad=-1, tolerance_change=-1
+            [values], lr=1, max_iter=1, history_size=100, tolerance_grad=-1, tolerance_change=-1
         )
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            loss = self(image)
+            loss = self(values / unit)
             loss.backward()
             return loss
 
         while True:
-            yield optimizer.step(closure).item(), image
-
-
-def _shares(layers: dict[str, float]) -> dict[str, float]:
-    return {name: weight / sum(layers.values()) for name, weight in layers.items() if weight > 0}
+            yield optimizer.step(closure).item(), values.detach() / unit
 
 
 def _gram(features: Tensor) -> Tensor:

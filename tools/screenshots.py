@@ -32,7 +32,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 SIZE = (1400, 900)
 LARGEST = 700_000  # bytes of a picture
 MINUTES = 10
-QUICK = 40  # iterations where the picture is not about the run itself
+QUICK = 16  # iterations where the picture is not about the run itself
 GAP = 12  # pixels between pictures on the canvas
 
 

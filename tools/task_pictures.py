@@ -5,8 +5,8 @@ Run it from the root of the repository, for all pages or for some:
     python tools/task_pictures.py
     python tools/task_pictures.py fluorescence regions
 
-The contents and styles are the package's own samples and the network is the embedded one, so nothing is downloaded. A
-recipe is ``docs/recipes/NAME.json``; its picture becomes ``docs/images/task-NAME.jpg``.
+The contents and styles are the package's own samples and the networks are those installed with it, so nothing is
+downloaded. A recipe is ``docs/recipes/NAME.json``; its picture becomes ``docs/images/task-NAME.jpg``.
 """
 
 from __future__ import annotations

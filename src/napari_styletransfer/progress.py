@@ -6,6 +6,7 @@ evenly, and the time left is right long before the last scale begins. Used by th
 
 from __future__ import annotations
 
+from napari_styletransfer.config import Network
 from napari_styletransfer.engine.events import Plan, Step
 
 
@@ -65,6 +66,12 @@ class PlaneMeter:
         # Later planes start from results and take less than the first, so the last one tells most.
         each = self._seconds[-1] if self._seconds else meter.seconds_left
         return meter.seconds_left + each * (self.planes - self.plane - 1), fraction
+
+
+def network_told(plan: Plan) -> str:
+    """Return the network of a plan and, where 'auto' became it, why: ``vgg19 (auto: there is a GPU)``."""
+    why = f" ({Network.AUTO}: {plan.why_network})" if plan.why_network else ""
+    return f"{plan.config.network}{why}"
 
 
 def duration(seconds: float) -> str:

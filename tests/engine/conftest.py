@@ -22,7 +22,8 @@ hypothesis.settings.register_profile("engine", deadline=None, max_examples=60)
 hypothesis.settings.load_profile("engine")
 
 
-@pytest.fixture(scope="session", autouse=True)
+# Of each module, as a fixture of the session would stay in force for the tests of other folders that follow.
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Keep torch to one thread: on small images several only wait for each other, on a busy machine for long."""
     before = torch.get_num_threads()
@@ -60,7 +61,7 @@ def random_image() -> Callable[..., Tensor]:
 
 
 def _embedded() -> Tensors:
-    return finished(weights.fetch(Network.COMPACT, backbone(Network.COMPACT).expected()))
+    return finished(weights.fetch(Network.COMPACT, backbone(Network.COMPACT).expected())).tensors
 
 
 def _random(network: Network) -> Tensors:

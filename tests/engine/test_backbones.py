@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,9 +16,11 @@ from napari_styletransfer.engine.backbones import (
     COMPACT_PLAN,
     RGB,
     Backbone,
+    Branch,
     Conv,
     Pool,
     Reach,
+    Stage,
     backbone,
     folded,
     reaches,
@@ -25,6 +28,8 @@ from napari_styletransfer.engine.backbones import (
 from napari_styletransfer.errors import ConfigError
 
 ALL = [network for network in Network if network is not Network.AUTO]
+TORCHVISIONS = [network for network in ALL if network is not Network.COMPACT]
+"""Networks with an architecture of torchvision's."""
 
 # Index of the convolution within torchvision's `features`, from the papers' tables of layers.
 VGG19 = {
@@ -44,9 +49,68 @@ VGG16 = {"relu1_1": 0, "relu2_1": 5, "relu3_1": 10, "relu3_3": 14, "relu4_2": 19
 VGG16_BN = {"relu1_2": 3, "relu2_2": 10, "relu3_3": 20, "relu4_3": 30, "relu5_3": 40}
 
 
+def torchvisions(network: Network) -> nn.Module:
+    """Return torchvision's network of the same architecture, without values."""
+    with torch.device("meta"):
+        model = getattr(torchvision.models, network.value.removesuffix("_torchvision"))()
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def described(network: Network) -> list[Stage]:
+    """Return the stages as torchvision's modules define them, with the layers' names left out."""
+    found: list[Stage] = []
+    for index, module in enumerate(torchvisions(network).features):
+        key = f"features.{index}"
+        if isinstance(module, nn.Conv2d):
+            found.append(convolution((key, module)))
+        elif isinstance(module, nn.BatchNorm2d):
+            assert module.eps == 1e-5
+            last = found[-1]
+            assert isinstance(last, Conv)
+            (branch,) = last.branches
+            found[-1] = replace(last, branches=(replace(branch, norm=key),))
+        elif isinstance(module, nn.MaxPool2d):
+            assert (module.padding, module.dilation) == (0, 1)
+            found.append(Pool("max", module.kernel_size, module.stride, module.ceil_mode))
+        elif isinstance(module, Fire):
+            wide = ((f"{key}.expand1x1", module.expand1x1), (f"{key}.expand3x3", module.expand3x3))
+            found += [convolution((f"{key}.squeeze", module.squeeze)), convolution(*wide)]
+        else:
+            assert isinstance(module, nn.ReLU)
+    return found
+
+
+def convolution(*branches: tuple[str, nn.Conv2d]) -> Conv:
+    """Return the stage of convolutions that see the same input."""
+    for _, module in branches:
+        # Squares, with as much padding as keeps the borders of all branches together, one group, and a bias.
+        assert len({*module.kernel_size}) == len({*module.stride}) == len({*module.padding}) == 1
+        assert (module.dilation, module.groups, module.padding_mode) == ((1, 1), 1, "zeros")
+        assert module.bias is not None
+        assert module.stride == branches[0][1].stride
+        assert module.padding[0] in (0, module.kernel_size[0] // 2)
+    own = tuple(Branch(key, None, m.in_channels, m.out_channels, m.kernel_size[0]) for key, m in branches)
+    stride, pad = branches[0][1].stride[0], max(module.padding[0] for _, module in branches)
+    return Conv(None, own, stride, pad)
+
+
 def stage(network: Backbone, name: str) -> Conv:
     (found,) = [stage for stage in network.stages if isinstance(stage, Conv) and stage.name == name]
     return found
+
+
+@pytest.mark.parametrize("network", TORCHVISIONS)
+def test_the_stages_of_a_network_are_those_of_torchvision(network: Network) -> None:
+    ours = [replace(stage, name=None) if isinstance(stage, Conv) else stage for stage in backbone(network).stages]
+
+    assert ours == described(network)
+
+
+def test_the_two_trainings_of_vgg19_are_of_one_architecture() -> None:
+    original, other = backbone(Network.VGG19), backbone(Network.VGG19_TORCHVISION)
+
+    assert replace(original, network=other.network) == other
 
 
 @pytest.mark.parametrize(
@@ -67,13 +131,11 @@ def test_a_batch_norm_belongs_to_the_convolution_before_it() -> None:
             assert branch.norm == f"features.{int(branch.key.rpartition('.')[2]) + 1}"
 
 
-@pytest.mark.parametrize("network", [network for network in ALL if network is not Network.COMPACT])
+@pytest.mark.parametrize("network", TORCHVISIONS)
 def test_a_network_asks_for_exactly_the_feature_tensors_of_torchvision(network: Network) -> None:
-    with torch.device("meta"):
-        model = getattr(torchvision.models, network.value)()
     theirs = {
         key: tuple(value.shape)
-        for key, value in model.state_dict().items()
+        for key, value in torchvisions(network).state_dict().items()
         if key.startswith("features.") and not key.endswith("num_batches_tracked")
     }
 
@@ -206,8 +268,7 @@ def _carried(network: Network, name: str, pixel: int) -> list[bool]:
 
 
 def test_the_fire_modules_of_torchvision_are_found_in_order() -> None:
-    with torch.device("meta"):
-        modules = torchvision.models.squeezenet1_1().features
+    modules = torchvisions(Network.SQUEEZENET).features
     fires = [index for index, module in enumerate(modules) if isinstance(module, Fire)]
 
     found = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from latent_terms import to_image
 from torch import Tensor
 
 from napari_styletransfer.config import LineSearch, Optimizer, StyleConfig
@@ -68,27 +67,12 @@ def test_a_given_metric_and_that_of_adam_stay(settings: dict[str, object]) -> No
     assert descent.metric is metric
 
 
-def test_another_size_goes_on_in_the_metric_learned() -> None:
-    coarse = descend(module._LEARNED_AT[0])
-    start = torch.zeros(1, 3, 96, 128)
+@pytest.mark.parametrize(("exponent", "learns"), [(None, True), (0.0, False), (0.25, False)])
+def test_a_scale_begins_in_the_metric_of_the_settings(exponent: float | None, learns: bool) -> None:
+    descent = Descent.begun(noise(1), StyleConfig.make(spectral_exponent=exponent), "cpu")
 
-    fine = Descent.begun(start, StyleConfig(), "cpu", coarse.metric)
-
-    assert fine.metric.learns
-    assert fine.metric.exponent == coarse.metric.exponent
-    wave = torch.cos(torch.pi * torch.arange(128.0)).expand(1, 3, 96, 128)
-    assert float(to_image(fine.metric, wave).norm() / wave.norm()) < 0.7
-
-
-def test_a_run_that_moves_to_another_device_takes_its_metric_along() -> None:
-    before = SpectralMetric(*SIZE, None, "cuda:0")
-    before.exponent = 0.2
-
-    descent = Descent.begun(noise(1), StyleConfig(), "cpu", before)
-    descent.tell(*loss(descent.trial))
-
-    assert descent.metric.exponent == 0.2
-    assert descent.trial.device.type == "cpu"
+    assert descent.metric.learns is learns
+    assert descent.metric.plain is (not exponent)
 
 
 def test_without_memory_to_learn_the_metric_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,8 @@ from napari_styletransfer.engine.pooling import SWAP_GAIN
 from napari_styletransfer.engine.signs import mask_by_signs, packed_signs
 from napari_styletransfer.engine.workspace import Workspace
 
-ALL = [network for network in Network if network is not Network.AUTO]
+# The two trainings of VGG-19 have the same stages.
+ALL = [network for network in Network if network not in (Network.AUTO, Network.VGG19_TORCHVISION)]
 SMALL = (Network.COMPACT, Network.SQUEEZENET)
 Tensors = dict[str, Tensor]
 WeightsOf = Callable[[Network], Tensors]

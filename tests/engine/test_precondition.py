@@ -71,11 +71,13 @@ def test_a_large_image_in_strips_is_the_whole_one(
     torch.testing.assert_close(of(noise(*size)), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_without_exponent_nothing_is_changed() -> None:
+@pytest.mark.parametrize("exponent", [0.0, None])
+def test_without_exponent_nothing_is_changed(exponent: float | None) -> None:
     image = noise(7, 9)
-    metric = SpectralMetric(7, 9, 0.0)
+    metric = SpectralMetric(7, 9, exponent)
 
     assert metric.plain
+    assert metric.learns is (exponent is None)
     assert metric.into_latent_gradient(image) is image
     torch.testing.assert_close(to_image(metric, image), image, rtol=0, atol=0)
     torch.testing.assert_close(image, noise(7, 9), rtol=0, atol=0)
@@ -94,14 +96,19 @@ def test_the_gains_are_powers_of_the_frequency(size: tuple[int, int]) -> None:
     np.testing.assert_allclose(to_image(SpectralMetric(*size, exponent), image).numpy(), expected, atol=1e-5)
 
 
+def power_of_white_noise(metric: SpectralMetric, size: tuple[int, int]) -> float:
+    """The power that the metric leaves to noise of power 1, on average: that of a point, which has all waves alike."""
+    total = 0.0
+    for channel in range(3):
+        point = torch.zeros(1, 3, *size, dtype=torch.float64)
+        point[0, channel, 3, 4] = 1
+        total += float(to_image(metric, point).square().sum())
+    return total / 3
+
+
 @pytest.mark.parametrize("exponent", [0.25, 0.5, 1.0])
 def test_white_noise_keeps_its_power(exponent: float) -> None:
-    image = noise(64, 96)
-
-    power = float(to_image(SpectralMetric(64, 96, exponent), image).square().mean())
-
-    # The strongest gains fall on few frequencies, so that one draw of noise varies.
-    assert power == pytest.approx(1, rel=0.15)
+    assert power_of_white_noise(SpectralMetric(64, 96, exponent), (64, 96)) == pytest.approx(1)
 
 
 def test_coarse_structure_gains_over_fine_structure() -> None:
@@ -131,69 +138,6 @@ def test_images_stay_float32() -> None:
     image = noise(8, 8).float()
 
     assert to_image(SpectralMetric(8, 8, 0.5), image).dtype is torch.float32
-
-
-def falling(size: tuple[int, int], power: float) -> Tensor:
-    """Noise whose amplitudes fall as f^-power."""
-    down, across = torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])[None]
-    frequency = torch.hypot(down, across).clamp(min=1 / max(size))
-    return torch.fft.irfft2(torch.fft.rfft2(noise(*size)) * frequency**-power, s=size).float()
-
-
-@pytest.mark.parametrize("size", [(96, 128), (75, 101)])
-@pytest.mark.parametrize(("power", "exponent"), [(0.0, 0.25), (0.7, 0.15), (1.5, 0.0)])
-def test_the_first_step_is_given_the_spectrum_of_natural_images(
-    size: tuple[int, int], power: float, exponent: float
-) -> None:
-    metric = SpectralMetric(*size, None)
-
-    metric.fit(falling(size, power))
-
-    assert metric.exponent == pytest.approx(exponent, abs=0.03)
-    assert metric.plain is (exponent == 0)
-    image = noise(*size)
-    torch.testing.assert_close(
-        to_image(metric, image), to_image(SpectralMetric(*size, metric.exponent), image), rtol=1e-6, atol=1e-6
-    )
-
-
-def test_the_scale_of_a_gradient_does_not_matter_to_the_fit() -> None:
-    small, large = SpectralMetric(64, 64, None), SpectralMetric(64, 64, None)
-
-    small.fit(1e-9 * falling((64, 64), 0.7))
-    large.fit(1e3 * falling((64, 64), 0.7))
-
-    assert small.exponent == pytest.approx(large.exponent, rel=1e-3)
-
-
-def test_a_metric_is_fitted_once_and_a_given_exponent_never() -> None:
-    free, given_one = SpectralMetric(64, 64, None), SpectralMetric(64, 64, 0.1)
-    free.fit(falling((64, 64), 1.5))
-
-    free.fit(falling((64, 64), 0.0))
-    given_one.fit(falling((64, 64), 0.0))
-
-    assert (free.exponent, given_one.exponent) == (0.0, 0.1)
-
-
-@pytest.mark.parametrize("gradient", [torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 7, 9)])
-def test_a_gradient_without_a_spectrum_leaves_the_identity(gradient: Tensor) -> None:
-    metric = SpectralMetric(*gradient.shape[-2:], None)
-
-    metric.fit(gradient)
-
-    assert metric.plain
-
-
-def test_of_large_gradients_only_the_centre_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    gradient = falling((96, 128), 0.7)
-    gradient[..., :16, :] = 1e3 * torch.randn(16, 128, generator=torch.Generator().manual_seed(1))
-    monkeypatch.setattr("napari_styletransfer.engine.precondition._LARGEST", 64)
-    metric = SpectralMetric(96, 128, None)
-
-    metric.fit(gradient)
-
-    assert metric.exponent == pytest.approx(0.15, abs=0.04)
 
 
 def gains(size: tuple[int, int], powers: tuple[float, float, float]) -> Callable[[Tensor], Tensor]:
@@ -228,7 +172,7 @@ METRICS = [
 
 @pytest.mark.parametrize("before", METRICS)
 def test_in_a_learned_metric_curvatures_are_more_alike(before: SpectralMetric) -> None:
-    powers = (1.0, -0.5, 0.0)
+    powers = (2.0, -1.0, 0.0)
     hessian = gains((40, 51), powers)
 
     after = learned((40, 51), powers, before)
@@ -245,8 +189,8 @@ def test_in_a_learned_metric_curvatures_are_more_alike(before: SpectralMetric) -
         return max(curvatures) / min(curvatures)
 
     assert after is not before
-    assert spread(after) < 3
-    assert spread(SpectralMetric(40, 51, 0.0)) > 6
+    assert spread(after) < 15
+    assert spread(before) > 1000
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -255,7 +199,7 @@ def test_a_learned_metric_has_its_adjoint_and_can_be_undone(metric: SpectralMetr
 
     assert float((to_image(metric, a) * b).sum()) == pytest.approx(float((a * latent_gradient(metric, b)).sum()))
     torch.testing.assert_close(to_image(metric, to_latent(metric, a)), a, rtol=1e-5, atol=1e-5)
-    assert float(to_image(metric, a).square().mean()) == pytest.approx(1, rel=0.15)
+    assert power_of_white_noise(metric, (40, 51)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("before", METRICS)
@@ -269,21 +213,6 @@ def test_from_metric_to_metric_images_and_slopes_stay(before: SpectralMetric, af
     assert float((moved * turned(after.turn_gradient, before, change)).sum()) == pytest.approx(
         float((step * change).sum())
     )
-
-
-def test_what_was_learned_holds_at_other_sizes() -> None:
-    small = learned((40, 51), (0, 1, 2), SpectralMetric(40, 51, None))
-    large = small.at(80, 102, "cpu")
-
-    def ratio(metric: SpectralMetric, size: tuple[int, int]) -> float:
-        """The gain of a wave of eight pixels over that of one of three, in green against red and blue."""
-        waves = [torch.cos(2 * torch.pi * torch.arange(size[1]) / length).double() for length in (8, 3)]
-        color = torch.tensor([1.0, -2.0, 1.0], dtype=torch.float64).view(1, 3, 1, 1)
-        norms = [float(latent_gradient(metric, color * wave.expand(size)).norm()) for wave in waves]
-        return norms[0] / norms[1]
-
-    assert large.learns
-    assert ratio(large, (80, 102)) == pytest.approx(ratio(small, (40, 51)), rel=0.1)
 
 
 @pytest.mark.parametrize("size", [(9, 14), (40, 51)])

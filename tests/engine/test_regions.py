@@ -41,6 +41,7 @@ QUICK: dict[str, Any] = {
     "size": 64,
     "iterations": 3,
     "scales": 1,
+    "coarse_iterations": 1.0,
     "content_layers": {"relu2_1": 1.0},
     "style_layers": {RGB: 1.0, "relu1_1": 1.0, "relu2_1": 1.0},
 }

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine import weights
+from napari_styletransfer.engine import planning, weights
 from napari_styletransfer.engine.events import Event, Finished, Preview, Reason, Step
 from napari_styletransfer.engine.transfer import iter_stylize
 from napari_styletransfer.errors import ConfigError
@@ -20,7 +20,7 @@ Image = npt.NDArray[np.float32]
 
 def settings(**fields: Any) -> StyleConfig:
     quick = {"network": "compact", "device": "cpu", "precision": "float32", "size": 48, "scales": 1, "tolerance": 0}
-    return StyleConfig.make(**{**quick, "iterations": 6, **fields})
+    return StyleConfig.make(**{**quick, "iterations": 6, "coarse_iterations": 1.0, **fields})
 
 
 def run(content: Any, style: Any, options: dict[str, Any] | None = None, **fields: Any) -> list[Event]:
@@ -145,7 +145,10 @@ def test_other_stopping_rules_keep_the_memory_of_the_optimiser(
     assert rest.history == whole.history[: len(rest.history)]
 
 
-def test_the_decided_settings_of_the_first_half_serve_for_the_second(content_image: Image, style_image: Image) -> None:
+def test_the_decided_settings_of_the_first_half_serve_for_the_second(
+    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "LONGEST_AUTO", 0.0)  # which leaves the compact network
     half = end(run(content_image, style_image, network="auto", start="auto"))
 
     rest = end(list(iter_stylize(content_image, [style_image], half.config, resume=half.state)))

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from napari_styletransfer.config import Movie, StyleConfig
-from napari_styletransfer.engine import weights
+from napari_styletransfer.engine import planning, weights
 from napari_styletransfer.engine.events import Finished, Preview, Reason, Started, Step
 from napari_styletransfer.engine.gather import Gatherer
-from napari_styletransfer.engine.stack import PlaneEvent, iter_stylize_stack
+from napari_styletransfer.engine.stack import PlaneEvent, iter_stylize_stack, with_network
 from napari_styletransfer.engine.transfer import iter_stylize
 from napari_styletransfer.errors import ImageError
 
@@ -203,6 +203,52 @@ def test_a_stack_that_is_finished_has_nothing_to_tell(movie: list[Image], style_
     done = dict(enumerate(movie[:2]))
 
     assert list(iter_stylize_stack(given(movie[:2]), [style_image], settings(), finished=done)) == []
+
+
+@pytest.mark.parametrize(("share", "network"), [(0.25, "vgg19"), (0.5, "compact")])
+def test_network_auto_is_decided_once_by_the_time_of_all_planes(
+    movie: list[Image], style_image: Image, monkeypatch: pytest.MonkeyPatch, share: float, network: str
+) -> None:
+    asked: list[Any] = []
+
+    def seconds(*args: Any, **options: Any) -> float:
+        asked.append(args)
+        # As if the machine had become much slower meanwhile.
+        return planning.LONGEST_AUTO * (share if len(asked) == 1 else 100)
+
+    monkeypatch.setattr(planning, "longest", seconds)
+    read: list[int] = []
+
+    def reader(number: int) -> Callable[[], Image]:
+        return lambda: read.append(number) or movie[number]  # type: ignore[func-returns-value]
+
+    layers = {"content_layers": {"relu1_1": 1.0}, "style_layers": {"relu1_1": 1.0}}
+    auto = settings(network="auto", size=32, iterations=1, **layers)
+    events = list(iter_stylize_stack([reader(number) for number in range(3)], [style_image], auto))
+
+    plans = [event.event.plan for event in events if isinstance(event.event, Started)]
+    assert [plan.config.network for plan in plans] == [network] * 3
+    assert {finished.config.network for finished in results(iter(events)).values()} == {network}
+    assert all(plan.why_network for plan in plans)
+    assert len({plan.why_network for plan in plans}) == 1
+    assert read == [0, 1, 2]
+
+
+def test_a_stack_that_goes_on_has_the_network_of_the_whole(
+    movie: list[Image], style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # VGG-19 would do for the one plane that is left, but not for all three.
+    monkeypatch.setattr(planning, "longest", lambda *args, **options: planning.LONGEST_AUTO / 2)
+    auto = settings(network="auto", size=32, iterations=1)
+
+    found = results(iter_stylize_stack(given(movie[:3]), [style_image], auto, finished={0: movie[0], 1: movie[1]}))
+
+    assert found[2].config.network == "compact"
+
+
+def test_a_network_that_is_named_or_not_needed_is_left_alone(movie: list[Image], style_image: Image) -> None:
+    for config in (settings(network="vgg16"), settings(network="auto", mode="colors")):
+        assert with_network(movie[0], [style_image], config, images=9) == (config, "")
 
 
 def test_every_plane_has_its_own_labels(movie: list[Image], style_image: Image) -> None:

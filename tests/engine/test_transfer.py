@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from napari_styletransfer.config import PRESETS, Color, Mode, Network, Start, StyleConfig
-from napari_styletransfer.engine import weights
+from napari_styletransfer.engine import planning, weights
 from napari_styletransfer.engine.backbones import backbone
 from napari_styletransfer.engine.events import Event, Fetching, Finished, Preview, Reason, Started, Step
 from napari_styletransfer.engine.objective import Objective
@@ -42,6 +42,7 @@ QUICK: dict[str, Any] = {
     "size": 48,
     "iterations": 4,
     "scales": 1,
+    "coarse_iterations": 1.0,
 }
 SHALLOW: dict[str, Any] = {"style_layers": {"relu1_1": 1.0, "relu2_1": 1.0}, "content_layers": {"relu2_1": 1.0}}
 
@@ -129,6 +130,16 @@ def test_the_steps_count_up_over_all_scales(content_image: Image, style_image: I
     assert all(one.seconds <= other.seconds for one, other in pairwise(told))
 
 
+def test_a_coarser_scale_takes_a_multiple_of_the_steps(content_image: Image, style_image: Image) -> None:
+    events = run(
+        content_image, [style_image], size=None, scales=3, tolerance=0, iterations=4, coarse_iterations=1.5, **SHALLOW
+    )
+
+    told = steps(events)
+    assert [step.scale for step in told] == [0] * 9 + [1] * 6 + [2] * 4
+    assert {step.total for step in told} == {19}
+
+
 def test_a_scale_that_stops_early_lowers_the_total(content_image: Image, style_image: Image) -> None:
     events = run(content_image, [style_image], scales=2, iterations=20, tolerance=0.9, window=2)
 
@@ -160,18 +171,28 @@ def test_the_end_sums_up_the_steps(content_image: Image, style_image: Image) -> 
     assert finished.seconds >= told[-1].seconds
 
 
-def test_the_plan_is_the_one_told_beforehand(content_image: Image, style_image: Image) -> None:
+def test_the_plan_is_the_one_told_beforehand_with_the_checksum_of_the_weights(
+    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "LONGEST_AUTO", 0.0)
     config = settings(memory_limit=2.0, scales=None, network="auto")
+    told = plan(content_image, [style_image], config)
+    assert told.config.network is Network.COMPACT
+    assert told.config.weights_sha256 is None
 
     events = list(iter_stylize(content_image, [style_image], config))
 
     started = events[0]
     assert isinstance(started, Started)
-    assert started.plan == plan(content_image, [style_image], config)
+    assert started.plan == dataclasses.replace(told, config=told.config.changed(weights_sha256=weights.EMBEDDED_SHA256))
+    assert started.plan.why_network == told.why_network != ""
     assert end(events).config == started.plan.config
 
 
-def test_the_recipe_of_a_result_makes_the_same_result(content_image: Image, style_image: Image) -> None:
+def test_the_recipe_of_a_result_makes_the_same_result(
+    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning, "LONGEST_AUTO", 0.0)
     first = end(run(content_image, [style_image], network="auto", precision="auto", start="auto"))
 
     recipe = StyleConfig.from_recipe(first.config.recipe())
@@ -186,7 +207,7 @@ def test_weights_are_fetched_before_anything_else(
     def fetch(network: Network, expected: Any, file: Any) -> Iterator[Fetching]:
         yield Fetching(network, 1, 2)
         yield Fetching(network, 2, 2)
-        return {key: compact_weights[key] for key in expected}
+        return weights.Weights({key: compact_weights[key] for key in expected}, "0" * 64)
 
     monkeypatch.setattr(weights, "fetch", fetch)
 

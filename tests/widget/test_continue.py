@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_styletransfer.config import Start, StyleConfig
+from napari_styletransfer.config import Network, Start, StyleConfig
 from napari_styletransfer.widget import kept
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.kept import EndedRun, KeptRuns, state_bytes
@@ -130,6 +130,30 @@ def test_the_last_run_keeps_what_belongs_to_its_pictures(form, engine, viewer, q
     form.settings.editors["level"].write(1)
     config = go_on(form, qtbot)["config"]
     assert (config.start, config.level) == (Start.AUTO, None)
+
+
+def test_a_run_goes_on_with_the_network_that_auto_was_for_it(form, engine, viewer, qtbot):
+    run(form, engine, qtbot)
+    last = form.session.last
+    begun_with = last.finished.config.changed(network="compact")
+    form.session.last = replace(last, finished=replace(last.finished, config=begun_with))
+    # For so many steps 'auto' might be another one.
+    form.settings.editors["iterations"].write(700)
+    assert go_on(form, qtbot)["config"] == StyleConfig(network="compact", iterations=700)
+    form.settings.editors["network"].write(Network.VGG16)
+    assert go_on(form, qtbot)["config"].network is Network.VGG16
+
+
+def test_a_result_made_with_other_weights_is_not_gone_on_with(form, engine, viewer, another_form, qtbot):
+    layer = reopened(viewer, run(form, engine, qtbot))
+    later = another_form()
+    viewer.layers.selection.active = layer
+    assert later.controls.go_on.isEnabled()
+    viewer.layers.selection.active = None
+    made(layer)["recipe"].update(network="vgg19", weights_sha256="1" * 64)
+    viewer.layers.selection.active = layer
+    assert not later.controls.go_on.isEnabled()
+    assert "made with other weights of 'vgg19'" in later.controls.go_on.toolTip()
 
 
 def test_a_result_of_an_earlier_session_starts_from_its_picture(form, engine, viewer, another_form, qtbot):

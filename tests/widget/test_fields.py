@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QLineEdit
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.widget.fields import make_editor, open_choice, weights_from_text, weights_to_text
+from napari_styletransfer.widget.settings import ELSEWHERE
 
 pytestmark = pytest.mark.usefixtures("qapp")
 
@@ -22,7 +23,7 @@ def editor_of(name):
     return make_editor(name, StyleConfig.model_fields[name])
 
 
-@pytest.mark.parametrize("name", sorted(set(StyleConfig.model_fields) - {"style_weights", "regions"}))
+@pytest.mark.parametrize("name", sorted(set(StyleConfig.model_fields) - ELSEWHERE))
 def test_an_editor_shows_the_default_and_the_description(name):
     info = StyleConfig.model_fields[name]
     editor = editor_of(name)
@@ -137,7 +138,7 @@ def test_a_field_without_an_editor_is_refused_by_name():
     sorted(
         name
         for name, info in StyleConfig.model_fields.items()
-        if info.default is None and name not in ("style_weights", "regions", "level")
+        if info.default is None and name not in {*ELSEWHERE, "level"}
     ),
 )
 def test_an_empty_field_tells_what_that_means(name):

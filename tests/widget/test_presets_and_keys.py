@@ -67,7 +67,11 @@ def test_a_name_that_makes_no_file_is_refused(tmp_path, name):
 def test_a_damaged_preset_is_passed_over(tmp_path, caplog):
     (tmp_path / "broken.json").write_text("{")
     StyleConfig(seed=3).save(tmp_path / "good.json")
-    assert UserPresets(tmp_path).read() == {"good": StyleConfig(seed=3)}
+    StyleConfig(seed=4, network="vgg19", weights_sha256="1" * 64).save(tmp_path / "of a run.json")
+    assert UserPresets(tmp_path).read() == {
+        "good": StyleConfig(seed=3),
+        "of a run": StyleConfig(seed=4, network="vgg19"),
+    }
     assert "broken.json" in caplog.text
 
 

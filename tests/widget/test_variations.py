@@ -78,9 +78,20 @@ def test_the_sheet_is_as_wide_as_the_content_and_tiles_keep_its_proportions(form
     assert height / width == pytest.approx(48 * 0.5 / (64 * 2), rel=0.01)
 
 
+def test_a_sheet_tells_how_many_images_the_run_makes_that_it_is_for(form, engine, viewer, qtbot):
+    engine.go.set()
+    form.try_variations()
+    ended(form, qtbot)
+    form.pictures.choose(viewer.add_image(np.zeros((5, 40, 30))), [viewer.layers["waves"]])
+    form.result.choose(axes=(0,))
+    form.try_variations()
+    ended(form, qtbot)
+    assert [call["images"] for call in engine.calls] == [1, 5]
+
+
 def test_captions_tell_what_differs():
     assert caption_of(StyleConfig(balance=0.25, style_scale=2)) == "content/style 0.25 · style scale 2x"
-    assert caption_of(StyleConfig()) == "content/style 0.5 · style scale 1x"
+    assert caption_of(StyleConfig(balance=0.5)) == "content/style 0.5 · style scale 1x"
 
 
 @pytest.mark.parametrize(("width", "size"), [(400, 28), (320, 28), (160, 15), (20, 9)])
@@ -113,14 +124,14 @@ def test_a_sheet_is_offered_for_nothing(form, engine, viewer, qtbot):
 
 
 def test_a_double_click_takes_over_the_settings_of_a_tile(window, form, engine, viewer, qtbot):
-    form.settings.editors["iterations"].write(77)
+    form.show_config(StyleConfig(iterations=77, balance=0.5))
     engine.go.set()
     form.try_variations()
     ended(form, qtbot)
     sheet = viewer.layers[SHEET]
     (callback,) = sheet.mouse_double_click_callbacks
     callback(sheet, SimpleNamespace(position=sheet.data_to_world((10, 322))))
-    assert form.config() == StyleConfig(iterations=77)
+    assert form.config() == StyleConfig(iterations=77, balance=0.5)
     callback(sheet, SimpleNamespace(position=sheet.data_to_world((700, 800))))
     assert form.config() == StyleConfig(iterations=77, balance=0.75, style_scale=2)
 
@@ -130,6 +141,7 @@ def test_a_tile_changes_nothing_but_what_it_varies(form, engine, viewer, qtbot):
     channel = viewer.add_image(np.random.default_rng(0).random((48, 64)), name="channel")
     form.pictures.choose(channel, [viewer.layers["waves"]])
     form.result.choose(channel=True)
+    form.settings.editors["balance"].write(0.5)
     engine.go.set()
     form.try_variations()
     ended(form, qtbot)

@@ -1,6 +1,6 @@
-"""The demo: two sample pairs, stylised with the embedded network and the default settings, without a network.
+"""The demo: two sample pairs, stylised with VGG-19 and with the compact network, and both results side by side.
 
-Called by `cli.app`; `make demo` runs it.
+Needs no network connection. Called by `cli.app`; `make demo` runs it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,41 @@ import numpy.typing as npt
 import typer
 
 from napari_styletransfer import samples
+from napari_styletransfer.cli.lists import INSTALL
 from napari_styletransfer.cli.run import run
+from napari_styletransfer.cli.sheet import side_by_side
 from napari_styletransfer.config import Network, StyleConfig
+from napari_styletransfer.engine import weights
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.files import check_writable, write_image
 from napari_styletransfer.pixels import decode
-from napari_styletransfer.progress import duration
+from napari_styletransfer.progress import duration, rough_duration
 
 PAIRS = (("histology", "stained-glass", 0.5), ("fluorescence", "brush-swirls", 0.4))
 """Names of a content and a style in `samples`, and their balance: sparse cells need more weight to remain."""
 
+_SIZE, _SMALLER = 512, 384
+"""Longest side of the results, and of those of VGG-19 where it would take long."""
 
-def write_demo(folder: Path, *, size: int = 512, iterations: int | None = None, quiet: bool = False) -> bool:
-    """Stylise the pairs and write each result as a PNG of 8 bits.
+_PATIENCE = 80.0
+"""Seconds that VGG-19 may take for all pairs at the usual size, by its plan."""
+
+
+def write_demo(folder: Path, *, size: int | None = None, iterations: int | None = None, quiet: bool = False) -> bool:
+    """Stylise the pairs and write the results, and for each pair all its pictures side by side, as PNGs of 8 bits.
+
+    Without the weights of VGG-19 there are the results of the compact network alone.
+
+    Parameters
+    ----------
+    folder
+        Made if missing.
+    size
+        Longest side in pixels; if None, one that does not take long.
+    iterations
+        Those of the settings; the default if None.
+    quiet
+        Say nothing.
 
     Returns
     -------
@@ -41,29 +63,59 @@ def write_demo(folder: Path, *, size: int = 512, iterations: int | None = None, 
         If a run fails.
     """
     fields: dict[str, Any] = {} if iterations is None else {"iterations": iterations}
-    configs = [
-        StyleConfig.make(network=Network.COMPACT, size=size, balance=balance, **fields) for _, _, balance in PAIRS
-    ]
+    networks = [Network.COMPACT, *([Network.VGG19] if weights.status(Network.VGG19).cached else [])]
+    usual = StyleConfig.make(size=_SIZE if size is None else size, **fields)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
-    paths = [folder / f"{content}-{style}.png" for content, style, _ in PAIRS]
-    for path in paths:
+    names = (*networks, "side-by-side")
+    paths = [{name: folder / f"{content}-{style}-{name}.png" for name in names} for content, style, _ in PAIRS]
+    for path in (path for pair in paths for path in pair.values()):
         check_writable(path, np.uint8)
+    sizes, told = _sizes(networks, usual, chosen=size is None)
+    if told and not quiet:
+        typer.echo(told)
     start = time.perf_counter()
-    for (content, style, _), config, path in zip(PAIRS, configs, paths, strict=True):
-        outcome = run(_viewed(samples.content(content)), [samples.style(style)], config, quiet=quiet)
-        write_image(path, outcome.image)
-        if not quiet:
-            typer.echo(outcome.told(path))
-        if outcome.error is not None:
-            raise outcome.error
-        if outcome.stopped:
-            return True
+    for (content_name, style_name, balance), files in zip(PAIRS, paths, strict=True):
+        content, style = _viewed(samples.content(content_name)), samples.style(style_name)
+        results = {}
+        for network in networks:
+            config = usual.changed(network=network, size=sizes[network], balance=balance)
+            outcome = run(content, [style], config, quiet=quiet)
+            write_image(files[network], outcome.image)
+            if not quiet:
+                typer.echo(outcome.told(files[network]))
+            if outcome.error is not None:
+                raise outcome.error
+            if outcome.stopped:
+                return True
+            results[str(network)] = outcome.image
+        write_image(files["side-by-side"], side_by_side({"content": content, "style": style}, results))
     if not quiet:
-        typer.echo(f"{len(paths)} pictures in {folder.resolve()}, made in {duration(time.perf_counter() - start)}.")
+        count = sum(len(pair) for pair in paths)
+        typer.echo(f"{count} pictures in {folder.resolve()}, made in {duration(time.perf_counter() - start)}.")
     return False
+
+
+def _sizes(networks: list[Network], usual: StyleConfig, *, chosen: bool) -> tuple[dict[Network, int | None], str]:
+    """Return the size for each network, smaller for VGG-19 if it may be chosen, and what there is to say of it."""
+    sizes: dict[Network, int | None] = dict.fromkeys(networks, usual.size)
+    if Network.VGG19 not in sizes:
+        return sizes, f"{Network.COMPACT} alone: the weights of {Network.VGG19} are not installed ({INSTALL})."
+    if not chosen:
+        return sizes, ""
+    # Only now, because it loads torch.
+    from napari_styletransfer.engine.transfer import plan
+
+    stand_in = np.zeros((_SIZE, _SIZE), np.uint8)
+    seconds = len(PAIRS) * plan(stand_in, [stand_in], usual.changed(network=Network.VGG19)).seconds
+    if seconds <= _PATIENCE:
+        return sizes, ""
+    return {**sizes, Network.VGG19: _SMALLER}, (
+        f"{Network.VGG19} at {_SMALLER} pixels: at {_SIZE} both pictures would take up to about "
+        f"{rough_duration(seconds)} (--size {_SIZE} makes them all the same)."
+    )
 
 
 def _viewed(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

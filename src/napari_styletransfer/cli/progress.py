@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Started, Step
-from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, rough_duration
+from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, network_told, rough_duration
 
 LINE_SECONDS = 10.0
 """Time between two lines where there is no terminal."""
@@ -179,7 +179,7 @@ def summary(plan: Plan, planes: int = 1) -> str:
     each = f" for each of {planes} planes" if planes > 1 else ""
     lasts = f", at most about {rough_duration(plan.seconds * planes)}" if plan.seconds >= 1 else ""
     return (
-        f"{plan.config.network} on {plan.device_name} ({plan.precision}), {last.width}×{last.height} pixels in "
+        f"{network_told(plan)} on {plan.device_name} ({plan.precision}), {last.width}×{last.height} pixels in "
         f"{scales}{blocks}, {plan.memory}, at most {plan.total_iterations} steps{each}{lasts}{spared}"
     )
 

@@ -12,8 +12,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_styletransfer.errors import ConfigError
 
-RECIPE_FORMAT = 1
-"""Version of the recipe file; raised when an older reader could misunderstand a newer file."""
+RECIPE_FORMAT = 2
+"""Version of the recipe file; raised when an older reader could misunderstand a newer file, or a newer one an older."""
+
+_FORMAT_1: dict[str, Any] = {"pooling": "average", "iterations": 150, "coarse_iterations": 1.0, "balance": 0.5}
+"""What fields that a recipe of format 1 leaves out meant there."""
 
 
 class Recipe(BaseModel):
@@ -54,9 +57,15 @@ class Recipe(BaseModel):
         fields = dict(recipe)
         version = fields.pop("recipe", RECIPE_FORMAT)
         fields.pop("styles", None)
-        if version != RECIPE_FORMAT:
+        if version == 1:
+            fields = {**_FORMAT_1, **fields}
+            if str(fields.get("network")).startswith("vgg"):
+                fields = {"content_layers": {"relu4_2": 1.0}, **fields}
+            if fields.get("network") == "vgg19":
+                fields["network"] = "vgg19_torchvision"  # the only weights of VGG-19 there were
+        elif version != RECIPE_FORMAT:
             raise ConfigError(
-                f"This recipe has format {version!r}; this version reads format {RECIPE_FORMAT}. "
+                f"This recipe has format {version!r}; this version reads formats 1 to {RECIPE_FORMAT}. "
                 "Update napari-styletransfer to use it."
             )
         return cls.make(**fields)

@@ -64,9 +64,9 @@ class StyleConfig(Recipe):
     network: Network = _field(
         Network.AUTO,
         "Network",
-        "Feature network. auto: VGG-19 on a GPU, and on a processor where that takes at most about two minutes, else the "
-        "small compact network. vgg19: the original weights of the papers; vgg19_torchvision: trained anew by others, "
-        "another look, to download.",
+        "Feature network. auto: VGG-19 on a GPU, and on a processor where that takes at most about two minutes; else "
+        "the small compact network. vgg19: the original weights of the papers; vgg19_torchvision: trained anew by "
+        "others, another look, to download.",
         "What",
         advanced=False,
     )
@@ -117,10 +117,10 @@ class StyleConfig(Recipe):
         "Loss",
     )
     balance: float = _field(
-        0.5,
+        0.45,
         "Content ↔ style",
-        "0 keeps the content, 1 follows the style; 0.5 is the network's reference ratio, "
-        "and 0.25 changes the ratio tenfold.",
+        "0 keeps the content, 1 follows the style; a step of 0.25 changes the ratio tenfold. Structures of micrographs "
+        "stay where they are up to about 0.35.",
         "What",
         advanced=False,
         ge=0,
@@ -236,7 +236,7 @@ class StyleConfig(Recipe):
     )
     optimizer: Optimizer = _field(Optimizer.LBFGS, "Optimiser", "L-BFGS, or Adam as the alternative.", "Optimiser")
     iterations: int = _field(
-        15,
+        16,
         "Iterations",
         "Steps at the full working size, at most; each coarser scale takes 'Coarse iterations' times those of the next "
         "finer one, and stops earlier when it no longer gains.",
@@ -246,7 +246,7 @@ class StyleConfig(Recipe):
         le=MOST_ITERATIONS,
     )
     coarse_iterations: float = _field(
-        2.0,
+        1.5,
         "Coarse iterations",
         "Steps of each coarser scale, in those of the next finer one: they cost a quarter each. 1: all scales alike.",
         "Optimiser",
@@ -284,9 +284,9 @@ class StyleConfig(Recipe):
     spectral_exponent: float | None = _field(
         None,
         "Spectral exponent",
-        "Strength of the metric that moves coarse structure first; 0: none. Empty: from the first gradient.",
+        "Strength of a fixed metric that moves coarse structure first; 0: none. Empty: learned from the steps.",
         "Optimiser",
-        empty="from the gradient",
+        empty="learned from the steps",
         ge=0,
         le=1.5,
     )
@@ -365,7 +365,7 @@ class StyleConfig(Recipe):
         return cls.make(**{**PRESETS[name], **fields})
 
     def changed(self, **fields: Any) -> Self:
-        """Return a copy with `fields` replaced, validated again; the checksum is that of the weights it was made with."""
+        """Return a copy with `fields` replaced, validated again; with another network, without the old one's checksum."""
         if any(name in fields and fields[name] != getattr(self, name) for name in ("network", "weights")):
             fields.setdefault("weights_sha256", None)
         return super().changed(**fields)

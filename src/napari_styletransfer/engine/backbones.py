@@ -216,10 +216,13 @@ def backbone(network: Network) -> Backbone:
     if network is Network.SQUEEZENET:
         return Backbone(network, squeezenet_stages(), _SQUEEZENET_STYLE, {"fire3": 1.0, "fire5": 1.0})
     plan = VGG16_PLAN if network in (Network.VGG16, Network.VGG16_BN) else VGG19_PLAN
-    return Backbone(network, vgg_stages(plan, norms=network is Network.VGG16_BN), _VGG_STYLE, {"relu4_2": 1.0})
+    return Backbone(network, vgg_stages(plan, norms=network is Network.VGG16_BN), _VGG_STYLE, _VGG_CONTENT)
 
 
 _VGG_STYLE = dict.fromkeys((RGB, "relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0)
+_VGG_CONTENT = {"relu3_1": 0.5, "relu4_2": 1.0}
+"""relu4_2 is that of the papers; with relu3_1 beside it small structures such as nuclei stay where they are."""
+
 _COMPACT_STYLE = dict.fromkeys((RGB, "relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1"), 1.0) | {
     "relu3_3": 0.5,
     "relu4_1": 0.3,

@@ -134,7 +134,7 @@ def _read_torch(path: Path, zipped: bool) -> Tensors:
         with path.open("rb") as file:
             loaded = torch.load(str(path) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        foreign = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", str(error))
+        foreign = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
         if foreign is None:
             raise WeightsError(_unreadable(path, "its pickle makes no sense")) from error
         raise WeightsError(

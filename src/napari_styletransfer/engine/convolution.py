@@ -191,7 +191,7 @@ class _Kernel:
 
 
 def _can_fuse(weight: Tensor) -> bool:
-    """Tell whether torch can run this convolution by the library's own fused operation: on processors it is made for."""
+    """Tell whether torch can run this convolution by its library's fused operation: on processors that is made for."""
     if weight.device.type != "cpu" or platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     if not (

@@ -16,7 +16,7 @@ from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.recovery import new_optimizer
 from napari_styletransfer.errors import is_out_of_memory
 
-_LEARNED_AT = (3, 6, 10, 20, 40)
+_LEARNED_AT = (3, 6, 12, 24, 40)
 """Steps of a scale after which the metric is learned from the pairs held then."""
 
 
@@ -27,22 +27,13 @@ class Descent:
     optimizer: LBFGS | Adam
 
     @classmethod
-    def begun(
-        cls,
-        start: Tensor,
-        config: StyleConfig,
-        device: str,
-        before: SpectralMetric | None = None,
-        *,
-        keep_base: bool = True,
-    ) -> Descent:
-        """Hand an image to a new optimiser, in the metric of the settings or else the one before."""
-        size = (start.shape[2], start.shape[3])
-        exponent = config.spectral_exponent
-        if exponent is None and before is not None:
-            metric = before.at(*size, device)
-        else:
-            metric = SpectralMetric(*size, exponent, device)
+    def begun(cls, start: Tensor, config: StyleConfig, device: str, *, keep_base: bool = True) -> Descent:
+        """Hand an image to a new optimiser.
+
+        Its metric is that of the settings, or else one that learns. Of a coarser scale it would be a bad one: an image
+        that was enlarged lacks just the octave that was the finest there.
+        """
+        metric = SpectralMetric(start.shape[2], start.shape[3], config.spectral_exponent, device)
         return cls(new_optimizer(start, config, device, metric, keep_base=keep_base))
 
     @property
@@ -65,8 +56,6 @@ class Descent:
 
         The gradient is taken over: its memory is the optimiser's from now on.
         """
-        # Where the settings leave the metric open, it is chosen from the first gradient.
-        self.metric.fit(gradient)
         accepted = self.optimizer.tell(loss, self.metric.into_latent_gradient(gradient))
         if accepted and self.metric.learns and self.optimizer.iterations in _LEARNED_AT:
             self._learn()

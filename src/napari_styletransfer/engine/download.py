@@ -1,6 +1,7 @@
 """Bring one file from the net into a folder, whole or not at all.
 
-`weights.fetch` calls `download` for weights that are not in the cache yet. Standard library only: proxies and certificates are those the system is set up with.
+`weights.fetch` calls `download` for weights that are not in the cache yet. Standard library only: proxies and
+certificates are those the system is set up with.
 """
 
 from __future__ import annotations

@@ -48,6 +48,10 @@ _MAPS_AT_WORK = {4: 2, 2: 4}
 """Feature maps that a stage has at once, by the bytes of a value: what goes in and what comes out, and in bfloat16 the
 library's copies of both."""
 
+_CHOSEN = 6 * 8
+"""Bytes for a value that comes out of a pooling by maximum, while it is found out which won: four whole numbers, and room
+between them that is free but of no use."""
+
 _KERNEL = 160 << 10
 """Bytes of the program that the library makes for a convolution of maps of one shape."""
 
@@ -58,7 +62,7 @@ _OVERLAP = 1.05
 """What is kept of a block, in units of what its share of the area would be if bands did not overlap."""
 
 _LAYOUTS = {4: 1, 2: 4}
-"""Room in units of the largest kernel's weights that the library takes to lay weights out anew."""
+"""Room in units of the largest kernel's weights that the library takes to lay weights out: in float32 in every call."""
 
 _FROM_HEAP = 32 << 20
 """Size of an image in bytes below which memory is taken from the C library's heap. Then what one phase of an evaluation
@@ -222,6 +226,11 @@ class Footprint:
     def _band_values(self) -> int:
         return band_bytes(self.config.device.partition(":")[0]) // self._value
 
+    def _chooses(self, stage: Pool) -> bool:
+        """Tell whether a pooling takes the maximum."""
+        kind = stage.kind if self.config.pooling is Pooling.NATIVE else self.config.pooling.value
+        return kind == "max"
+
     def _network_bytes(self, height: int, width: int) -> tuple[int, int, int]:
         """Return what passes over an image of that size keep, hand on, and have at once besides at most."""
         value = self._value
@@ -230,20 +239,23 @@ class Footprint:
         for segment in segments(self.backbone.stages):
             stages = self.backbone.stages[segment.start : segment.stop]
             count = len(bands(stages, height, width, self._band_values))
-            largest, channels = 0, 3
+            largest, channels, pooling = 0, 3, 0
             for index, stage in zip(segment, stages, strict=True):
+                before = channels * height * width
                 height, width = stage.out_size(height), stage.out_size(width)
                 channels = stage.out_channels if isinstance(stage, Conv) else channels
                 after = channels * height * width
                 largest = max(largest, after * value)
-                if isinstance(stage, Pool):
-                    kept += after if stage.kind == "max" and self.config.pooling is not Pooling.AVERAGE else 0
-                elif index:
+                if isinstance(stage, Pool) and self._chooses(stage):
+                    kept += after
+                    pooling = (before + after) * value + after * _CHOSEN
+                elif index and isinstance(stage, Conv):
                     kept += after * value if stage.name in self.wanted else after // 8
             leaving = after * value
             passing += leaving if count > 1 else 0
             # Backward, the gradients of what enters and of what leaves a segment are whole.
-            most = max(most, _MAPS_AT_WORK[value] * largest // count + entering + leaving)
+            at_once = max(_MAPS_AT_WORK[value] * largest // count + entering + leaving, pooling // count + entering)
+            most = max(most, at_once)
             entering = leaving
         kernels = [
             branch.in_channels * branch.out_channels * branch.kernel**2

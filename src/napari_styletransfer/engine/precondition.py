@@ -4,11 +4,8 @@ The gradient of a style loss is strong at the finest scale and weak at coarse on
 the other way round. Optimising z with x = F⁻¹ diag(max(f, 1/N)^−a) F z, which is L-BFGS with that operator
 squared as its initial inverse Hessian, evens this out. Called by `descent` and the optimisers.
 
-How strong gradients are at fine scales differs between networks. So `a` can be left to the first gradient: it is
-chosen for the first step to have the spectrum of natural images, whose amplitudes fall as 1/f (Field 1987,
-J. Opt. Soc. Am. A 4), within limits: there is no metric where gradients fall as steeply by themselves.
-
-Then the metric is learned. Steps, and the changes of the gradient that they brought, tell how curved the loss is in
+How curved the loss is at fine scales differs between networks and styles. So the metric can be left open: it begins as
+the identity and is learned. Steps, and the changes of the gradient that they brought, tell how curved the loss is in
 every octave of brightness and of two opponent colours; in the metric of the reciprocal root of that, all are about
 alike.
 """
@@ -34,23 +31,17 @@ from napari_styletransfer.engine.spectrum import (
     weigh,
 )
 
-_STEEPEST = 0.25
-"""Largest exponent chosen from a gradient: with 0.5 losses fall faster at first and more slowly later."""
-
 _OCTAVES = 8
 """Octaves of frequency that the spectrum of a gradient is measured in, from the finest, in cycles per pixel."""
 
 _FEWEST = 3
-"""Octaves below which no power law is fitted and nothing is learned."""
+"""Octaves below which nothing is learned."""
 
 _POWER = 0.6
 """Of the curvature in a learned gain: a little more than evens it out, 0.5, as the octaves act on each other."""
 
 _SMALLEST = 1e-30
 """Squared length below which a step counts as none."""
-
-_LARGEST = 1024
-"""Side in pixels of the part at the centre whose spectrum is measured."""
 
 _OPPONENT = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
 """Brightness, red against blue, green against both: rows of an orthonormal matrix."""
@@ -65,14 +56,14 @@ class SpectralMetric:
         Size of the images in pixels.
     exponent
         `a` in max(f, 1/N)^−a, with f in cycles per pixel and N the longest side; 0 is the identity, and so is
-        None until `fit` has chosen one.
+        None, where the metric is to be learned.
     device
         Where it is applied.
 
     Attributes
     ----------
     exponent
-        As given or chosen.
+        As given.
     learns
         Whether it was left open, and is to be replaced by what `learned` returns.
     """
@@ -92,14 +83,6 @@ class SpectralMetric:
     def plain(self) -> bool:
         """Whether it is the identity."""
         return not self.exponent and self._levels is None
-
-    def fit(self, gradient: Tensor) -> None:
-        """Choose the exponent from the first gradient, where none was given."""
-        if self.exponent is not None:
-            return
-        self.exponent = min(max((1 - _falloff(gradient)) / 2, 0.0), _STEEPEST)
-        if self.exponent:
-            self._settle()
 
     def learned(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> SpectralMetric:
         """Return a metric in which the loss is about as curved in every octave and colour.
@@ -125,14 +108,6 @@ class SpectralMetric:
             return self
         metric = copy.copy(self)
         metric._spread(((moved / changed).log2() / 2 * _POWER).tolist())
-        return metric
-
-    def at(self, height: int, width: int, device: torch.device | str) -> SpectralMetric:
-        """Return the same metric for images of another size or on another device, ready to learn more."""
-        metric = SpectralMetric(height, width, self.exponent, device)
-        metric.learns = True
-        if self._levels is not None:
-            metric._spread(self._levels)
         return metric
 
     def _opponent(self, z: Tensor, number: int) -> Tensor:
@@ -260,24 +235,3 @@ def _octaves(size: tuple[int, int]) -> int:
     """Return how many octaves a spectrum is measured in: one of fewer than two waves over the longest side is none."""
     return min(int(math.log2(max(*size, 4) / 4)), _OCTAVES)
 
-
-def _falloff(gradient: Tensor) -> float:
-    """Return b of the power law f^−b that amplitudes follow, fitted by octaves; 1 where there are too few."""
-    height, width = (min(side, _LARGEST) for side in gradient.shape[-2:])
-    top, left = (gradient.shape[-2] - height) // 2, (gradient.shape[-1] - width) // 2
-    part = gradient[..., top : top + height, left : left + width].flatten(0, -3)
-    count = twice_in((height, width), gradient.device).expand(height, -1)
-    power = torch.fft.rfft2(part).abs().square_().sum(0) * count
-    # The corners of the spectrum lie beyond the finest octave and count with it; the last bin takes the rest.
-    octave = octave_of((height, width), gradient.device).floor_().clamp_(0, _OCTAVES)
-    sums = torch.zeros(2, _OCTAVES + 1, device=gradient.device, dtype=power.dtype)
-    sums.index_add_(1, octave.long().flatten(), torch.stack([power, count.to(power.dtype)]).flatten(1))
-    octaves = _octaves((height, width))
-    total, number = sums[:, :octaves].cpu().double()
-    usable = total > 0
-    if int(usable.sum()) < _FEWEST:
-        return 1.0
-    level = (total[usable] / number[usable]).log2() / 2
-    place = torch.arange(octaves, dtype=torch.float64)[usable]
-    place -= place.mean()
-    return float((place * level).sum() / place.square().sum())

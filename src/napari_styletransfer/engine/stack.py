@@ -13,9 +13,10 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from napari_styletransfer.config import Mode, Movie, Start, StyleConfig
-from napari_styletransfer.engine.events import Event, Finished, Reason
+from napari_styletransfer.config import Mode, Movie, Network, Start, StyleConfig
+from napari_styletransfer.engine.events import Event, Finished, Reason, Started
 from napari_styletransfer.engine.inputs import Pictures
+from napari_styletransfer.engine.planning import prepare
 from napari_styletransfer.engine.transfer import Shared, iter_stylize
 from napari_styletransfer.errors import NothingToDoError
 
@@ -49,7 +50,7 @@ def iter_stylize_stack(
     planes
         Functions that return one plane each, as `iter_stylize` takes its content; called when its turn comes.
     styles, config, should_stop, preview_interval
-        As for `iter_stylize`.
+        As for `iter_stylize`. Network 'auto' is decided once, by the time that all planes take.
     init
         As for `iter_stylize`, for each plane that does not start from the one before.
     finished
@@ -66,15 +67,18 @@ def iter_stylize_stack(
     config = config or StyleConfig()
     done = finished or {}
     shared = Shared()
+    why = ""
     before: npt.NDArray[np.float32] | None = None
     for number, read in enumerate(planes):
         if number in done:
             before = done[number]
             continue
+        content = read()
+        if config.network is Network.AUTO:
+            config, why = with_network(content, styles, config, images=len(planes), init=init)
         follows = before is not None and config.movie is Movie.FOLLOW
         # A coarse scale would lay the picture out anew.
         settings = config.changed(start=Start.IMAGE, scales=1) if follows else config
-        content = read()
         events: Iterator[Event] = iter_stylize(
             content,
             styles,
@@ -97,9 +101,43 @@ def iter_stylize_stack(
                 before = event.image
                 # The state is of no use for another plane, and far larger than one.
                 event = replace(event, state=None)
+            elif isinstance(event, Started):
+                event = Started(replace(event.plan, why_network=why))
             yield PlaneEvent(number, len(planes), event)
             if isinstance(event, Finished) and event.reason is Reason.STOPPED:
                 return
+
+
+def with_network(
+    content: npt.ArrayLike | None,
+    styles: Sequence[npt.ArrayLike],
+    config: StyleConfig,
+    *,
+    images: int,
+    init: npt.ArrayLike | None = None,
+) -> tuple[StyleConfig, str]:
+    """Decide network 'auto' for several images, which are to have the same.
+
+    Parameters
+    ----------
+    content, styles, config, init
+        Of one of them, as `iter_stylize` takes them.
+    images
+        How many there are.
+
+    Returns
+    -------
+    config, why
+        Settings that name the network, and why it is this one; as they were where they name it, or use none.
+    """
+    if config.network is not Network.AUTO or config.mode is Mode.COLORS:
+        return config, ""
+    # Regions are passed over: where they lie does not change how long a run takes.
+    pictures = Pictures.checked(content, styles, config.changed(regions=None), init)
+    plan = prepare(pictures, config, images).plan
+    # A checksum that is asked for stays asked for, as where one image is run.
+    decided = config.changed(network=plan.config.network, weights_sha256=config.weights_sha256)
+    return decided, plan.why_network
 
 
 def _untouched(content: npt.ArrayLike, config: StyleConfig) -> Finished:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.adam import Adam
 from napari_styletransfer.engine.lbfgs import LBFGS
-from napari_styletransfer.engine.precondition import SpectralMetric
 
 _FREE_TO_CHANGE = (
-    *("iterations", "max_seconds", "tolerance", "window"),
+    *("iterations", "coarse_iterations", "max_seconds", "tolerance", "window"),
     *("memory_limit", "block_size", "history", "history_precision"),
 )
 """Settings that may differ when a run is resumed with its optimiser's memory."""
@@ -30,11 +29,6 @@ class RunState:
     optimizer: LBFGS | Adam
     iterations: int
     history: tuple[float, ...]
-
-    @property
-    def metric(self) -> SpectralMetric:
-        """What the optimiser moves the image in terms of."""
-        return self.optimizer.metric
 
     def serves(self, config: StyleConfig, resident: str) -> bool:
         """Whether the optimiser's memory is of use with these settings, where image and optimiser are kept then."""

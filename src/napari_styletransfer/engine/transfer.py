@@ -26,7 +26,6 @@ from napari_styletransfer.engine.gather import Stopped
 from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.multiscale import MultiscaleObjective
 from napari_styletransfer.engine.planning import Prepared, prepare
-from napari_styletransfer.engine.precondition import SpectralMetric
 from napari_styletransfer.engine.pyramid import LARGEST_PREVIEW, resized
 from napari_styletransfer.engine.recolor import colors_plan, recolor
 from napari_styletransfer.engine.record import Record
@@ -196,9 +195,9 @@ class _Run:
             self._seen = self._seen_at(size)
             if descent is None:
                 with broken_off(None, self._plan.device):
-                    start, metric, going = self._first(size, resume)
+                    start, going = self._first(size, resume)
             else:
-                start, metric, going = descent.image, descent.metric, None
+                start, going = descent.image, None
                 # What a coarser scale remembers is as large as a good part of this one.
                 state = descent = None
                 with self._keeping(start):
@@ -209,7 +208,7 @@ class _Run:
             del preview
             # Before the optimiser takes its memory: measuring takes some that is given back.
             measured = self._measured(index, start)
-            descent = going or self._descent(start, metric)
+            descent = going or self._descent(start)
             del start, going
             begun = descent.optimizer.iterations
             reason = Reason.STOPPED
@@ -234,22 +233,20 @@ class _Run:
             finished = self._ended(descent.image, reason, state)
         yield finished
 
-    def _first(
-        self, size: tuple[int, int], resume: RunState | None
-    ) -> tuple[Tensor, SpectralMetric | None, Descent | None]:
+    def _first(self, size: tuple[int, int], resume: RunState | None) -> tuple[Tensor, Descent | None]:
         """Begin at the start image, or go on with what an earlier run left, with its optimiser if that can be."""
         if resume is None:
-            return self._targets.start(size), None, None
+            return self._targets.start(size), None
         if resume.serves(self._config, self._plan.resident):
             # A copy: the state can be taken up more than once, and outlives a run that is broken off.
             optimizer = copied(resume.optimizer, self._plan.device)
             if optimizer is not None:
-                return optimizer.best, None, Descent(optimizer)
-        return resume.optimizer.best.to(self._plan.resident), resume.metric, None
+                return optimizer.best, Descent(optimizer)
+        return resume.optimizer.best.to(self._plan.resident), None
 
-    def _descent(self, start: Tensor, before: SpectralMetric | None = None) -> Descent:
+    def _descent(self, start: Tensor) -> Descent:
         with self._keeping(start):
-            return Descent.begun(start, self._config, self._plan.resident, before, keep_base=self._plan.keeps_base)
+            return Descent.begun(start, self._config, self._plan.resident, keep_base=self._plan.keeps_base)
 
     def _measured(self, index: int, start: Tensor) -> tuple[MultiscaleObjective, Cover | None] | None:
         """Measure what a scale works towards; None when the run is asked to stop."""

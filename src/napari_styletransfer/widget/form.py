@@ -191,6 +191,7 @@ class StyleTransferWidget(DockedWidget):
         self.regions.changed.connect(self._check)
         self.result.changed.connect(self._check)
         self.plan.told.connect(self._check)
+        self.plan.network_wanted.connect(self.settings.editors["network"].write)
         self._devices.known.connect(self.plan.ask)
         # Later: while layers come and go, napari tells of axes that its layers do not have yet, or no longer.
         self._settled.timeout.connect(self.pictures.look_again)

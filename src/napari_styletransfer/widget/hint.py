@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QLabel
 
-from napari_styletransfer.widget.looks import color
+from napari_styletransfer.widget.looks import link_color
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -29,9 +29,7 @@ class Hint(QLabel):
 
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme."""
-        # napari's accent is too dark to read as text on its dark ground.
-        link = color(theme.current).lighter(160) if theme.type == "dark" else color(theme.current).darker(150)
-        self.setText(_WORDS.format(link=link.name()))
+        self.setText(_WORDS.format(link=link_color(theme).name()))
 
     def _open_sample(self) -> None:
         self._viewer.open_sample("napari-styletransfer", "content_and_style")

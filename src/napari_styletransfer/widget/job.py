@@ -37,6 +37,8 @@ class Job:
         Whether the result stays one channel, like its content.
     variations
         Settings to try one after another on a contact sheet, in place of one run.
+    images
+        How many images the run makes that the contact sheet is for.
     original
         Settings of the run whose picture this one starts from; its start and scales are those of the recipe.
     history
@@ -51,6 +53,7 @@ class Job:
     stack: Stack | None = None
     channel: bool = False
     variations: Sequence[StyleConfig] = ()
+    images: int = 1
     original: StyleConfig | None = None
     history: tuple[float, ...] = ()
 

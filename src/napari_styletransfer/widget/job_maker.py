@@ -101,6 +101,7 @@ class JobMaker:
         return replace(
             job,
             variations=variations_of(job.config),
+            images=1 if job.stack is None else len(job.stack),
             stack=None,
             channel=False,
             init=None,

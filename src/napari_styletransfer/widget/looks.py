@@ -124,6 +124,12 @@ def color(theme_color: Any) -> QColor:
     return QColor(*theme_color.as_rgb_tuple()[:3])
 
 
+def link_color(theme: Any) -> QColor:
+    """Return a colour for links that can be read on the ground of a theme."""
+    # napari's accent is too close to its grounds to be read as text on them.
+    return color(theme.current).lighter(160) if theme.type == "dark" else color(theme.current).darker(190)
+
+
 def form_style(theme: Any) -> str:
     """Return what the form's style sheet adds to napari's."""
     accent, text = color(theme.current), "white" if theme.type == "dark" else "black"

@@ -1,11 +1,13 @@
 """The line that tells before Run what the run will be: network, device, size, memory, time.
 
-Worked out in a thread, from sizes alone, and only once torch is loaded, so that it costs nothing when the form
-opens. What cannot work is said here before Run is pressed; the form asks for `hindrance`.
+Worked out in a thread, from sizes alone. Where the settings name the network, that waits until torch is loaded; what
+'auto' would be is told as soon as there are pictures to run. A link takes the other network. What cannot work is said
+here before Run is pressed; the form asks for `hindrance`.
 """
 
 from __future__ import annotations
 
+import html
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
-from napari_styletransfer.config import Mode
+from napari_styletransfer.config import Mode, Network
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
-from napari_styletransfer.progress import rough_duration
-from napari_styletransfer.widget.looks import color
-from napari_styletransfer.worker import translated
+from napari_styletransfer.progress import network_told, rough_duration
+from napari_styletransfer.widget.looks import color, link_color
+from napari_styletransfer.widget.networks import other_network
+from napari_styletransfer.worker import load_engine, translated
 
 if TYPE_CHECKING:
     from napari_styletransfer.config import StyleConfig
@@ -55,6 +58,11 @@ class Question:
     planes: int = 1
     guided: bool = False
 
+    @property
+    def undecided(self) -> bool:
+        """Whether the plan is to choose the network."""
+        return self.config.network is Network.AUTO and self.config.mode is not Mode.COLORS
+
 
 MakePlan = Callable[[Question], "Plan"]
 
@@ -73,6 +81,9 @@ class PlanLine(QLabel):
     told = Signal()
     """The plan has come, and with it perhaps a hindrance."""
 
+    network_wanted = Signal(object)
+    """The link was pressed: the `Network` to use in place of the planned one."""
+
     def __init__(self, make_plan: MakePlan | None, theme: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._make_plan = make_plan
@@ -80,8 +91,14 @@ class PlanLine(QLabel):
         self._question: Question | None = None
         self._asking = self._stale = False
         self._paces: dict[tuple[str, str], float] = {}
+        self._text, self._warning = "", False
+        self._offered: Network | None = None
         self.hindrance = ""
         self.setWordWrap(True)
+        links = Qt.TextInteractionFlag.LinksAccessibleByMouse | Qt.TextInteractionFlag.LinksAccessibleByKeyboard
+        self.setTextFormat(Qt.TextFormat.RichText)
+        self.setTextInteractionFlags(links)
+        self.linkActivated.connect(lambda name: self.network_wanted.emit(Network(name)))
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.setToolTip(
             "<p>What Run will do: network, device, size of the result, most memory, and about how long at most.</p>"
@@ -100,11 +117,12 @@ class PlanLine(QLabel):
         self._later.start()
 
     def ask(self) -> None:
-        """Make the plan in a thread, if torch is loaded, which makes it quick."""
-        if self._make_plan is None or "torch" not in sys.modules:
+        """Make the plan in a thread, if torch is loaded, which makes it quick, or if it is to choose the network."""
+        undecided = self._question is not None and self._question.undecided
+        if self._make_plan is None or not (undecided or "torch" in sys.modules):
             return
         if self._question is None:
-            self._show("", warning=False)
+            self._show("")
         elif self._asking:
             self._stale = True
         else:
@@ -132,7 +150,7 @@ class PlanLine(QLabel):
     def words(self, plan: Plan, planes: int = 1) -> str:
         """Return a plan in one line."""
         last = plan.scales[-1]
-        what = "colours alone" if plan.config.mode is Mode.COLORS else plan.config.network.value
+        what = "colours alone" if plan.config.mode is Mode.COLORS else network_told(plan)
         parts = [what, plan.device_name, f"{last.width} × {last.height}"]
         if planes > 1:
             parts.append(f"{planes} planes")
@@ -154,6 +172,7 @@ class PlanLine(QLabel):
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme."""
         self._theme = theme
+        self._draw()
 
     def release(self) -> None:
         """Ask no more."""
@@ -166,7 +185,9 @@ class PlanLine(QLabel):
         # Memory may be free again when Run is pressed; a wrong setting or picture stays wrong.
         self.hindrance = str(error) if isinstance(error, ConfigError | ImageError) else ""
         if plan is not None:
-            self._show(self.words(plan, question.planes), warning=False)
+            colors = plan.config.mode is Mode.COLORS
+            offered = None if colors else other_network(question.config, plan.config.network)
+            self._show(self.words(plan, question.planes), offered)
         else:
             self._show("" if self.hindrance else str(error), warning=True)
         self.told.emit()
@@ -177,10 +198,18 @@ class PlanLine(QLabel):
             self._stale = False
             self.ask()
 
-    def _show(self, text: str, *, warning: bool) -> None:
-        self.setText(text)
-        self.setStyleSheet(f"color: {color(self._theme.warning).name()};" if warning else "")
-        self.setVisible(bool(text))
+    def _show(self, text: str, offered: Network | None = None, *, warning: bool = False) -> None:
+        self._text, self._offered, self._warning = text, offered, warning
+        self._draw()
+
+    def _draw(self) -> None:
+        words = html.escape(self._text, quote=False)
+        if self._offered is not None:
+            link = link_color(self._theme).name()
+            words += f' · <a href="{self._offered}" style="color: {link}">use {self._offered}</a>'
+        self.setText(words)
+        self.setStyleSheet(f"color: {color(self._theme.warning).name()};" if self._warning else "")
+        self.setVisible(bool(self._text))
 
 
 def plan_of(question: Question) -> Plan:
@@ -191,6 +220,7 @@ def plan_of(question: Question) -> Plan:
     StyleTransferError
         If the run would be refused.
     """
+    load_engine("planning")  # first, as it does not hold up the window
     from napari_styletransfer.engine.inputs import Pictures
     from napari_styletransfer.engine.planning import prepare
     from napari_styletransfer.engine.pyramid import working_size
@@ -204,7 +234,7 @@ def plan_of(question: Question) -> Plan:
     Pictures.checked(content, [picture] * question.styles, config, init=picture)
     guide = Guide(np.ones((2, 2), np.int64), {1: None}, 0.0) if question.guided else None
     sized = Pictures(None, (), (), None, working_size(*question.shape, config.size), guide)
-    return colors_plan(sized, config) if config.mode is Mode.COLORS else prepare(sized, config).plan
+    return colors_plan(sized, config) if config.mode is Mode.COLORS else prepare(sized, config, question.planes).plan
 
 
 def _answer(make_plan: MakePlan, question: Question) -> tuple[Plan | None, StyleTransferError | None]:

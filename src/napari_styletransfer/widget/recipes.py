@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QAction, QFileDialog, QInputDialog, QMenu, QToolButto
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.layers.write import read_recipe
+from napari_styletransfer.widget.networks import made_with_others
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -132,7 +133,7 @@ class RecipeButton(QToolButton):
             self._session.refuse(error)
         else:
             self.loaded.emit(config)
-            show_info("Settings loaded.")
+            show_info(f"Settings loaded.{_other_weights(config)}")
 
     def _on_load(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Load settings", "", _RECIPE_FILES)
@@ -150,6 +151,13 @@ class RecipeButton(QToolButton):
         )
         if accepted:
             self.keep_preset(name)
+
+
+def _other_weights(config: StyleConfig) -> str:
+    """Return the rest of what is said of settings that were made with other weights than those here."""
+    if not made_with_others(config):
+        return ""
+    return f" They were made with other weights of '{config.network}', so the picture may differ."
 
 
 def _added(menu: QMenu, words: str, act: Callable[[], object]) -> QAction:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from napari_styletransfer.config import Movie, Start, StyleConfig
+from napari_styletransfer.config import Movie, Network, Start, StyleConfig
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.layers.regions import resolve_labels, resolve_shapes
 from napari_styletransfer.layers.snapshot import Snapshot
@@ -19,6 +19,7 @@ from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import METADATA_KEY
 from napari_styletransfer.widget.job import Job, suited
 from napari_styletransfer.widget.kept import EndedRun
+from napari_styletransfer.widget.networks import made_with_others
 from napari_styletransfer.widget.outputs import output_for
 from napari_styletransfer.widget.record import ResultRecord, pixels_again, read_again
 from napari_styletransfer.widget.regions import Relabelled
@@ -106,6 +107,9 @@ def _with_settings(run: EndedRun, settings: StyleConfig) -> EndedRun:
     else:
         settings = suited(settings, channel=job.channel)
         config = settings.changed(**{name: getattr(job.config, name) for name in _OF_THE_PICTURES})
+    if config.network is Network.AUTO and run.finished is not None:
+        # Whatever 'auto' would be for the steps to come: the picture goes on with the network that it was begun with.
+        config = config.changed(network=run.finished.config.network)
     return replace(run, job=replace(job, config=config))
 
 
@@ -116,6 +120,11 @@ def _going_on(config: StyleConfig, settings: StyleConfig) -> StyleConfig:
 def _from_layer(viewer: ViewerModel, layer: Layer) -> Continuation:
     record = ResultRecord.of(layer)
     record.check_present(viewer.layers)
+    if made_with_others(record.config):
+        raise ConfigError(
+            f"'{layer.name}' was made with other weights of '{record.config.network}' than those installed here, so it "
+            "cannot go on as it began. Load its settings and run them anew."
+        )
     if not record.axes:
         words = f"Go on with '{layer.name}', from its picture and with its own settings, in its layer."
         return Continuation(words, lambda settings: _picture_again(viewer, layer, record, settings))

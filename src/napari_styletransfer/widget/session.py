@@ -146,7 +146,7 @@ class Session:
             options |= {"planes": output.planes, "finished": output.results}
             self._planes = PlaneMeter()
         elif isinstance(output, SheetOutput):
-            options |= {"variations": job.variations}
+            options |= {"variations": job.variations, "images": job.images}
             self._planes = PlaneMeter()
         self.stepped.emit()
         self.status.fraction = None

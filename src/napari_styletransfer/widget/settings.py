@@ -14,16 +14,18 @@ from qtpy.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QVBoxLa
 from superqt import QCollapsible
 
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
-from napari_styletransfer.engine import host, weights
+from napari_styletransfer.engine import host
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.widget.fields import Editor, make_editor, open_choice, rich_tooltip
 from napari_styletransfer.widget.levels import level_editor
 from napari_styletransfer.widget.looks import CalmWheel, FormRows, beside, heading, quiet_fold
+from napari_styletransfer.widget.networks import network_words
 from napari_styletransfer.widget.user_presets import UserPresets
 
 CUSTOM = "custom"
-ELSEWHERE = frozenset({"style_weights", "regions"})
-"""Fields that another part of the form edits: blend weights stand beside the styles, regions in their table."""
+ELSEWHERE = frozenset({"style_weights", "regions", "weights_sha256"})
+"""Fields without an editor here: blend weights stand beside the styles, regions in their table, and a checksum is
+nothing for people, so that the form asks for none."""
 
 _NO_BALANCE = "<p>'Content weight' in the advanced settings is set and stands in place of this. Empty it.</p>"
 
@@ -218,17 +220,6 @@ class SettingsForm(QWidget):
             return ""
         known = {name: self._defaults.changed(**fields) for name, fields in PRESETS.items()} | self._own
         return next((name for name, preset in known.items() if config == preset), CUSTOM)
-
-
-def network_words(network: Network) -> str:
-    """Return a network's name and whether a run with it would begin with a download."""
-    if network is Network.AUTO:
-        return "auto"
-    status = weights.status(network)
-    if status.source == "embedded":
-        return f"{network} · built in"
-    size = "" if status.size_bytes is None else f" {status.size_bytes / 1e6:.0f} MB"
-    return f"{network} · on disk" if status.cached else f"{network} · download{size}"
 
 
 def memory_words(free_bytes: int) -> str:

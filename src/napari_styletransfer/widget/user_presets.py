@@ -35,7 +35,8 @@ class UserPresets:
         found = {}
         for path in sorted(self.folder.glob("*.json")):
             try:
-                found[path.stem] = StyleConfig.load(path)
+                # A preset is for whatever weights are here.
+                found[path.stem] = StyleConfig.load(path).changed(weights_sha256=None)
             except ConfigError as error:
                 logger.warning("The preset %s is not offered: %s", path.name, error)
         return {name: config for name, config in found.items() if name not in _TAKEN}

@@ -41,7 +41,7 @@ def load_engine(module: str) -> Any:
     except ImportError as error:
         raise DeviceError(
             f"PyTorch, which does the computing, cannot be imported: {error}. Install it into napari's "
-            "environment with: python -m pip install torch torchvision"
+            "environment with: python -m pip install torch"
         ) from error
     except OSError as error:
         raise DeviceError(

@@ -52,6 +52,7 @@ def engine_run(
     planes: Sequence[Readable] | None = None,
     finished: Mapping[int, npt.NDArray[Any]] | None = None,
     variations: Sequence[StyleConfig] = (),
+    images: int = 1,
 ) -> Run:
     """Return the real run of these pictures, to be started by `start_run`.
 
@@ -68,7 +69,9 @@ def engine_run(
     finished
         Results of planes that are not to be run again.
     variations
-        Settings to be run one after another in place of `config`, all with the same network.
+        Settings to be run one after another in place of `config`, all with the network that a run with `config` has.
+    images
+        How many images such a run makes, for the choice of the network.
     """
 
     def run_planes(should_stop: ShouldStop) -> Generator[News, None, None]:
@@ -94,13 +97,15 @@ def engine_run(
         pixels = None if content is None else content.read()
         pictures = [style.read() for style in styles]
         marks = None if labels is None else labels[0].read()
+        named, _ = loading.load_engine("stack").with_network(pixels, pictures, config, images=images, init=pixels)
         shared = engine.Shared()
         for number, variation in enumerate(variations):
             yield PlaneBegun(number, len(variations))
             # The network is the same, but not what was measured of the styles: they are fitted differently.
-            shared = engine.Shared(network=shared.network)
+            shared = engine.Shared(network=shared.network, weights_sha256=shared.weights_sha256)
+            tile = variation.changed(network=named.network, weights_sha256=variation.weights_sha256)
             for event in engine.iter_stylize(
-                pixels, pictures, variation, should_stop=should_stop, labels=marks, shared=shared
+                pixels, pictures, tile, should_stop=should_stop, labels=marks, shared=shared
             ):
                 if isinstance(event, Finished):
                     # The state is of no use for another variation, and far larger than one.
