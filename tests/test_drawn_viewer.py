@@ -1,8 +1,8 @@
 """Every network and both optimisers run in a viewer that OpenGL has drawn.
 
-With a software OpenGL (Mesa's), the compiler that it brings and the one that torch's compiler imports do not live in one
-process: it ends in a segmentation fault, and the user's layers are gone. So the test is a process, and asks at its end
-that nothing of the kind was imported.
+With a software OpenGL (Mesa's), the compiler that it brings and the one that torch's compiler imports do not live in
+one process: it ends in a segmentation fault, and the user's layers are gone. So the test is a process, and asks at its
+end that nothing of the kind was imported.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def made_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[Network, Path
         whole = backbone(network)
         shapes = whole.truncated({*whole.style_layers, *whole.content_layers}).expected()
         files[network] = folder / f"{network}.safetensors"
-        save_file({key: torch.randn(shape, generator=generator) * 0.05 for key, shape in shapes.items()}, files[network])
+        tensors = {key: torch.randn(shape, generator=generator) * 0.05 for key, shape in shapes.items()}
+        save_file(tensors, files[network])
     return files
 
 

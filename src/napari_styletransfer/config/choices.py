@@ -17,8 +17,8 @@ class Mode(StrEnum):
 class Network(StrEnum):
     """Feature networks by name; `auto` is resolved when the run is planned.
 
-    `vgg19` has the weights of Simonyan and Zisserman, which the papers used; `vgg19_torchvision` has the same layers with
-    the weights that torchvision trained anew, which make other pictures.
+    `vgg19` has the weights of Simonyan and Zisserman, which the papers used; `vgg19_torchvision` has the same layers
+    with the weights that torchvision trained anew, which make other pictures.
     """
 
     AUTO = "auto"

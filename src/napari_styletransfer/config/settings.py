@@ -365,7 +365,7 @@ class StyleConfig(Recipe):
         return cls.make(**{**PRESETS[name], **fields})
 
     def changed(self, **fields: Any) -> Self:
-        """Return a copy with `fields` replaced, validated again; with another network, without the old one's checksum."""
+        """Return a copy with `fields` replaced, validated again; a checksum of another network's weights goes."""
         if any(name in fields and fields[name] != getattr(self, name) for name in ("network", "weights")):
             fields.setdefault("weights_sha256", None)
         return super().changed(**fields)

@@ -49,8 +49,8 @@ _MAPS_AT_WORK = {4: 2, 2: 4}
 library's copies of both."""
 
 _CHOSEN = 6 * 8
-"""Bytes for a value that comes out of a pooling by maximum, while it is found out which won: four whole numbers, and room
-between them that is free but of no use."""
+"""Bytes for a value that comes out of a pooling by maximum, while it is found out which won: four whole numbers, and
+room between them that is free but of no use."""
 
 _KERNEL = 160 << 10
 """Bytes of the program that the library makes for a convolution of maps of one shape."""

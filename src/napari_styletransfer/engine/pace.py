@@ -32,7 +32,7 @@ _TOUCHED = 16_000
 _STARTS = 4000
 """Operations that are started for an evaluation at one size, with the step that follows, whatever the size."""
 
-_BESIDES = 15
+_BESIDES = 4
 """Steps' worth of what a scale does besides: targets, start and metric, and trial steps that were too long."""
 
 _SIDE = 768

@@ -234,4 +234,3 @@ def _mix(image: Tensor, turn: Tensor) -> None:
 def _octaves(size: tuple[int, int]) -> int:
     """Return how many octaves a spectrum is measured in: one of fewer than two waves over the longest side is none."""
     return min(int(math.log2(max(*size, 4) / 4)), _OCTAVES)
-
