@@ -142,7 +142,7 @@ def test_auto_is_the_compact_network_where_the_large_one_has_no_room() -> None:
     found = planned(256, 256, memory_limit=0.055, network="auto")
 
     assert found.config.network is Network.COMPACT
-    assert found.why_network == "the image is not one for vgg19"
+    assert found.why_network == "the image takes too much memory for vgg19"
 
 
 def test_a_plan_tells_why_only_of_a_network_that_was_left_open() -> None:

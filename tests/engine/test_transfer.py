@@ -504,9 +504,11 @@ def test_every_preset_runs(
     style_image: Image,
     weights_files: Callable[[Network], Path | None],
 ) -> None:
+    network = PRESETS[preset].get("network", Network.COMPACT)
     config = StyleConfig.from_preset(
         preset,
-        weights=weights_files(PRESETS[preset]["network"]),
+        network=network,
+        weights=weights_files(network),
         size=32,
         iterations=2,
         device="cpu",

@@ -15,7 +15,13 @@ from napari_styletransfer.errors import ConfigError
 RECIPE_FORMAT = 2
 """Version of the recipe file; raised when an older reader could misunderstand a newer file, or a newer one an older."""
 
-_FORMAT_1: dict[str, Any] = {"pooling": "average", "iterations": 150, "coarse_iterations": 1.0, "balance": 0.5}
+_FORMAT_1: dict[str, Any] = {
+    "pooling": "average",
+    "iterations": 150,
+    "coarse_iterations": 1.0,
+    "balance": 0.5,
+    "tv_weight": 0.5,
+}
 """What fields that a recipe of format 1 leaves out meant there."""
 
 

@@ -138,7 +138,7 @@ class StyleConfig(Recipe):
         None, "Style weight", "Factor of the style loss; empty: 1.", "Loss", empty="1", ge=0
     )
     tv_weight: float = _field(
-        0.5, "Smoothness", "Factor of the total-variation loss, which removes pixel noise.", "Loss", ge=0
+        1.5, "Smoothness", "Factor of the total-variation loss, which removes pixel noise.", "Loss", ge=0
     )
     coarse_weight: float = _field(
         1.0,
