@@ -9,7 +9,7 @@ over that of the untouched content, and content distance, at the size of the res
 at periods of 2 to 4 pixels over that of the style, which grids and pixel noise raise. The pictures, `sheet.jpg` and
 `table.md` go into the folder. The sheet of docs/images is made with
 
-    PYTHONPATH=. python tools/contact_sheet.py --style ../shared/images/starry_night.jpg \\
+    PYTHONPATH=. python tools/contact_sheet.py --size 384 --style ../shared/images/starry_night.jpg \\
         --style ../shared/images/the_scream.jpg --style mosaic --style stained-glass
 """
 
