@@ -110,7 +110,7 @@ def test_the_link_takes_the_other_network_and_back(planned, torch_loaded, qtbot)
         qtbot.waitUntil(lambda other=other: f">use {other}</a>" in form.plan.text())
         assert asked[-1].config.network == name
         form.plan.linkActivated.emit(other)
-        assert field.read() is Network(other)
+        assert field.read() == Network(other)
 
 
 def test_the_link_can_be_read_in_every_theme(planned, viewer, torch_loaded, qtbot):
