@@ -1091,3 +1091,11 @@ def test_every_command_has_help(name):
     status, told, _ = call(name, "--help")
     assert status == 0
     assert "Usage" in told
+
+
+def test_another_network_than_the_recipes_goes_without_the_checksum_of_its_weights(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.json"
+    StyleConfig(network="vgg19", weights_sha256="a" * 64).save(recipe)
+
+    assert options.resolve(None, recipe, {"seed": "3"}).weights_sha256 == "a" * 64
+    assert options.resolve(None, recipe, {"network": "compact"}).weights_sha256 is None

@@ -82,12 +82,14 @@ def resolve(preset: str | None, recipe: Path | None, flags: dict[str, str]) -> S
     if recipe is not None:
         read = StyleConfig.load(recipe)
         fields |= {name: getattr(read, name) for name in read.model_fields_set}
+    given: dict[str, Any] = {}
     for name, text in flags.items():
         try:
-            fields[name] = _value(StyleConfig.model_fields[name], text)
+            given[name] = _value(StyleConfig.model_fields[name], text)
         except ValueError as error:
             raise ConfigError(f"{flag(name)}: {error}") from error
-    return StyleConfig.make(**fields)
+    # As a change, so that another network than the recipe's goes without the checksum of the recipe's weights.
+    return StyleConfig.make(**fields).changed(**given)
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
