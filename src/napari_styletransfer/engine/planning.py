@@ -158,17 +158,16 @@ def _with_network_chosen(pictures: Pictures, config: StyleConfig, device: Device
 
     if not weights.status(Network.VGG19).cached:
         return chosen(Network.COMPACT, f"the weights of {Network.VGG19} are not installed")
+    on_gpu = device.name != "cpu"
     try:
-        large = chosen(Network.VGG19, "there is a GPU")
+        large = chosen(Network.VGG19, "there is a GPU" if on_gpu else "it takes little enough time")
     except (ImageError, OutOfMemoryError) as error:
         reason = "is too small" if isinstance(error, ImageError) else "takes too much memory"
         return chosen(Network.COMPACT, f"the image {reason} for {Network.VGG19}")
-    if device.name != "cpu":
-        return large
     seconds = large.plan.seconds * images
-    if seconds > LONGEST_AUTO:
+    if seconds > LONGEST_AUTO and not on_gpu:
         return chosen(Network.COMPACT, f"{Network.VGG19} would take about {seconds / 60:.0f} min")
-    return replace(large, plan=replace(large.plan, why_network="it takes little enough time"))
+    return large
 
 
 def _scales(sizes: Sequence[tuple[int, int]], config: StyleConfig) -> tuple[Scale, ...]:
