@@ -122,7 +122,7 @@ def test_limits_come_from_the_field():
         count: Annotated[int, Field(ge=2, le=7)] = 3
 
     editor = make_editor("count", Model.model_fields["count"])
-    assert (editor.widget.min, editor.widget.max) == (2, 7)
+    assert (editor.native.minimum(), editor.native.maximum()) == (2, 7)
 
 
 def test_a_field_without_an_editor_is_refused_by_name():

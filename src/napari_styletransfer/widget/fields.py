@@ -6,6 +6,7 @@ which magicgui widget it becomes. Nothing here knows what the fields mean.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -13,10 +14,11 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
-from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSlider, FloatSpinBox, LineEdit, SpinBox
-from qtpy.QtWidgets import QSpinBox
+from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSlider, FloatSpinBox, LineEdit
+from qtpy.QtWidgets import QAbstractSpinBox, QSpinBox
 
 from napari_styletransfer.errors import ConfigError
+from napari_styletransfer.widget.numbers import accept_both_separators, decimal
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
 _MOST_IN_A_BOX = 2**31 - 1
+_BETWEEN_LAYERS = re.compile(r",(?!\d)")
+"""A comma before a digit is a decimal one: no layer's name begins with a digit."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def make_editor(name: str, info: FieldInfo) -> Editor:
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         editor = _choice(name, kind, look)
     elif kind is bool:
-        editor = _plain(name, CheckBox(**look))
+        editor = _plain(name, _unlabelled(CheckBox(**look)))
     elif kind is int:
         editor = _integer(name, look, low, high, empty)
     elif kind is float and not optional and low is not None and high is not None and _closed(info):
@@ -128,12 +132,12 @@ def weights_from_text(text: str, title: str) -> dict[str, float] | None:
         If a part is not of the form ``layer=weight``, or a layer is there twice.
     """
     weights: dict[str, float] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in filter(None, (part.strip() for part in _BETWEEN_LAYERS.split(text))):
         layer, equals, weight = (piece.strip() for piece in part.partition("="))
         if layer in weights:
             raise ConfigError(f"{title}: '{layer}' is there twice. Name each layer once.")
         try:
-            weights[layer] = float(weight) if equals else 1.0
+            weights[layer] = decimal(weight) if equals else 1.0
         except ValueError as error:
             raise ConfigError(
                 f"{title}: '{part}' should be a layer and its weight, such as relu2_1=0.5, with commas between."
@@ -171,6 +175,9 @@ def _closed(info: FieldInfo) -> bool:
 def _editor(name: str, widget: ValueWidget[Any], read: Callable[[], Any], write: Callable[[Any], None]) -> Editor:
     # magicgui gives the tooltip of some widgets to a part of them only.
     widget.native.setToolTip(widget.tooltip)
+    boxes = widget.native.findChildren(QAbstractSpinBox)
+    for box in [widget.native, *boxes] if isinstance(widget.native, QAbstractSpinBox) else boxes:
+        accept_both_separators(box)
     return Editor(name, widget.label, widget.native, widget.changed, read, write, widget)
 
 
@@ -193,6 +200,12 @@ def _exact(editor: Editor) -> Editor:
     return replace(editor, read=read, write=write)
 
 
+def _unlabelled(box: CheckBox) -> CheckBox:
+    """Take the words off a check box: its title stands beside it, as with all others."""
+    box.text = ""
+    return box
+
+
 def _bounded(look: dict[str, Any], low: float, high: float) -> ValueWidget[Any]:
     if high - low <= 2:
         return FloatSlider(min=low, max=high, step=0.01, **look)
@@ -208,13 +221,13 @@ def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None,
     most = high if high is not None else _MOST_IN_A_BOX
     if most > _MOST_IN_A_BOX:
         return _whole_number(name, LineEdit(**look))
-    if empty is None:
-        return _plain(name, SpinBox(min=least, max=most, **look))
+    # Of Qt rather than of magicgui, whose box for integers knows no words for "none" and no separators.
     box = QSpinBox()
     none = least - 1
-    box.setRange(none, most)
-    box.setSpecialValueText(empty)
+    box.setRange(least if empty is None else none, most)
+    box.setSpecialValueText(empty or "")
     box.setToolTip(look["tooltip"])
+    accept_both_separators(box)
     # Sizes in pixels go up by their smallest value, counts by one.
     box.setSingleStep(least if least >= 16 else 1)
     return Editor(
@@ -244,13 +257,16 @@ def _number(name: str, widget: ValueWidget[Any], empty: str | None) -> Editor:
     widget.native.setPlaceholderText(empty or "")
 
     def read() -> float | None:
-        text = widget.value.strip().replace(",", ".")
+        text = widget.value.strip()
         if empty is not None and text in ("", empty):
             return None
         try:
-            return float(text)
+            return decimal(text)
         except ValueError as error:
-            raise ConfigError(f"{widget.label}: '{widget.value}' is not a number.") from error
+            raise ConfigError(
+                f"{widget.label}: '{text}' is not a number. Write it such as 0.5 or 1000, without separators of "
+                "thousands."
+            ) from error
 
     def write(value: float | None) -> None:
         widget.value = "" if value is None else f"{value:.15g}" if float(f"{value:.15g}") == value else repr(value)

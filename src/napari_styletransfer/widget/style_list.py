@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_styletransfer.widget.numbers import accept_both_separators
 from napari_styletransfer.widget.together import Together
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class StyleRow(QWidget):
         # The keys and the wheel serve as well, and the name needs the room.
         self.weight.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
         self.weight.setStyleSheet("min-width: 36px; max-width: 36px;")  # napari's own sheet overrules a fixed width
+        accept_both_separators(self.weight)
         self.weight.setToolTip(_WEIGHT_WORDS)
         self.weight.setVisible(False)
         self.weight.valueChanged.connect(self.changed)
