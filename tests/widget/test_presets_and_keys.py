@@ -100,3 +100,25 @@ def test_run_and_stop_have_keys_that_hold_in_the_form_only(form, engine, qtbot):
 def test_the_tooltips_tell_the_keys(form):
     assert "Ctrl+Return" in form.controls.run.toolTip()
     assert "Esc" in form.controls.stop.toolTip()
+
+
+def test_of_presets_of_equal_settings_the_chosen_one_is_shown_and_deleted(form, presets_folder):
+    form.show_config(StyleConfig(balance=0.3))
+    for name in ("first", "second", "third"):
+        form.recipes.keep_preset(name)
+        assert form.settings.preset.value == name
+    form.settings.preset.value = "second"
+    assert form.settings.preset.value == "second"
+    form.recipes.delete_preset()
+    assert [path.stem for path in sorted(presets_folder.iterdir())] == ["first", "third"]
+    assert form.settings.preset.value == "first"
+
+
+def test_a_preset_equal_to_a_built_in_one_can_be_deleted(form, presets_folder):
+    form.settings.preset.value = "compact-fast"
+    form.recipes.keep_preset("my fast")
+    form.settings.preset.value = ""
+    form.settings.preset.value = "my fast"
+    form.recipes.delete_preset()
+    assert list(presets_folder.iterdir()) == []
+    assert form.settings.preset.value == "compact-fast"

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QCheckBox, QLabel
 
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.engine import weights
@@ -201,3 +201,12 @@ def test_a_content_weight_stands_in_place_of_the_balance(settings):
     settings.preset.value = "gatys-2016"
     assert balance.isEnabled()
     assert StyleConfig.model_fields["balance"].description in balance.toolTip()
+
+
+def test_the_title_of_a_setting_stands_once(settings):
+    boxes = settings.findChildren(QCheckBox)
+    assert settings.editors["value_scaling"].native in boxes
+    titles = [label.text() for label in settings.findChildren(QLabel)]
+    for name, editor in settings.editors.items():
+        if name not in PLACED_ELSEWHERE:
+            assert [*titles, *(box.text() for box in boxes)].count(editor.title) == 1, name

@@ -98,7 +98,7 @@ class SettingsForm(QWidget):
         try:
             for name, editor in self.editors.items():
                 editor.write(getattr(config, name))
-            self.preset.value = self._matching_preset()
+            self.preset.value = self._matching_preset(self.preset.value)
         finally:
             self._showing = False
         self.edited.emit()
@@ -117,7 +117,7 @@ class SettingsForm(QWidget):
             If the settings cannot work, or cannot be kept under that name.
         """
         self._presets.save(name, self.config())
-        self._offer_presets()
+        self._offer_presets(name)
 
     def delete_preset(self, name: str) -> None:
         """Forget a preset of the user; the settings stay.
@@ -128,7 +128,7 @@ class SettingsForm(QWidget):
             If its file cannot be deleted.
         """
         self._presets.delete(name)
-        self._offer_presets()
+        self._offer_presets(self.preset.value)
 
     def add_beside_preset(self, widget: QWidget) -> None:
         """Put a widget behind the list of presets."""
@@ -176,12 +176,12 @@ class SettingsForm(QWidget):
     def _preset_names(self) -> list[tuple[str, str]]:
         return [("default", ""), *((name, name) for name in (*PRESETS, CUSTOM, *self._own))]
 
-    def _offer_presets(self) -> None:
+    def _offer_presets(self, wanted: str) -> None:
         self._own = self._presets.read()
         self._showing = True
         try:
             self.preset.choices = self._preset_names()
-            self.preset.value = self._matching_preset()
+            self.preset.value = self._matching_preset(wanted)
         finally:
             self._showing = False
 
@@ -198,7 +198,7 @@ class SettingsForm(QWidget):
             return
         self._showing = True
         try:
-            self.preset.value = self._matching_preset()
+            self.preset.value = self._matching_preset(self.preset.value)
         finally:
             self._showing = False
         self.edited.emit()
@@ -211,15 +211,15 @@ class SettingsForm(QWidget):
         info = StyleConfig.model_fields["balance"]
         balance.setToolTip(rich_tooltip(info) if counts else _NO_BALANCE)
 
-    def _matching_preset(self) -> str:
+    def _matching_preset(self, wanted: str) -> str:
+        """Return the preset that the settings are: of equal ones the wanted one."""
         try:
             config = self.config()
         except ConfigError:
             return CUSTOM
-        if config == self._defaults:
-            return ""
-        known = {name: self._defaults.changed(**fields) for name, fields in PRESETS.items()} | self._own
-        return next((name for name, preset in known.items() if config == preset), CUSTOM)
+        known = {name: self._defaults.changed(**fields) for name, fields in PRESETS.items()}
+        matching = [name for name, preset in ({"": self._defaults} | known | self._own).items() if config == preset]
+        return wanted if wanted in matching else next(iter(matching), CUSTOM)
 
 
 def memory_words(free_bytes: int) -> str:
