@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QElapsedTimer, QThreadPool, QTimer
+from superqt.utils import WorkerBase
 
 from napari_styletransfer.engine.events import Fetching, Plan, Preview, Started
 from napari_styletransfer.errors import StyleTransferError
@@ -24,6 +26,10 @@ _GLANCE = 0.02
 """Seconds between looks at whether to stop, while waiting."""
 
 Prepare = Callable[[npt.NDArray[np.float32], Plan], npt.NDArray[Any]]
+
+# napari has its workers quit and waits for them when the event loop ends. Where there is none, as in a script or an
+# interactive session, the interpreter would end under them.
+atexit.register(WorkerBase.await_workers)
 
 
 def start_run(
@@ -106,9 +112,8 @@ class RunHandle:
         self._stop.set()
 
     def abandon(self) -> None:
-        """Ask the run to end and call nobody back: the window is gone."""
+        """Ask the run to end and call nobody back: the window is gone, and perhaps all of Qt."""
         self._abandoned = True
-        self._later.stop()
         self._stop.set()
 
     def _should_stop(self) -> bool:
