@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtGui import QColor
 from superqt.utils import WorkerBase
 
 from napari_styletransfer.config import StyleConfig
@@ -202,3 +203,14 @@ def form(viewer: Any, engine: FakeEngine, qtbot: Any) -> Iterator[StyleTransferW
     # A run that a failing test left behind must not outlive its viewer.
     engine.go.set()
     WorkerBase.await_workers()
+
+
+def contrast(*colors: QColor) -> float:
+    """Return the contrast of two colours as WCAG has it."""
+
+    def luminance(found: QColor) -> float:
+        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in found.getRgbF()[:3]]
+        return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+    darker, lighter = sorted(luminance(found) for found in colors)
+    return (lighter + 0.05) / (darker + 0.05)

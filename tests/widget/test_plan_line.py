@@ -16,10 +16,10 @@ from napari_styletransfer.engine import planning, weights
 from napari_styletransfer.errors import DeviceError, ImageError, OutOfMemoryError
 from napari_styletransfer.widget import plan_line
 from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.looks import color, link_color, theme_of
+from napari_styletransfer.widget.looks import color, text_color, theme_of
 from napari_styletransfer.widget.plan_line import Question, plan_of
 
-from .conftest import make_plan
+from .conftest import contrast, make_plan
 
 
 @pytest.fixture
@@ -120,19 +120,10 @@ def test_the_link_can_be_read_in_every_theme(planned, viewer, torch_loaded, qtbo
     for name in ("dark", "light"):
         viewer.theme = name
         theme = theme_of(viewer)
-        assert f'style="color: {link_color(theme).name()}"' in form.plan.text()
+        assert f'style="color: {text_color(theme, "current").name()}"' in form.plan.text()
         # What WCAG asks of text.
-        assert contrast(link_color(theme), color(theme.background)) > 4.5
-        assert contrast(link_color(theme), color(theme.text)) > 1.2
-
-
-def contrast(*colors):
-    def luminance(found):
-        linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in found.getRgbF()[:3]]
-        return float(np.dot((0.2126, 0.7152, 0.0722), linear))
-
-    darker, lighter = sorted(luminance(found) for found in colors)
-    return (lighter + 0.05) / (darker + 0.05)
+        assert contrast(text_color(theme, "current"), color(theme.background)) > 4.5
+        assert contrast(text_color(theme, "current"), color(theme.text)) > 1.2
 
 
 @pytest.mark.parametrize("fields", [{"network": "vgg16"}, {"mode": "colors"}, {"style_layers": {"relu1_1": 1.0}}])

@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_styletransfer.widget.looks import color, quiet_fold
+from napari_styletransfer.widget.looks import colored, quiet_fold
 from napari_styletransfer.widget.status import State
 
 if TYPE_CHECKING:
@@ -106,9 +106,8 @@ class RunControls(QWidget):
             self.bar.setRange(0, _PROGRESS_STEPS)
             self.bar.setValue(round(_PROGRESS_STEPS * (status.fraction or 0)))
         self.message.setText(self._hindrance if self._hindrance and not status.active else status.message)
-        self.message.setStyleSheet(
-            f"color: {color(self._theme.error).name()};" if status.state is State.FAILED and not self._hindrance else ""
-        )
+        failed = status.state is State.FAILED and not self._hindrance
+        self.message.setStyleSheet(colored(self._theme, "error") if failed else "")
 
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QLabel
 
-from napari_styletransfer.widget.looks import link_color
+from napari_styletransfer.widget.looks import text_color
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -29,7 +29,7 @@ class Hint(QLabel):
 
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme."""
-        self.setText(_WORDS.format(link=link_color(theme).name()))
+        self.setText(_WORDS.format(link=text_color(theme, "current").name()))
 
     def _open_sample(self) -> None:
         self._viewer.open_sample("napari-styletransfer", "content_and_style")

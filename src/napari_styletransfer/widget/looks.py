@@ -15,6 +15,9 @@ from superqt import QCollapsible
 _LABEL_LETTERS = 17
 """Width of the label column, in average letters: the longest title of a setting."""
 
+READABLE = 4.5
+"""Contrast that words of this size need to be read (WCAG 2.2, level AA)."""
+
 
 class FormRows(QWidget):
     """Rows of a label and a widget; the label column is equally wide in every instance."""
@@ -124,10 +127,33 @@ def color(theme_color: Any) -> QColor:
     return QColor(*theme_color.as_rgb_tuple()[:3])
 
 
-def link_color(theme: Any) -> QColor:
-    """Return a colour for links that can be read on the ground of a theme."""
-    # napari's accent is too close to its grounds to be read as text on them.
-    return color(theme.current).lighter(160) if theme.type == "dark" else color(theme.current).darker(190)
+def contrast(one: QColor, other: QColor) -> float:
+    """Return the contrast of two colours after WCAG 2.2: 1 for equal ones, 21 for black and white."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def text_color(theme: Any, name: str) -> QColor:
+    """Return a colour of a theme, made lighter or darker until words in it can be read on the theme's ground."""
+    ground, shade = color(theme.background), color(getattr(theme, name))
+    away = QColor("white" if theme.type == "dark" else "black")
+    shades = (_mixed(shade, away, share / 20) for share in range(21))
+    return next((each for each in shades if contrast(each, ground) >= READABLE), away)
+
+
+def colored(theme: Any, name: str) -> str:
+    """Return a style sheet of words in a colour of a theme; see `text_color`."""
+    return f"color: {text_color(theme, name).name()};"
+
+
+def _mixed(one: QColor, other: QColor, share: float) -> QColor:
+    parts = zip(one.getRgbF()[:3], other.getRgbF()[:3], strict=True)
+    return QColor.fromRgbF(*((1 - share) * first + share * second for first, second in parts))
+
+
+def _luminance(shade: QColor) -> float:
+    linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in shade.getRgbF()[:3])
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def form_style(theme: Any) -> str:

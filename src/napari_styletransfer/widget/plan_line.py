@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 from napari_styletransfer.config import Mode, Network
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
 from napari_styletransfer.progress import network_told, rough_duration
-from napari_styletransfer.widget.looks import color, link_color
+from napari_styletransfer.widget.looks import colored, text_color
 from napari_styletransfer.widget.networks import other_network
 from napari_styletransfer.worker import load_engine, translated
 
@@ -205,10 +205,10 @@ class PlanLine(QLabel):
     def _draw(self) -> None:
         words = html.escape(self._text, quote=False)
         if self._offered is not None:
-            link = link_color(self._theme).name()
+            link = text_color(self._theme, "current").name()
             words += f' · <a href="{self._offered}" style="color: {link}">use {self._offered}</a>'
         self.setText(words)
-        self.setStyleSheet(f"color: {color(self._theme.warning).name()};" if self._warning else "")
+        self.setStyleSheet(colored(self._theme, "warning") if self._warning else "")
         self.setVisible(bool(self._text))
 
 

@@ -13,7 +13,7 @@ import pyqtgraph as pg
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from napari_styletransfer.widget.looks import color
+from napari_styletransfer.widget.looks import color, text_color
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,9 +70,7 @@ class LossPlot(QWidget):
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme."""
         self._canvas.setBackground(color(theme.background))
-        # napari's accent alone is too dark for a thin line on its dark ground.
-        accent = color(theme.current).lighter(150) if theme.type == "dark" else color(theme.current).darker(130)
-        shades = dict(zip(TERMS, (color(theme.text), accent, color(theme.warning)), strict=True))
+        shades = {name: text_color(theme, of) for name, of in zip(TERMS, ("text", "current", "warning"), strict=True)}
         for name, shade in shades.items():
             self._curves[name].setPen(pg.mkPen(shade, width=2 if name == "total" else 1.4))
         for axis in self._axes:
