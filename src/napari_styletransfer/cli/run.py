@@ -35,7 +35,7 @@ from napari_styletransfer.files import (
     write_image,
 )
 from napari_styletransfer.pixels import encoding_of
-from napari_styletransfer.progress import duration
+from napari_styletransfer.progress import duration, structure_told
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,10 @@ class Outcome:
         end = "broken off after" if self.error else "stopped after" if self.stopped else "after"
         # A run that was stopped before its first step has no loss.
         loss = f", loss {self.finished.losses['total']:.4g}" if self.finished.losses else ""
+        structure = structure_told(self.finished)
         return (
             f"{path}: {width}×{height}, {self.image.dtype}, {end} {self.finished.iterations} steps "
-            f"in {duration(self.finished.seconds)}{loss}"
+            f"in {duration(self.finished.seconds)}{loss}{', ' if structure else ''}{structure}"
         )
 
 

@@ -24,10 +24,11 @@ from napari_styletransfer.config.choices import (
 )
 from napari_styletransfer.config.presets import PRESETS
 from napari_styletransfer.config.recipe import RECIPE_FORMAT
-from napari_styletransfer.config.settings import ALL_STYLES, LayerWeights, StyleConfig
+from napari_styletransfer.config.settings import ALL_STYLES, CHANNEL_STRUCTURE, LayerWeights, StyleConfig
 
 __all__ = [
     "ALL_STYLES",
+    "CHANNEL_STRUCTURE",
     "PRESETS",
     "RECIPE_FORMAT",
     "Color",

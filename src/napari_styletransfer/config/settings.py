@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -24,7 +25,7 @@ from napari_styletransfer.config.choices import (
     StyleFit,
 )
 from napari_styletransfer.config.presets import PRESETS
-from napari_styletransfer.config.recipe import Recipe
+from napari_styletransfer.config.recipe import Recipe, shortened
 from napari_styletransfer.errors import ConfigError
 
 ALL_STYLES = -1
@@ -33,7 +34,18 @@ ALL_STYLES = -1
 
 MOST_ITERATIONS = 100_000
 
-LayerWeights = dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+CHANNEL_STRUCTURE = 0.5
+"""Structure weight of content that is a single channel, where the settings leave it open."""
+
+LARGEST_WEIGHT = 1e7
+"""Weights are below this: losses, and the squares of their gradients, then stay in the range of float32."""
+
+_LONGEST_PATH = 4096
+
+_Weight = Annotated[float, Field(ge=0, lt=LARGEST_WEIGHT, allow_inf_nan=False)]
+_Label = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
+LayerWeights = dict[Annotated[str, Field(max_length=40)], _Weight]
 
 
 def _field(
@@ -133,12 +145,18 @@ class StyleConfig(Recipe):
         "Loss",
         empty="from content ↔ style",
         ge=0,
+        lt=LARGEST_WEIGHT,
     )
     style_weight: float | None = _field(
-        None, "Style weight", "Factor of the style loss; empty: 1.", "Loss", empty="1", ge=0
+        None, "Style weight", "Factor of the style loss; empty: 1.", "Loss", empty="1", ge=0, lt=LARGEST_WEIGHT
     )
     tv_weight: float = _field(
-        1.5, "Smoothness", "Factor of the total-variation loss, which removes pixel noise.", "Loss", ge=0
+        1.5,
+        "Smoothness",
+        "Factor of the total-variation loss, which removes pixel noise.",
+        "Loss",
+        ge=0,
+        lt=LARGEST_WEIGHT,
     )
     coarse_weight: float = _field(
         1.0,
@@ -147,8 +165,20 @@ class StyleConfig(Recipe):
         "its own: strokes keep their share of the picture at every size. 0: strokes become finer as the size grows.",
         "Loss",
         ge=0,
+        lt=LARGEST_WEIGHT,
     )
-    style_weights: tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], ...] | None = _field(
+    structure_weight: float | None = _field(
+        None,
+        "Keep structure",
+        "How firmly what is bright and what is dark, seen coarsely, stays where the content has it; 0: as the losses "
+        "like, 0.5: firmly at any balance. Empty: 0.5 for a single channel, grey or coloured, else 0.",
+        "What",
+        advanced=False,
+        empty="0.5 for a channel, else 0",
+        ge=0,
+        le=1000,
+    )
+    style_weights: tuple[_Weight, ...] | None = _field(
         None, "Blend weights", "One weight for each style picture; empty: all alike.", "Style"
     )
     style_scale: float = _field(
@@ -167,7 +197,7 @@ class StyleConfig(Recipe):
         "whole: all of the picture, resized to the content's longest side.",
         "Style",
     )
-    regions: dict[int, Annotated[int, Field(ge=ALL_STYLES)] | None] | None = _field(
+    regions: dict[_Label, Annotated[int, Field(ge=ALL_STYLES, le=9999)] | None] | None = _field(
         None,
         "Regions",
         "Which style each label of the region layer is given, counted from 0, or -1 for all styles; a label given "
@@ -260,6 +290,7 @@ class StyleConfig(Recipe):
         "Optimiser",
         empty="no limit",
         gt=0,
+        le=1e9,
     )
     tolerance: float = _field(
         1e-3,
@@ -297,7 +328,7 @@ class StyleConfig(Recipe):
         "Optimiser",
     )
     learning_rate: float = _field(
-        0.02, "Learning rate", "Step of Adam, in units of the pixel range.", "Optimiser", gt=0
+        0.02, "Learning rate", "Step of Adam, in units of the pixel range.", "Optimiser", gt=0, lt=10
     )
     scales: int | None = _field(
         None,
@@ -314,7 +345,7 @@ class StyleConfig(Recipe):
         "auto, cpu, cuda, cuda:1, mps …",
         "Device",
         advanced=False,
-        pattern=r"^(auto|cpu|mps|xpu|(cuda|xpu)(:\d+)?)$",
+        pattern=r"^(auto|cpu|mps|xpu|(cuda|xpu)(:[0-9]{1,3})?)$",
     )
     precision: Precision = _field(
         Precision.AUTO, "Precision", "auto: bfloat16 convolutions where the hardware is good at them.", "Device"
@@ -326,6 +357,7 @@ class StyleConfig(Recipe):
         "Device",
         empty="most of what is free",
         gt=0,
+        le=1e6,
     )
     block_size: int | None = _field(
         None,
@@ -335,7 +367,15 @@ class StyleConfig(Recipe):
         "Device",
         empty="as memory allows",
         ge=64,
+        le=65536,
     )
+
+    @field_validator("weights")
+    @classmethod
+    def _a_file_can_have_the_name(cls, path: Path | None) -> Path | None:
+        if path is not None and (len(str(path)) > _LONGEST_PATH or b"\0" in os.fsencode(path)):
+            raise ValueError("no file can have this name")
+        return path
 
     @field_validator("content_layers", "style_layers")
     @classmethod
@@ -361,7 +401,7 @@ class StyleConfig(Recipe):
     def from_preset(cls, name: str, **fields: Any) -> StyleConfig:
         """Build a config from a preset of `PRESETS`, with `fields` on top."""
         if name not in PRESETS:
-            raise ConfigError(f"There is no preset '{name}'. Presets: {', '.join(PRESETS)}.")
+            raise ConfigError(f"There is no preset '{shortened(name, 80)}'. Presets: {', '.join(PRESETS)}.")
         return cls.make(**{**PRESETS[name], **fields})
 
     def changed(self, **fields: Any) -> Self:

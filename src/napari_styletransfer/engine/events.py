@@ -155,7 +155,7 @@ class Step:
     scale
         Index into `Plan.scales`.
     losses
-        Weighted terms by name: "content", "style", "tv", "range", and "total", their sum.
+        Weighted terms by name: "content", "style", "structure", "tv", "range", and "total", their sum.
     layers
         Style and content terms by layer, such as "style/relu1_1", before the term weights.
     seconds
@@ -194,6 +194,9 @@ class Finished:
         Total loss after each step, over all scales.
     losses
         The terms of the last step, as in `Step.losses`.
+    structure
+        Correlation of the result's brightness, seen at 64 pixels along the longest side, with the content's, in
+        [-1, 1]: 1 where everything bright and dark is where it was. None without content, and where one is flat.
     state
         What `iter_stylize(resume=...)` needs to go on; opaque.
     """
@@ -206,6 +209,7 @@ class Finished:
     seconds: float
     losses: dict[str, float]
     history: tuple[float, ...]
+    structure: float | None = None
     state: Any = field(repr=False, default=None)
 
 

@@ -14,12 +14,13 @@ import scipy.ndimage
 import torch
 from torch import Tensor
 
-from napari_styletransfer.config import Color, Mode, Start, StyleConfig
+from napari_styletransfer.config import CHANNEL_STRUCTURE, Color, Mode, Start, StyleConfig
 from napari_styletransfer.engine import color
 from napari_styletransfer.engine.octaves import Look, finest, match_finest, match_look
 from napari_styletransfer.engine.pyramid import fitted, resized, working_size
 from napari_styletransfer.engine.regions import Guide
 from napari_styletransfer.engine.rows import strips
+from napari_styletransfer.engine.structure import Seen
 from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.pixels import decode
 
@@ -40,6 +41,10 @@ class Pictures:
     init: Tensor | None
     size: tuple[int, int]
     guide: Guide | None = None
+    grey: bool = False
+    """Whether the content is a single channel, or as grey as one."""
+    achromatic: bool = False
+    """Whether nothing that gives the result its colours has any: then it has none either."""
 
     @classmethod
     def checked(
@@ -76,23 +81,51 @@ class Pictures:
         if used and len(weights) != len(used):
             raise ConfigError(f"There are {len(used)} style pictures but {len(weights)} blend weights.")
         shares = tuple(weight / sum(weights) for weight in weights) if used else ()
-        content_image = None if content is None else _tensor(content, "content")
-        kept = [
-            (_tensor(style, f"style {number}"), share)
+        content_image, grey = (None, True) if content is None else _tensor(content, "content")
+        read = [
+            (*_tensor(style, f"style {number}"), share)
             for number, (style, share) in enumerate(zip(used, shares, strict=True), 1)
             if share or labels is not None
         ]
+        start, achromatic = (None, grey) if init is None else _tensor(init, "start")
+        if config.color is Color.STYLE:
+            achromatic = achromatic and all(without_colors for _, without_colors, _ in read)
         shape = None if content_image is None else (content_image.shape[2], content_image.shape[3])
         guide = Guide.checked(labels, shape, len(used), config)
-        first = content_image if content_image is not None else kept[0][0]
+        first = content_image if content_image is not None else read[0][0]
         return cls(
             content_image,
-            tuple(style for style, _ in kept),
-            tuple(share for _, share in kept),
-            None if init is None else _tensor(init, "start"),
+            tuple(style for style, _, _ in read),
+            tuple(share for _, _, share in read),
+            start,
             working_size(first.shape[2], first.shape[3], config.size),
             guide,
+            grey and content is not None,
+            grey and achromatic,
         )
+
+    def structure_weight(self, config: StyleConfig) -> float:
+        """Return how firmly the content's brightness is held: more for a single channel, unless settings say."""
+        if self.content is None or config.mode is not Mode.TRANSFER:
+            return 0.0
+        if config.structure_weight is not None:
+            return config.structure_weight
+        return CHANNEL_STRUCTURE if self.grey else 0.0
+
+    def brightness(self, grid: tuple[int, int], config: StyleConfig) -> Tensor:
+        """Return the averaged luminance (h, w) that a result is to have: the content's, in the tones of its styles."""
+        if self.content is None:
+            raise AssertionError("the brightness is that of a content")
+        seen = Seen.of(self.content, grid)
+
+        def toned(_: Tensor, style: int | None) -> Tensor:
+            chosen, weights = self.chosen(style)
+            fitted = replace(self, styles=chosen).styles_at(*grid, config, smallest=1)
+            tones = [seen.toned(Seen.of(picture, (picture.shape[2], picture.shape[3])).averages) for picture in fitted]
+            blend = torch.stack([tone * weight for tone, weight in zip(tones, weights, strict=True)]).sum(0)
+            return blend[None, None]
+
+        return self._brought(seen.averages[None, None], toned)[0, 0]
 
     @property
     def bytes(self) -> int:
@@ -170,6 +203,8 @@ class Pictures:
             if content is not None and share is not None:
                 part = share[:, :, rows]
                 seen = torch.where(part > 0, torch.lerp(content[:, :, rows], seen, part), content[:, :, rows])
+            if self.achromatic:
+                seen = seen.mean(1, keepdim=True).expand(-1, 3, -1, -1)
             shown[rows] = seen[0].permute(1, 2, 0).numpy()
         return shown
 
@@ -223,9 +258,11 @@ def check_size(size: tuple[int, int], smallest: int, network: str) -> None:
         )
 
 
-def _tensor(array: npt.ArrayLike, role: str) -> Tensor:
+def _tensor(array: npt.ArrayLike, role: str) -> tuple[Tensor, bool]:
+    """Return a picture, and whether it is grey all over."""
     try:
         rgb, _ = decode(array, planar=True)
     except ImageError as error:
         raise ImageError(f"The {role} picture: {error}") from error
-    return torch.from_numpy(rgb).permute(2, 0, 1)[None].contiguous()
+    grey = np.array_equal(rgb[..., 0], rgb[..., 1]) and np.array_equal(rgb[..., 0], rgb[..., 2])
+    return torch.from_numpy(rgb).permute(2, 0, 1)[None].contiguous(), grey

@@ -21,6 +21,7 @@ from napari_styletransfer.engine.device import trim
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer, Place
 from napari_styletransfer.engine.rows import strips
+from napari_styletransfer.engine.structure import StructureLoss
 from napari_styletransfer.engine.terms import Evaluation, Measured, Region, StyleTarget, Terms
 
 RANGE_WEIGHT = 3.0
@@ -50,6 +51,8 @@ class Objective:
         (H, W) of the images.
     blocks
         One block for the whole image, or several.
+    structure
+        What holds the image's brightness, seen coarsely; None: nothing.
     keep_content
         Whether the content's feature maps are kept, or made again in every evaluation for less memory.
     should_stop
@@ -66,6 +69,7 @@ class Objective:
         *,
         styles: Sequence[StyleTarget] = (),
         content: Tensor | None = None,
+        structure: StructureLoss | None = None,
         keep_content: bool = True,
         should_stop: Callable[[], bool] = bool,
     ) -> None:
@@ -73,6 +77,7 @@ class Objective:
         self._plenty = keep_content
         self._terms = terms
         self._styles = styles
+        self._structure = structure
         self._regions = list(dict.fromkeys(style.region for style in styles))
         self._gather = Gatherer(network, reaches, size, blocks, should_stop)
         self._style_names = [name for name in terms.style_layers if terms.style_weight and styles]
@@ -165,15 +170,21 @@ class Objective:
         mixers: dict[Whose, Tensor],
     ) -> Measured:
         """Add the terms that live on the pixels, and put all values together."""
+        values: dict[str, Tensor] = {}
+        weight = self._terms.structure_weight
+        if self._structure is not None:
+            value, averages = self._structure.measure(image)
+            values["structure"] = value * weight
         for rows in strips(image.shape[2], image.shape[3], _AT_ONCE):
             shown = image[:, :, rows].clamp(0, 1)
             share = torch.zeros_like(shown)
             for region in self._regions if RGB in self._style_names else ():
                 mask = None if region is None else region.masks[RGB][rows]
                 losses.add_mixed_pixels(share, shown, mixers[region, RGB].to(image.device), mask)
+            if self._structure is not None:
+                self._structure.add_gradient(share, averages * weight, rows)
             # Where the image is clamped, nothing so far depends on it.
             gradient[:, :, rows].add_(share).mul_(image[:, :, rows] == shown)
-        values: dict[str, Tensor] = {}
         for name in self._style_names:
             misses = []
             for style, factors in zip(self._styles, self._style_factors, strict=True):

@@ -81,6 +81,7 @@ def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepare
     if config.network is Network.AUTO:
         return _with_network_chosen(pictures, config, device, images)
     whole = backbone(config.network)
+    config = config.changed(structure_weight=pictures.structure_weight(config))
     terms = _terms(config, whole)
     named = {name for name in (*terms.content_layers, *terms.style_layers) if name != RGB}
     cut = whole.truncated(named)
@@ -199,6 +200,7 @@ def _terms(config: StyleConfig, whole: Backbone) -> Terms:
         style_weight,
         config.tv_weight,
         config.normalization,
+        config.structure_weight or 0.0,
     )
 
 

@@ -40,6 +40,9 @@ _FEWEST = 3
 _POWER = 0.6
 """Of the curvature in a learned gain: a little more than evens it out, 0.5, as the octaves act on each other."""
 
+_COLORLESS = 1e-9
+"""Share of the power of the brightness below which a colour counts as none."""
+
 _SMALLEST = 1e-30
 """Squared length below which a step counts as none."""
 
@@ -95,7 +98,7 @@ class SpectralMetric:
         octaves = _octaves(self._size)
         if octaves < _FEWEST:
             return self
-        sums = torch.zeros(2, 3, octaves, device=self._device)
+        sums = torch.zeros(2, 3, octaves, dtype=torch.float32, device=self._device)
         for step, change in pairs:
             # Pairs count alike, whatever the length of their step.
             square = torch.linalg.vector_norm(step, dtype=torch.promote_types(step.dtype, torch.float32)).square()
@@ -104,6 +107,9 @@ class SpectralMetric:
                 for total, image, inverse in ((sums[0, number], step, False), (sums[1, number], change, True)):
                     self._add_power(total, self._opponent(image, number), number, weight, inverse=inverse)
         moved, changed = sums.cpu().double()
+        # A picture without colours moves in brightness alone: what is left of colours is rounding.
+        grey = moved < _COLORLESS * moved[:1]
+        moved, changed = torch.where(grey, moved[:1], moved), torch.where(grey, changed[:1], changed)
         if not bool(((moved > 0) & (changed > 0)).all()):
             return self
         metric = copy.copy(self)
@@ -175,7 +181,7 @@ class SpectralMetric:
         if self.plain:
             return gradient
         if self._levels is not None:
-            _mix(gradient, torch.tensor(_OPPONENT))
+            _mix(gradient)
         for number, plane in enumerate(gradient.view(3, *self._size)):
             self._filter(plane, number)
         return gradient
@@ -208,7 +214,7 @@ class SpectralMetric:
 
     def _turn(self, before: SpectralMetric, z: Tensor, *, gradient: bool) -> None:
         if before._levels is None and self._levels is not None:
-            _mix(z, torch.tensor(_OPPONENT))
+            _mix(z)
         for number, plane in enumerate(z.view(3, *self._size)):
 
             def factor(columns: slice, number: int = number) -> Tensor:
@@ -219,14 +225,16 @@ class SpectralMetric:
             weigh(wide, factor)
             plane.copy_(wide)
         if before._levels is not None and self._levels is None:
-            _mix(z, torch.tensor(_OPPONENT).T)
+            _mix(z, back=True)
 
 
-def _mix(image: Tensor, turn: Tensor) -> None:
-    """Turn the colours of three planes in place."""
+def _mix(image: Tensor, *, back: bool = False) -> None:
+    """Turn the colours of three planes into brightness and opponent colours in place, or back."""
     planes = image.view(3, -1)
     wide = torch.promote_types(image.dtype, torch.float32)
-    turn = turn.to(image.device, wide)
+    turn = torch.tensor(_OPPONENT, dtype=wide, device=image.device)
+    if back:
+        turn = turn.T
     for part in torch.split(planes, STRIP, 1):
         part.copy_(turn @ part.to(wide))
 

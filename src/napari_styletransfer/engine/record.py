@@ -79,7 +79,7 @@ class Record:
         self._previewed = self.seconds
         return preview
 
-    def finished(self, shown: npt.NDArray[np.float32], reason: Reason, state: Any) -> Finished:
+    def finished(self, shown: npt.NDArray[np.float32], reason: Reason, structure: float | None, state: Any) -> Finished:
         """Sum up the run."""
         return Finished(
             image=shown,
@@ -90,6 +90,7 @@ class Record:
             seconds=self.seconds,
             losses=self._last.losses if self._last else {},
             history=tuple(self.history),
+            structure=structure,
             state=state,
         )
 

@@ -21,6 +21,7 @@ from napari_styletransfer.engine.planning import Prepared
 from napari_styletransfer.engine.pyramid import judged_at, resized
 from napari_styletransfer.engine.recovery import Cutting
 from napari_styletransfer.engine.regions import region_of
+from napari_styletransfer.engine.structure import StructureLoss, grid_of
 from napari_styletransfer.engine.terms import StyleTarget
 
 Grams = dict[tuple[int, int], dict[int, dict[str, Tensor]]]
@@ -105,9 +106,17 @@ class Targets:
             self._cutting.blocks(size),
             styles=self._styles(size),
             content=None if content is None else content.to(self._device),
+            structure=self._structure(size),
             keep_content=self._prepared.plan.keeps_content,
             should_stop=self._should_stop,
         )
+
+    def _structure(self, size: tuple[int, int]) -> StructureLoss | None:
+        """Return what holds the brightness at a size; the target is as small as a thumbnail."""
+        if not self._prepared.terms.structure_weight:
+            return None
+        target = self._pictures.brightness(grid_of(size), self._config)
+        return StructureLoss(target, size, torch.empty(0, dtype=torch.float32, device=self._device))
 
     def cover(self, size: tuple[int, int]) -> Cover | None:
         """Return what lies under the image at a size; None without regions."""

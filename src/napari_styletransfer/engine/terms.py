@@ -22,6 +22,7 @@ class Terms:
     style_weight: float
     tv_weight: float
     normalization: Normalization
+    structure_weight: float = 0.0
 
     def share(self, layers: LayerWeights, name: str) -> float:
         """Weight of a layer: averaged over layers, or summed as the notebook does."""

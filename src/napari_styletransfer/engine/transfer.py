@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Color, Mode, Start, StyleConfig
@@ -31,6 +32,7 @@ from napari_styletransfer.engine.recolor import colors_plan, recolor
 from napari_styletransfer.engine.record import Record
 from napari_styletransfer.engine.recovery import Cutting, broken_off, copied
 from napari_styletransfer.engine.state import RunState
+from napari_styletransfer.engine.structure import Seen, grid_of
 from napari_styletransfer.engine.targets import Cover, Grams, Targets
 from napari_styletransfer.engine.terms import Evaluation
 from napari_styletransfer.errors import ConfigError, WeightsError
@@ -179,6 +181,9 @@ class _Run:
         self._pictures = pictures
         self._seen = pictures
         self._cutting = Cutting(self._plan.block, prepared.halo, self._plan.device, prepared.budget)
+        self._content = None
+        if pictures.content is not None:
+            self._content = Seen.of(pictures.content, grid_of(self._plan.sizes[-1]))
         colored = pictures.colored(self._config)
         self._targets = Targets(colored, prepared, network, shared.grams, self._cutting, should_stop)
 
@@ -201,7 +206,7 @@ class _Run:
                 # What a coarser scale remembers is as large as a good part of this one.
                 state = descent = None
                 with self._keeping(start):
-                    start = self._targets.refined(start, size)
+                    start = self._grey(self._targets.refined(start, size))
             with self._keeping(start):
                 preview = self._record.preview(self._shown(start, preview=True), index)
             yield preview
@@ -236,7 +241,7 @@ class _Run:
     def _first(self, size: tuple[int, int], resume: RunState | None) -> tuple[Tensor, Descent | None]:
         """Begin at the start image, or go on with what an earlier run left, with its optimiser if that can be."""
         if resume is None:
-            return self._targets.start(size), None
+            return self._grey(self._targets.start(size)), None
         if resume.serves(self._config, self._plan.resident):
             # A copy: the state can be taken up more than once, and outlives a run that is broken off.
             optimizer = copied(resume.optimizer, self._plan.device)
@@ -294,6 +299,8 @@ class _Run:
 
         evaluation = self._cutting.recovering(size, evaluate)
         self._record.evaluations += 1
+        if self._pictures.achromatic:
+            evaluation.gradient.copy_(evaluation.gradient.mean(1, keepdim=True))
         if cover is not None:
             evaluation.gradient.mul_(cover.share)
         return evaluation
@@ -308,7 +315,15 @@ class _Run:
             image = image.cpu()  # there may be no room for more on the device
         size = self._plan.sizes[-1]
         self._seen = self._seen_at(size)
-        return self._record.finished(self._shown(resized(image, *size)), reason, state)
+        shown = self._shown(resized(image, *size))
+        structure = None
+        if self._content is not None:
+            structure = self._content.correlation(torch.from_numpy(shown).permute(2, 0, 1)[None])
+        return self._record.finished(shown, reason, structure, state)
+
+    def _grey(self, image: Tensor) -> Tensor:
+        """Take the colours off an image, in place, where no picture has any; a gradient that has none keeps it so."""
+        return image.copy_(image.mean(1, keepdim=True)) if self._pictures.achromatic else image
 
     def _seen_at(self, size: tuple[int, int]) -> Pictures:
         """Return what is shown of the pictures at a size, brought to it once."""

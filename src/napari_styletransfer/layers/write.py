@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 METADATA_KEY = "napari-styletransfer"
 
+NOTICE = "stylised image, not measurement data"
+"""What every result says of itself, so that nobody measures it by mistake."""
+
 
 class Source(Protocol):
     """What a result can lie on: a `Snapshot` or a `Composite`."""
@@ -60,6 +63,7 @@ def run_metadata(
 ) -> dict[str, Any]:
     """Return layer metadata that tells how a result was made; further plain values may be added by name."""
     made = {
+        "notice": NOTICE,
         "version": napari_styletransfer.__version__,
         "recipe": None if recipe is None else dict(recipe),
         "content": content,

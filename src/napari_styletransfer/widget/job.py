@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_styletransfer.config import Color, StyleConfig
+from napari_styletransfer.config import CHANNEL_STRUCTURE, Color, StyleConfig
+from napari_styletransfer.layers.compose import Composite
 from napari_styletransfer.layers.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from napari_styletransfer.layers.compose import Composite
     from napari_styletransfer.layers.regions import ShapesRegion
     from napari_styletransfer.layers.stack import Stack
     from napari_styletransfer.widget.regions import Relabelled
@@ -67,12 +67,11 @@ class Job:
         """Resolution level at which the place is read; 0, the finest, also where there is but one."""
         return self.place.snapshots[0].level
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """What an RGB output layer holds: bytes for bytes, else floats."""
-        place = self.place
-        eight_bit = isinstance(place, Snapshot) and place.dtype == np.uint8
-        return np.dtype(np.uint8 if eight_bit else np.float32)
+
+def holding_structure(config: StyleConfig, content: Snapshot | Composite | None) -> StyleConfig:
+    """Return settings that keep the structure of channels, one or several seen together, if they leave it open."""
+    data = content is not None and (isinstance(content, Composite) or content.kind == "grey")
+    return config.changed(structure_weight=CHANNEL_STRUCTURE) if data and config.structure_weight is None else config
 
 
 def suited(config: StyleConfig, *, channel: bool) -> StyleConfig:

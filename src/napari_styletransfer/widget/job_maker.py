@@ -14,7 +14,7 @@ from napari_styletransfer.layers.compose import Composite, compose_in
 from napari_styletransfer.layers.read import resolve_in
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import stack_of
-from napari_styletransfer.widget.job import Job, suited
+from napari_styletransfer.widget.job import Job, holding_structure, suited
 from napari_styletransfer.widget.plan_line import Question
 from napari_styletransfer.widget.together import Picture, Together
 from napari_styletransfer.widget.variations import variations_of
@@ -82,7 +82,7 @@ class JobMaker:
         return Job(
             content=content,
             styles=tuple(self._picture(style, config, config.style_scale) for style in self._pictures.style_layers),
-            config=config,
+            config=holding_structure(config, content),
             init=None if init is None else self._snapshot(init, config),
             regions=None if content is None else self._marks([content] if stack is None else stack),
             stack=stack,

@@ -215,6 +215,7 @@ class Session:
             recipe=config.recipe(),
             history=(*job.history, *result.history),
             losses=result.losses,
+            structure=result.structure,
             reason=str(result.reason),
             seconds=result.seconds,
             level=job.level,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari_styletransfer.config import Mode
 from napari_styletransfer.engine.events import Reason
-from napari_styletransfer.progress import duration
+from napari_styletransfer.progress import duration, structure_told
 from napari_styletransfer.widget.outputs import FILLING_IN
 from napari_styletransfer.widget.variations import SheetOutput
 
@@ -49,4 +49,6 @@ def _ending_of_one(result: Finished) -> str:
         Reason.TIME: f"Time limit reached after {result.iterations} steps",
         Reason.STOPPED: f"Stopped after {result.iterations} steps; the best image is kept",
     }[result.reason]
-    return f"{how} · {duration(result.seconds)} · loss {result.losses.get('total', float('nan')):.4g}"
+    # A run that was stopped before its first step has no loss.
+    loss = f"loss {result.losses['total']:.4g}" if result.losses else ""
+    return " · ".join(filter(None, (how, duration(result.seconds), loss, structure_told(result))))
