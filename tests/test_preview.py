@@ -22,21 +22,26 @@ def grey(value: float, shape: tuple[int, int] = (6, 8)) -> Any:
     return np.full((*shape, 3), value, np.float32)
 
 
+def shown(value: float, shape: tuple[int, int] = (6, 8)) -> Any:
+    """Return a grey as `OutputLayer.prepared` does."""
+    return as_dtype(grey(value, shape), U8)
+
+
 @pytest.fixture
 def viewer() -> ViewerModel:
     return ViewerModel()
 
 
-def output(viewer: ViewerModel, data: Any = None, dtype: Any = F32, **placed: Any) -> OutputLayer:
+def output(viewer: ViewerModel, data: Any = None, **placed: Any) -> OutputLayer:
     data = np.zeros((6, 8), np.float32) if data is None else data
     content = viewer.add_image(data, name="content", contrast_limits=(0, 1), **placed)
-    return OutputLayer(viewer, resolve_in(viewer, content), content="content", styles=["style"], dtype=dtype)
+    return OutputLayer(viewer, resolve_in(viewer, content), content="content", styles=["style"])
 
 
 def test_the_first_preview_makes_the_layer(viewer):
     made = output(viewer)
     assert made.layer is None
-    made.show(grey(0.25))
+    made.show(shown(0.25))
     assert made.layer is viewer.layers["content × style"]
     assert made.layer.rgb
     assert made.present
@@ -44,14 +49,14 @@ def test_the_first_preview_makes_the_layer(viewer):
 
 def test_later_previews_are_written_in_place_and_drawn(viewer):
     made = output(viewer)
-    first = grey(0.25)
+    first = shown(0.25)
     made.show(first)
     data, drawn = made.layer.data, []
     made.layer.events.set_data.connect(lambda event: drawn.append(made.layer.data.max()))
-    made.show(grey(0.5))
+    made.show(shown(0.5))
     assert made.layer.data is data
-    assert drawn == [0.5]
-    assert first.max() == 0.25
+    assert drawn == [128]
+    assert first.max() == 64
 
 
 def test_the_result_is_not_tied_to_the_arrays_it_came_from(viewer):
@@ -59,13 +64,13 @@ def test_the_result_is_not_tied_to_the_arrays_it_came_from(viewer):
     image = grey(0.75)
     made.finish(image, history=(1.0,))
     image[:] = 0
-    assert made.layer.data.min() == 0.75
+    assert made.layer.data.min() == 191
 
 
 @pytest.mark.parametrize("shape", [(6, 8), (3, 4), (12, 16), (5, 7)])
 def test_any_size_covers_the_content_exactly(viewer, shape):
     made = output(viewer, scale=(2, 0.5), translate=(7, -3), rotate=30)
-    made.show(grey(0.5, shape))
+    made.show(shown(0.5, shape))
     content = viewer.layers["content"]
     first, last = np.array([-0.5, -0.5]), np.array(shape) - 0.5
     np.testing.assert_allclose(made.layer.data_to_world(first), content.data_to_world((-0.5, -0.5)))
@@ -78,8 +83,8 @@ def test_a_plane_of_a_transposed_stack_is_filled_in_the_layers_own_order(viewer)
     viewer.dims.order = (1, 2, 0)
     place = resolve_in(viewer, content)
     assert place.shape == (8, 4)
-    made = OutputLayer(viewer, place, content="content", styles=["style"], dtype=F32)
-    image = np.random.default_rng(0).random((8, 4, 3), np.float32)
+    made = OutputLayer(viewer, place, content="content", styles=["style"])
+    image = np.random.default_rng(0).integers(0, 255, (8, 4, 3), np.uint8)
     made.show(np.zeros_like(image))
     made.show(image)
     assert made.layer.data.shape == (4, 1, 8, 3)
@@ -88,13 +93,13 @@ def test_a_plane_of_a_transposed_stack_is_filled_in_the_layers_own_order(viewer)
 
 def test_a_deleted_layer_is_not_put_back_before_the_result(viewer):
     made = output(viewer)
-    made.show(grey(0.25))
+    made.show(shown(0.25))
     viewer.layers.remove(made.layer)
-    made.show(grey(0.5))
+    made.show(shown(0.5))
     assert len(viewer.layers) == 1
     assert not made.present
     made.finish(grey(0.75), history=(3.0, 2.0))
-    assert viewer.layers["content × style"].data.max() == 0.75
+    assert viewer.layers["content × style"].data.max() == 191
     assert viewer.layers["content × style"].metadata[KEY]["history"] == [3.0, 2.0]
 
 
@@ -106,7 +111,7 @@ def test_a_result_without_any_preview_makes_the_layer(viewer):
 
 def test_the_users_own_metadata_stays(viewer):
     made = output(viewer)
-    made.show(grey(0.25))
+    made.show(shown(0.25))
     made.layer.metadata = {**made.layer.metadata, "note": "mine"}
     made.finish(grey(0.75), history=(1.0,))
     assert made.layer.metadata["note"] == "mine"
@@ -115,20 +120,29 @@ def test_the_users_own_metadata_stays(viewer):
 
 def test_other_data_put_into_the_layer_are_left_to_the_user(viewer):
     made = output(viewer)
-    made.show(grey(0.25))
+    made.show(shown(0.25))
     theirs = made.layer
-    theirs.data = np.zeros((20, 20, 3), np.float32)
+    theirs.data = np.zeros((20, 20, 3), np.uint8)
     made.finish(grey(0.75))
     assert theirs.data.shape == (20, 20, 3)
     assert theirs.data.max() == 0
     assert made.layer is not theirs
-    assert made.layer.data.max() == 0.75
+    assert made.layer.data.max() == 191
 
 
-def test_bytes_stay_bytes_and_transparency_is_kept(viewer):
-    made = output(viewer, dtype=U8)
+@pytest.mark.parametrize("dtype", ["bool", "u1", "u2", "f4"])
+def test_whatever_the_content_is_its_result_in_colour_has_8_bits(viewer, dtype):
+    made = output(viewer, np.ones((6, 8), dtype))
+    made.finish(grey(0.75))
+    assert made.layer.rgb
+    assert made.layer.data.dtype == np.uint8
+    np.testing.assert_array_equal(made.layer.data, 191)
+
+
+def test_transparency_is_kept(viewer):
+    made = output(viewer)
     made.alpha = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
-    made.show(as_dtype(grey(0.5), U8))
+    made.show(shown(0.5))
     made.finish(grey(1.0))
     assert made.layer.data.dtype == np.uint8
     np.testing.assert_array_equal(made.layer.data[..., :3], 255)

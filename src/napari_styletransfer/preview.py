@@ -38,10 +38,8 @@ class OutputLayer:
         The picture it lies on: the content, or the first style where there is no content.
     content, styles
         Names for the layer's name and metadata; content is None where there is none.
-    dtype
-        uint8 or float32, of the layer's data.
     channel
-        Whether the result stays one channel, in the dtype and the looks of its content.
+        Whether the result stays one channel, in the dtype and the looks of its content; otherwise it is 8-bit RGB.
     marks, regions
         Labels of the place and what they are given, as `layers.rendering.Rendering` takes them.
     """
@@ -53,7 +51,6 @@ class OutputLayer:
         *,
         content: str | None,
         styles: Sequence[str],
-        dtype: np.dtype[Any],
         channel: bool = False,
         marks: Marks | None = None,
         regions: Mapping[int, int | None] | None = None,
@@ -65,7 +62,7 @@ class OutputLayer:
         self._content = content
         self._styles = tuple(styles)
         self._channel = channel
-        self._rendering = Rendering(place, dtype, channel=channel, marks=marks, regions=regions)
+        self._rendering = Rendering(place, channel=channel, marks=marks, regions=regions)
 
     @property
     def present(self) -> bool:

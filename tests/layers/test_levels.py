@@ -45,7 +45,7 @@ def add_slope(viewer, ndim, place):
 
 def as_channel(snapshot):
     """Return the result of a run that changed nothing, as a channel."""
-    return Rendering(snapshot, np.dtype(np.uint8), channel=True)(snapshot.read(), snapshot.shape)
+    return Rendering(snapshot, channel=True)(snapshot.read(), snapshot.shape)
 
 
 def some(shape, count=25):

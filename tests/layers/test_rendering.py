@@ -9,6 +9,7 @@ from napari.layers import Image
 from napari_styletransfer.layers.compose import compose
 from napari_styletransfer.layers.read import resolve
 from napari_styletransfer.layers.rendering import Rendering, as_dtype, shaded, stylized
+from napari_styletransfer.layers.write import METADATA_KEY, run_metadata
 
 U8, F32 = np.dtype(np.uint8), np.dtype(np.float32)
 
@@ -61,7 +62,7 @@ def test_a_channel_keeps_every_bit_outside_its_regions(dtype, working):
     # Narrower than the data, so that a way through colours would clip them.
     content = resolve(Image(data, contrast_limits=(0.2, 0.9), gamma=0.7, colormap="magma"), colored=False)
     inside = disc(data.shape)
-    render = Rendering(content, U8, channel=True, marks=Marked(inside))
+    render = Rendering(content, channel=True, marks=Marked(inside))
     result = render(noise(*working), working)
     assert result.dtype == data.dtype
     assert result.shape == data.shape
@@ -70,17 +71,16 @@ def test_a_channel_keeps_every_bit_outside_its_regions(dtype, working):
     assert np.isfinite(result[inside]).all()
 
 
-@pytest.mark.parametrize("dtype", [U8, F32])
 @pytest.mark.parametrize("working", [(30, 40), (11, 14)])
-def test_a_picture_keeps_what_the_canvas_shows_outside_its_regions(dtype, working):
+def test_a_picture_keeps_what_the_canvas_shows_outside_its_regions(working):
     color = resolve(Image(values("u1", (30, 40, 3)), rgb=True))
     grey = resolve(Image(values("f4", (30, 40)), contrast_limits=(-500, 700), colormap="magma"))
     both = compose([grey, resolve(Image(values("u2", (30, 40)), colormap="green", blending="additive"))])
     inside = disc(color.shape)
     for place in (color, grey, both):
-        result = Rendering(place, dtype, marks=Marked(inside))(noise(*working), working)
-        shown = as_dtype(place.read(), dtype)
-        assert result.dtype == dtype
+        result = Rendering(place, marks=Marked(inside))(noise(*working), working)
+        shown = as_dtype(place.read(), U8)
+        assert result.dtype == U8
         assert bits(result[~inside]) == bits(shown[~inside])
         assert (result[inside] != shown[inside]).mean() > 0.9
 
@@ -88,7 +88,7 @@ def test_a_picture_keeps_what_the_canvas_shows_outside_its_regions(dtype, workin
 def test_bytes_of_a_colour_layer_stay_themselves():
     data = values("u1", (30, 40, 3))
     inside = disc(data.shape)
-    result = Rendering(resolve(Image(data, rgb=True)), U8, marks=Marked(inside))(noise(8, 10), (8, 10))
+    result = Rendering(resolve(Image(data, rgb=True)), marks=Marked(inside))(noise(8, 10), (8, 10))
     np.testing.assert_array_equal(result[~inside], data[~inside])
 
 
@@ -98,7 +98,7 @@ def test_a_level_of_a_pyramid_keeps_its_own_values(level):
     levels = [data, data[:, ::2, ::2], data[:, ::4, ::4]]
     content = resolve(Image(levels, multiscale=True), point_world=(1, 0, 0), displayed=(2, 1), level=level)
     inside = disc(content.shape)
-    result = Rendering(content, U8, channel=True, marks=Marked(inside))(noise(9, 6), (9, 6))
+    result = Rendering(content, channel=True, marks=Marked(inside))(noise(9, 6), (9, 6))
     np.testing.assert_array_equal(result[~inside], levels[level][1].T[~inside])
 
 
@@ -108,25 +108,25 @@ def test_a_projected_slab_keeps_the_values_that_are_shown():
     layer.projection_mode = "mean"
     content = resolve(layer, point_world=(2, 0, 0), margins=((1, 0, 0), (1, 0, 0)))
     inside = disc(content.shape)
-    result = Rendering(content, U8, channel=True, marks=Marked(inside))(noise(20, 30), (20, 30))
+    result = Rendering(content, channel=True, marks=Marked(inside))(noise(20, 30), (20, 30))
     np.testing.assert_array_equal(result[~inside], content.pixels()[~inside])
 
 
 def test_inside_a_region_a_picture_is_the_run_s():
     image = noise(30, 40)
     inside = disc((30, 40))
-    result = Rendering(resolve(Image(values("u1", (30, 40)))), F32, marks=Marked(inside))(image, (30, 40))
-    np.testing.assert_array_equal(result[inside], image[inside])
+    result = Rendering(resolve(Image(values("u1", (30, 40)))), marks=Marked(inside))(image, (30, 40))
+    np.testing.assert_array_equal(result[inside], as_dtype(image, U8)[inside])
 
 
 @pytest.mark.parametrize("channel", [False, True])
 def test_a_plane_without_a_label_comes_back_whole(channel):
     data = values("f8", (12, 16))
     content = resolve(Image(data, contrast_limits=(0, 1)), colored=not channel)
-    render = Rendering(content, F32, channel=channel, marks=Marked(np.zeros((12, 16), int)))
+    render = Rendering(content, channel=channel, marks=Marked(np.zeros((12, 16), int)))
     render.load()
     result = render(noise(6, 8), (6, 8))
-    assert bits(result) == bits(data if channel else content.read())
+    assert bits(result) == bits(data if channel else as_dtype(content.read(), U8))
 
 
 def test_what_was_read_is_let_go_and_read_again():
@@ -138,7 +138,7 @@ def test_what_was_read_is_let_go_and_read_again():
             reads.append(1)
             return super().read()
 
-    render = Rendering(resolve(Image(data)), U8, channel=True, marks=Counted(disc(data.shape)))
+    render = Rendering(resolve(Image(data)), channel=True, marks=Counted(disc(data.shape)))
     first = render(noise(6, 8), (6, 8))
     render(noise(6, 8), (6, 8))
     assert len(reads) == 1
@@ -158,7 +158,7 @@ def test_only_labels_that_are_given_a_style_are_stylised():
 def test_a_channel_has_the_brightness_of_its_content(dtype):
     data = values(dtype, (30, 40))
     finite = np.sort(data[np.isfinite(data)])
-    result = Rendering(resolve(Image(data), colored=False), U8, channel=True)(noise(30, 40), (30, 40))
+    result = Rendering(resolve(Image(data), colored=False), channel=True)(noise(30, 40), (30, 40))
     assert result.dtype == data.dtype
     assert np.isin(result, finite).all()
     steps = np.linspace(0.05, 0.95, 19)
@@ -172,7 +172,7 @@ def test_inside_a_region_a_channel_has_the_brightness_of_that_region():
     data = np.full((20, 30), 50_000, np.uint16)
     data[:, :10] = 7
     marks = Marked(data < 10)
-    result = Rendering(resolve(Image(data), colored=False), U8, channel=True, marks=marks)(noise(20, 30), (20, 30))
+    result = Rendering(resolve(Image(data), colored=False), channel=True, marks=marks)(noise(20, 30), (20, 30))
     np.testing.assert_array_equal(result, data)
 
 
@@ -181,7 +181,7 @@ def test_a_dark_background_stays_dark_whatever_the_brightness_of_the_style():
     data = np.where(nuclei, 3000, 100) + np.random.default_rng(0).integers(0, 40, (60, 80))
     content = resolve(Image(data.astype(np.uint16)), colored=False)
     bright = 0.6 + 0.3 * nuclei[..., None] + 0.05 * noise(60, 80)
-    result = Rendering(content, U8, channel=True)(bright.astype(np.float32), (60, 80))
+    result = Rendering(content, channel=True)(bright.astype(np.float32), (60, 80))
     assert result[~nuclei].max() < 200
     assert result[nuclei].min() > 2900
 
@@ -192,7 +192,7 @@ def test_a_dark_background_stays_dark_whatever_the_brightness_of_the_style():
 def test_a_channel_that_was_not_changed_comes_back_as_it_was(dtype, gamma, colored):
     data = np.random.default_rng(0).integers(20, 100, (9, 7)).astype(dtype)
     content = resolve(Image(data, contrast_limits=(10, 110), gamma=gamma, colormap="green"), colored=colored)
-    result = Rendering(content, U8, channel=True)(content.read(), content.shape)
+    result = Rendering(content, channel=True)(content.read(), content.shape)
     np.testing.assert_array_equal(result, data)
 
 
@@ -207,4 +207,8 @@ def test_the_greatest_numbers_of_a_dtype_do_not_overflow():
     data = np.array([[-greatest, 0.0], [1.0, greatest]])
     content = resolve(Image(data, contrast_limits=(0, 1)), colored=False)
     ramp = np.linspace(0, 1, 4, dtype=np.float32).reshape(2, 2, 1).repeat(3, axis=2)
-    np.testing.assert_array_equal(Rendering(content, U8, channel=True)(ramp, (2, 2)), data)
+    np.testing.assert_array_equal(Rendering(content, channel=True)(ramp, (2, 2)), data)
+
+
+def test_a_result_says_that_it_is_no_data():
+    assert run_metadata()[METADATA_KEY]["notice"] == "stylised image, not measurement data"

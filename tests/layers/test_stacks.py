@@ -57,7 +57,7 @@ def test_results_put_back_unchanged_give_the_data_again(displayed, axes):
     stack = stack_of(base(displayed=displayed), axes)
     output = stack.empty(stack.base.shape, channels=1)
     for number, snapshot in enumerate(stack):
-        render = Rendering(snapshot, np.dtype(np.uint8), channel=True)
+        render = Rendering(snapshot, channel=True)
         stack.put(output, number, render(snapshot.read(), snapshot.shape))
     expected = DATA
     for axis in set(range(4)) - set(displayed) - set(stack.axes):

@@ -16,6 +16,9 @@ import numpy.typing as npt
 from napari_styletransfer.layers.compose import Composite
 from napari_styletransfer.layers.snapshot import Snapshot
 
+BYTES = np.dtype(np.uint8)
+"""What a layer in colour holds, whatever its content: napari cannot save other colours as PNG."""
+
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 """Weights of Rec. 709."""
 
@@ -38,11 +41,10 @@ class Rendering:
     ----------
     place
         The plane the result lies on.
-    dtype
-        uint8 or float32, of a result in colour.
     channel
-        Whether the result stays one channel: it has the content's dtype, and its values are distributed like the
-        content's, so that only structure changes and a dark background stays dark.
+        Whether the result stays one channel, where it would else be 8-bit RGB: it has the content's dtype, its values
+        distributed like the content's. The structure loss of the engine keeps them in their places, so that a dark
+        background stays dark.
     marks
         Labels of the plane, in its pixels; outside them nothing is changed.
     regions
@@ -52,14 +54,12 @@ class Rendering:
     def __init__(
         self,
         place: Snapshot | Composite,
-        dtype: np.dtype[Any],
         *,
         channel: bool = False,
         marks: Marks | None = None,
         regions: Mapping[int, int | None] | None = None,
     ) -> None:
         self._place = place
-        self._dtype = dtype
         self._channel = channel
         self._marks = marks
         self._regions = regions
@@ -97,7 +97,7 @@ class Rendering:
         Returns
         -------
         array
-            (H, W, 3) of the dtype asked for; for a channel (H, W) of the content's. It may be `image` itself.
+            uint8 (H, W, 3); for a channel (H, W) of the content's dtype.
 
         Raises
         ------
@@ -117,7 +117,7 @@ class Rendering:
     @property
     def _between(self) -> np.dtype[Any]:
         """What an image is fitted as."""
-        return np.dtype(np.float32) if self._channel else self._dtype
+        return np.dtype(np.float32) if self._channel else BYTES
 
     def _rendered(self, colors: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Turn fitted colours (..., 3) into pixels of the layer."""
@@ -129,7 +129,7 @@ class Rendering:
         if self._channel:
             assert isinstance(self._place, Snapshot)
             return self._place.pixels()
-        return as_dtype(self._place.read(), self._dtype)
+        return as_dtype(self._place.read(), BYTES)
 
     @cached_property
     def _inside(self) -> npt.NDArray[np.bool_]:

@@ -42,7 +42,6 @@ def output_for(
         job.place,
         content=None if job.content is None else job.content.name,
         styles=styles,
-        dtype=job.dtype,
         channel=job.channel,
         marks=None if job.regions is None else job.regions[0],
         regions=job.config.regions,

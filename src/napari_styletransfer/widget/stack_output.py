@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.layers.read import in_units_of
-from napari_styletransfer.layers.rendering import Rendering
+from napari_styletransfer.layers.rendering import BYTES, Rendering
 from napari_styletransfer.layers.write import result_name, run_metadata, stack_kwargs
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from napari_styletransfer.layers.rendering import Marks
     from napari_styletransfer.layers.stack import Stack
-
-_BYTES = np.dtype(np.uint8)
 
 
 class StackOutput:
@@ -133,7 +131,7 @@ class StackOutput:
         """Read a plane whose turn has come, and what its result needs of it; for the thread of the run."""
         source = self._stack[number]
         marks = None if self._marks is None else self._marks[number]
-        rendering = Rendering(source, _BYTES, channel=self._channel, marks=marks, regions=self._regions)
+        rendering = Rendering(source, channel=self._channel, marks=marks, regions=self._regions)
         rendering.load()
         self._renderings[number] = rendering
         self._read = number
@@ -203,7 +201,7 @@ class StackOutput:
 
     @property
     def _dtype(self) -> np.dtype[Any]:
-        return self._stack.bottom.dtype if self._channel else _BYTES
+        return self._stack.bottom.dtype if self._channel else BYTES
 
     def _add(self) -> None:
         assert self._array is not None

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from napari_styletransfer.config import Mode, Start, StyleConfig
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.layers.rendering import fitted
+from napari_styletransfer.layers.rendering import BYTES, fitted
 from napari_styletransfer.layers.write import image_kwargs, run_metadata
 from napari_styletransfer.widget.captions import broken, caption_height, draw_caption, font_for
 
@@ -140,7 +140,7 @@ class SheetOutput:
     def prepared(self, image: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Turn an image of any scale into what a tile holds, for any thread."""
         larger = max(round(_SHOWN_SIZE / max(shape)), 1)
-        return fitted(image, (larger * shape[0], larger * shape[1]), np.dtype(np.uint8))
+        return fitted(image, (larger * shape[0], larger * shape[1]), BYTES)
 
     def show(self, image: npt.NDArray[Any]) -> None:
         """Show a preview of the tile under way; see `prepared`."""
