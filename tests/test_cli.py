@@ -176,6 +176,7 @@ VALUES = {
     "style_weight": ("2", 2.0),
     "tv_weight": ("0.1", 0.1),
     "coarse_weight": ("0.25", 0.25),
+    "structure_weight": ("0.3", 0.3),
     "style_weights": ("1, 0.5", (1.0, 0.5)),
     "style_scale": ("0.5", 0.5),
     "style_fit": ("whole", "whole"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_styletransfer.config import Color, Movie, Start, StyleConfig
+from napari_styletransfer.config import CHANNEL_STRUCTURE, Color, Movie, Start, StyleConfig
 from napari_styletransfer.engine import host
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.widget.form import StyleTransferWidget
@@ -83,7 +83,7 @@ def test_a_stack_fills_one_layer_in(window, form, engine, viewer, movie, qtbot):
     np.testing.assert_array_equal(layer.data[1, 2], 153)
     made = layer.metadata["napari-styletransfer"]
     assert [plane["plane"] for plane in made["planes"]] == list(range(6))
-    assert StyleConfig.from_recipe(made["recipe"]) == form.config()
+    assert StyleConfig.from_recipe(made["recipe"]) == form.config().changed(structure_weight=CHANNEL_STRUCTURE)
     assert not form.controls.go_on.isEnabled()
     np.testing.assert_allclose(layer.data_to_world((1, 2, 3, 4)), movie.data_to_world((1, 2, 3, 4)))
 

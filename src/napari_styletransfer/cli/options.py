@@ -164,7 +164,8 @@ def _value(field: FieldInfo, text: str) -> Any:
     if nullable and text.strip().lower() in ("", NONE):
         return None
     if typing.get_origin(kind) is dict:
-        return _regions(text) if typing.get_args(kind)[0] is int else _weights(text)
+        key = typing.get_args(kind)[0]
+        return _regions(text) if getattr(key, "__origin__", key) is int else _weights(text)
     if typing.get_origin(kind) is tuple:
         return [part.strip() for part in text.split(",")]
     return text
