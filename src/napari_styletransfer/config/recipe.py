@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,30 @@ _FORMAT_1: dict[str, Any] = {
 }
 """What fields that a recipe of format 1 leaves out meant there."""
 
+_LARGEST_FILE = 1 << 20
+"""Bytes of a recipe file, at most: a thousand times what one has."""
+
+_NAMED = 4
+"""How many wrong fields a message names before it only counts them."""
+
+
+class _Echo(reprlib.Repr):
+    """Writes any value in less than a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 2
+        self.maxstring = self.maxother = 80
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Write a number, however long: Python itself refuses more than some thousand digits."""
+        bits = x.bit_length()
+        return super().repr_int(x, level) if bits < 1000 else f"a number of about {bits * 0.30103:,.0f} digits"
+
+
+echo = _Echo().repr
+"""Writes any value in less than a line, for messages."""
+
 
 class Recipe(BaseModel):
     """Immutable, validated settings that can be written to recipes and read from them."""
@@ -31,12 +56,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False, allow_inf_nan=False)
 
     @classmethod
-    def make(cls, **fields: Any) -> Self:
+    def make(cls, /, **fields: Any) -> Self:
         """Build a config, with wrong fields told as one `ConfigError`."""
-        try:
-            return cls(**fields)
-        except ValidationError as error:
-            raise ConfigError(_told(error)) from error
+        return cls._checked(fields)
 
     def changed(self, **fields: Any) -> Self:
         """Return a copy with `fields` replaced, validated again."""
@@ -52,29 +74,32 @@ class Recipe(BaseModel):
         return {"recipe": RECIPE_FORMAT, **named, **self.model_dump(mode="json")}
 
     @classmethod
-    def from_recipe(cls, recipe: dict[str, Any]) -> Self:
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> Self:
         """Read what `recipe` wrote.
 
         Raises
         ------
         ConfigError
-            If the format is newer than this version reads, or a field is wrong.
+            If it is no mapping, the format is newer than this version reads, or a field is wrong.
         """
+        if not isinstance(recipe, Mapping):
+            raise ConfigError(f"A recipe is one JSON object with the settings as its fields, not {echo(recipe)}.")
         fields = dict(recipe)
         version = fields.pop("recipe", RECIPE_FORMAT)
         fields.pop("styles", None)
-        if version == 1:
-            fields = {**_FORMAT_1, **fields}
-            if str(fields.get("network")).startswith("vgg"):
-                fields = {"content_layers": {"relu4_2": 1.0}, **fields}
-            if fields.get("network") == "vgg19":
-                fields["network"] = "vgg19_torchvision"  # the only weights of VGG-19 there were
-        elif version != RECIPE_FORMAT:
+        if type(version) is not int or not 1 <= version <= RECIPE_FORMAT:
             raise ConfigError(
-                f"This recipe has format {version!r}; this version reads formats 1 to {RECIPE_FORMAT}. "
+                f"This recipe has format {echo(version)}; this version reads formats 1 to {RECIPE_FORMAT}. "
                 "Update napari-styletransfer to use it."
             )
-        return cls.make(**fields)
+        if version == 1:
+            fields = {**_FORMAT_1, **fields}
+            network = fields.get("network")
+            if isinstance(network, str) and network.startswith("vgg"):
+                fields = {"content_layers": {"relu4_2": 1.0}, **fields}
+                if network == "vgg19":
+                    fields["network"] = "vgg19_torchvision"  # the only weights of VGG-19 there were
+        return cls._checked(fields)
 
     def save(self, path: str | os.PathLike[str], styles: Sequence[str] = ()) -> None:
         """Write the recipe as a JSON file; see `recipe`."""
@@ -82,30 +107,58 @@ class Recipe(BaseModel):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a recipe file.
+        """Read a recipe file: JSON in UTF-8, 16 or 32, with or without a byte-order mark.
 
         Raises
         ------
         ConfigError
             If the file cannot be read, is not JSON, or holds wrong fields.
         """
+        name = shortened(path)
         try:
-            recipe = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The recipe {path} cannot be read: {error}.") from error
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"The recipe {path} is not JSON: {error}.") from error
-        if not isinstance(recipe, dict):
-            raise ConfigError(f"The recipe {path} should hold one JSON object with the settings as its fields.")
+            with open(path, "rb") as file:
+                content = file.read(_LARGEST_FILE + 1)
+        # A ValueError is that of a name which no file can have.
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"The recipe {name} cannot be read: {reason}.") from error
+        if len(content) > _LARGEST_FILE:
+            raise ConfigError(f"{name} is no recipe: it is larger than {_LARGEST_FILE // 1024:,} KiB.")
+        try:
+            recipe = json.loads(content)
+        except RecursionError as error:
+            raise ConfigError(f"{name} is no recipe: its brackets are nested too deeply.") from error
+        except ValueError as error:
+            # Not only of the syntax: bytes that are no text, numbers of too many digits.
+            reason = str(error).partition(";")[0]
+            raise ConfigError(f"The recipe {name} is not JSON: {reason}.") from error
         return cls.from_recipe(recipe)
 
+    @classmethod
+    def _checked(cls, fields: dict[Any, Any]) -> Self:
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise ConfigError(told(error)) from error
 
-def _told(error: ValidationError) -> str:
-    """Turn pydantic's report into one line a user can act on."""
-    return " ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg'].removeprefix('Value error, ')} "
-        f"(got {item['input']!r})."
-        if item["loc"]
-        else f"{item['msg'].removeprefix('Value error, ')}."
-        for item in error.errors()
-    )
+
+def shortened(name: object, most: int = 200) -> str:
+    """Return a name as it is if it is printable and not too long for a message."""
+    text = echo(name) if isinstance(name, int) else str(name)
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
+
+
+def told(error: ValidationError, titles: Mapping[str, str] | None = None) -> str:
+    """Turn pydantic's report into a few lines a user can act on; `titles` stand in place of the names of fields."""
+    found = error.errors(include_url=False)
+    told = []
+    for item in found[:_NAMED]:
+        what = item["msg"].removeprefix("Value error, ")
+        first, *rest = (shortened(part, 80) for part in item["loc"] or ("",))
+        where = ".".join([(titles or {}).get(first, first), *rest])
+        if item["type"] == "extra_forbidden":
+            told.append(f"There is no setting '{where}'. Leave it out, or correct its name.")
+        else:
+            told.append(f"{where}: {what} (got {echo(item['input'])})." if where else f"{what}.")
+    return " ".join([*told, *([f"And {len(found) - _NAMED} more."] if len(found) > _NAMED else [])])
