@@ -136,8 +136,8 @@ def _to_oklab(image: Tensor) -> Tensor:
 
 
 def _from_oklab(lab: Tensor) -> Tensor:
-    cones = _mixed(torch.linalg.inv(torch.tensor(_TO_LAB, dtype=torch.float64)), lab) ** 3
-    linear = _mixed(torch.linalg.inv(torch.tensor(_TO_LMS, dtype=torch.float64)), cones).clamp(0, 1)
+    cones = _mixed(torch.linalg.inv(torch.tensor(_TO_LAB, dtype=torch.float64, device="cpu")), lab) ** 3
+    linear = _mixed(torch.linalg.inv(torch.tensor(_TO_LMS, dtype=torch.float64, device="cpu")), cones).clamp(0, 1)
     return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055).clamp(
         0, 1
     )

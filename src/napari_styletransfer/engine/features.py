@@ -105,7 +105,9 @@ class FrozenNetwork:
                 self._layers.append(FrozenPool(stage, pooling))
         self._segments = segments(self.stages)
         self._heavy = backbone.multiplications > HEAVY
-        mean, std = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (MEAN, STD))
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=self.device).view(1, 3, 1, 1) for values in (MEAN, STD)
+        )
         self._shift, self._gain = -mean / std, 1 / std
 
     def up_to(self, names: Collection[str]) -> FrozenNetwork:

@@ -56,7 +56,7 @@ class History:
         self._dtype = like.dtype
         # Zeros, not garbage: rows without a pair enter the products too, with coefficient 0.
         self._matrix = torch.zeros(2 * pairs, like.numel(), dtype=storage, device=like.device)
-        self._products = torch.zeros(2 * pairs, 2 * pairs, dtype=torch.float64)
+        self._products = torch.zeros(2 * pairs, 2 * pairs, dtype=torch.float64, device="cpu")
         self._order: list[int] = []
         self._squares = torch.zeros(like.numel(), dtype=storage, device=like.device) if scaled else None
         self._mean_square = 0.0
@@ -156,7 +156,7 @@ class History:
             return Heading(None, -1.0, -float(g @ g))
         # Of the y and, last, of the gradient with each other, in the metric the recursion starts from.
         with_g, inner = self._with_gradient(g)
-        apart = torch.zeros(2, len(self._products), dtype=torch.float64)
+        apart = torch.zeros(2, len(self._products), dtype=torch.float64, device="cpu")
         of_s, of_y = apart[0, 0::2], apart[1, 1::2]
         alphas: dict[int, float] = {}
         for slot in reversed(self._order):
@@ -184,7 +184,7 @@ class History:
         with_g = self._times(g[None])[:, 0]
         if self._squares is None:
             found = torch.cat([with_g, (g @ g)[None]]).cpu().double()
-            inner = torch.zeros(pairs + 1, pairs + 1, dtype=torch.float64)
+            inner = torch.zeros(pairs + 1, pairs + 1, dtype=torch.float64, device="cpu")
             inner[:-1, :-1] = self._products[1::2, 1::2]
             inner[-1, :-1] = inner[:-1, -1] = found[1:-1:2]
             inner[-1, -1] = found[-1]

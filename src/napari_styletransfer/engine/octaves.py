@@ -101,7 +101,7 @@ def _brought(octave: Tensor, covariance: Tensor) -> Tensor:
     unit = float(torch.linalg.eigvalsh(covariance)[-1])
     if unit < _NOTHING:
         return octave.zero_()
-    floor = torch.eye(3, dtype=covariance.dtype) / _GREATEST_GAIN**2
+    floor = torch.eye(3, dtype=covariance.dtype, device=covariance.device) / _GREATEST_GAIN**2
     between = map_between(_covariance(octave) / unit + floor, covariance / unit, ColorMatch.TRANSPORT)
     for part in parts(octave):
         part.copy_(between @ part.double())
@@ -110,7 +110,7 @@ def _brought(octave: Tensor, covariance: Tensor) -> Tensor:
 
 def _covariance_of_finest(picture: Tensor) -> Tensor:
     """Return it for the finest octave of a picture, some rows at a time; a few at the cuts are off."""
-    total = torch.zeros(3, 3, dtype=torch.float64)
+    total = torch.zeros(3, 3, dtype=torch.float64, device="cpu")
     for rows in torch.split(picture, max(_SMALLEST, _AT_ONCE // picture.shape[3]), dim=2):
         total += _covariance(finest(rows)) * (rows.shape[2] / picture.shape[2])
     return total
@@ -118,7 +118,7 @@ def _covariance_of_finest(picture: Tensor) -> Tensor:
 
 def _covariance(octave: Tensor) -> Tensor:
     """Return the mean product of each two colours of an octave, (3, 3) float64; their mean is zero."""
-    total = torch.zeros(3, 3, dtype=torch.float64)
+    total = torch.zeros(3, 3, dtype=torch.float64, device="cpu")
     for part in parts(octave):
         wide = part.double()
         total += wide @ wide.T

@@ -60,5 +60,7 @@ def _for_normalized_rgb(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     255 x − m = 255 STD x' + (255 MEAN − m) with x' = (x − MEAN) / STD; what is constant goes into the bias.
     """
     weight = weight.flip(1)
-    mean, std, theirs = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD, _CAFFE_MEAN))
+    mean, std, theirs = (
+        torch.tensor(values, dtype=torch.float32, device="cpu").view(1, 3, 1, 1) for values in (MEAN, STD, _CAFFE_MEAN)
+    )
     return weight * (255 * std), bias + (weight * (255 * mean - theirs)).sum((1, 2, 3))

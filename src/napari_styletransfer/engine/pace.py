@@ -78,7 +78,7 @@ def rates(device: str, dtype: torch.dtype) -> tuple[float, float, float]:
     """Return operations of a matrix product and bytes of a copy, read and written, a second; and seconds of a start."""
     matrix = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
     source, copy = (torch.zeros(_BYTES, dtype=torch.uint8, device=device) for _ in range(2))
-    small = torch.zeros(_SMALL, device=device)
+    small = torch.zeros(_SMALL, dtype=torch.float32, device=device)
     product, moved = _quickest(lambda: matrix @ matrix), _quickest(lambda: copy.copy_(source))
     started = _quickest(lambda: [small.add_(1) for _ in range(_MANY)][-1])
     return 2 * _SIDE**3 / product, 2 * _BYTES / moved, started / _MANY

@@ -79,8 +79,8 @@ def _spread(g: Tensor, height: int, width: int) -> Tensor:
 
 def _as_offsets(where: Tensor, width: int, stage: Pool) -> Tensor:
     """Turn flat maximum positions (int64) into offsets within the window (uint8)."""
-    rows = torch.arange(where.shape[2], device=where.device).view(1, 1, -1, 1) * stage.stride
-    columns = torch.arange(where.shape[3], device=where.device).view(1, 1, 1, -1) * stage.stride
+    rows = torch.arange(where.shape[2], dtype=torch.int64, device=where.device).view(1, 1, -1, 1) * stage.stride
+    columns = torch.arange(where.shape[3], dtype=torch.int64, device=where.device).view(1, 1, 1, -1) * stage.stride
     return ((where // width - rows) * stage.kernel + where % width - columns).to(torch.uint8)
 
 
@@ -88,6 +88,6 @@ def _window_counts(stage: Pool, height: int, width: int, like: Tensor) -> Tensor
     """Count the positions under each averaging window, smaller where a window reaches beyond the edge."""
     counts = []
     for side in (height, width):
-        starts = torch.arange(stage.out_size(side), device=like.device) * stage.stride
+        starts = torch.arange(stage.out_size(side), dtype=torch.int64, device=like.device) * stage.stride
         counts.append((side - starts).clamp(max=stage.kernel))
     return (counts[0].view(-1, 1) * counts[1].view(1, -1)).to(like.dtype)

@@ -49,8 +49,8 @@ def across(plane: Tensor) -> Tensor:
 
 def frequencies(size: tuple[int, int], device: torch.device | str, columns: slice = slice(None)) -> Tensor:
     """Frequencies of a half spectrum in cycles per pixel, not below one wave over the longest side."""
-    down = torch.fft.fftfreq(size[0], device=device).view(-1, 1)
-    across = torch.fft.rfftfreq(size[1], device=device).view(1, -1)[:, columns]
+    down = torch.fft.fftfreq(size[0], dtype=torch.float32, device=device).view(-1, 1)
+    across = torch.fft.rfftfreq(size[1], dtype=torch.float32, device=device).view(1, -1)[:, columns]
     return torch.hypot(down, across).clamp_(min=1 / max(size))
 
 
@@ -61,7 +61,7 @@ def octave_of(size: tuple[int, int], device: torch.device | str, columns: slice 
 
 def twice_in(size: tuple[int, int], device: torch.device | str) -> Tensor:
     """How often each column of a half spectrum stands in the whole one."""
-    twice = torch.full((size[1] // 2 + 1,), 2.0, device=device)
+    twice = torch.full((size[1] // 2 + 1,), 2.0, dtype=torch.float32, device=device)
     twice[0] = 1.0
     if size[1] % 2 == 0:
         twice[-1] = 1.0

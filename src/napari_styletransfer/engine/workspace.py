@@ -62,7 +62,7 @@ class Workspace:
         number = next((n for n, chunk in enumerate(self._chunks) if self._used[n] + needed <= chunk.numel()), None)
         if number is None:
             number = len(self._chunks)
-            self._chunks.append(torch.empty(max(_CHUNK, needed), dtype=torch.uint8))
+            self._chunks.append(torch.empty(max(_CHUNK, needed), dtype=torch.uint8, device="cpu"))
             self._used.append(0)
         first = self._used[number]
         self._used[number] += needed
