@@ -28,8 +28,8 @@ _FORMAT_1: dict[str, Any] = {
 _LARGEST_FILE = 1 << 20
 """Bytes of a recipe file, at most: a thousand times what one has."""
 
-_NAMED = 4
-"""How many wrong fields a message names before it only counts them."""
+_LONGEST = 450
+"""Characters of a message that names wrong fields, about, before it only counts them; one is named in any case."""
 
 
 class _Echo(reprlib.Repr):
@@ -152,13 +152,17 @@ def shortened(name: object, most: int = 200) -> str:
 def told(error: ValidationError, titles: Mapping[str, str] | None = None) -> str:
     """Turn pydantic's report into a few lines a user can act on; `titles` stand in place of the names of fields."""
     found = error.errors(include_url=False)
-    told = []
-    for item in found[:_NAMED]:
+    told: list[str] = []
+    for item in found:
         what = item["msg"].removeprefix("Value error, ")
         first, *rest = (shortened(part, 80) for part in item["loc"] or ("",))
         where = ".".join([(titles or {}).get(first, first), *rest])
         if item["type"] == "extra_forbidden":
-            told.append(f"There is no setting '{where}'. Leave it out, or correct its name.")
+            sentence = f"There is no setting '{where}'. Leave it out, or correct its name."
         else:
-            told.append(f"{where}: {what} (got {echo(item['input'])})." if where else f"{what}.")
-    return " ".join([*told, *([f"And {len(found) - _NAMED} more."] if len(found) > _NAMED else [])])
+            sentence = f"{where}: {what} (got {echo(item['input'])})." if where else f"{what}."
+        if told and len(" ".join([*told, sentence])) > _LONGEST:
+            break
+        told.append(sentence)
+    left = len(found) - len(told)
+    return " ".join([*told, f"And {left} more."] if left else told)
