@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine import color
 from napari_styletransfer.engine.inputs import Pictures, check_size
 from napari_styletransfer.engine.octaves import Look, match_finest, match_look
-from napari_styletransfer.engine.pyramid import resized
+from napari_styletransfer.engine.pyramid import resized, working_size
 from napari_styletransfer.errors import ConfigError, ImageError
 
 
@@ -287,10 +288,28 @@ def test_detail_is_that_of_the_style_of_each_region_and_none_outside() -> None:
         torch.testing.assert_close(found[..., columns], alone[..., columns])
 
 
-def test_a_picture_too_small_for_the_network_is_told_what_to_change() -> None:
-    with pytest.raises(ImageError, match=r"40 x 12 pixels; compact .* at least 16 .*larger size.*shallower layers"):
-        check_size((12, 40), 16, "compact")
+def sized(own: tuple[int, int], longest: int | None) -> Pictures:
+    return Pictures(None, (), (), None, working_size(*own, longest), own=own)
+
+
+def test_of_a_picture_that_is_itself_too_small_no_setting_is_to_be_changed() -> None:
+    with pytest.raises(ImageError, match=r"itself is 8 x 8 pixels; compact .* at least 16 .*Enlarge") as caught:
+        check_size(sized((8, 8), 512), 16, "compact")
+    assert "size of" not in str(caught.value)
+
+
+@pytest.mark.parametrize("own", [(20, 30000), (17, 5003), (30000, 16), (100, 100_000)])
+def test_what_is_told_of_an_elongated_picture_helps(own: tuple[int, int]) -> None:
+    with pytest.raises(ImageError, match=r"is 512 x \d+ at|is \d+ x 512 at") as caught:
+        check_size(sized(own, 512), 16, "compact")
+    length, size = map(int, re.findall(r"at (?:most|least) (\d+)[,.]", str(caught.value)))
+    shorter = min(own)
+    check_size(sized((shorter, length), 512), 16, "compact")
+    check_size(sized(own, size), 16, "compact")
+    assert 512 <= length < max(own)
+    with pytest.raises(ImageError):
+        check_size(sized((shorter, 2 * length), 512), 16, "compact")
 
 
 def test_a_picture_just_large_enough_passes() -> None:
-    check_size((16, 40), 16, "compact")
+    check_size(sized((16, 40), 512), 16, "compact")

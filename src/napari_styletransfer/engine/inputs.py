@@ -45,6 +45,8 @@ class Pictures:
     """Whether the content is a single channel, or as grey as one."""
     achromatic: bool = False
     """Whether nothing that gives the result its colours has any: then it has none either."""
+    own: tuple[int, int] | None = None
+    """Size (H, W) of the picture that `size` was made of; None: the same."""
 
     @classmethod
     def checked(
@@ -102,6 +104,7 @@ class Pictures:
             guide,
             grey and content is not None,
             grey and achromatic,
+            (first.shape[2], first.shape[3]),
         )
 
     def structure_weight(self, config: StyleConfig) -> float:
@@ -248,14 +251,27 @@ class Pictures:
         return finest(self.start_at(height, width, config))
 
 
-def check_size(size: tuple[int, int], smallest: int, network: str) -> None:
-    """Raise `ImageError` if an image of this size is too small for the network's deepest layer."""
-    if min(size) < smallest:
+def check_size(pictures: Pictures, smallest: int, network: str) -> None:
+    """Raise `ImageError` if a run's image is too small for the network's deepest layer; says what would help."""
+    size, own = pictures.size, pictures.own or pictures.size
+    if min(size) >= smallest:
+        return
+    needs = f"{network} with these layers needs at least {smallest} on the shorter side"
+    if min(own) < smallest:
         raise ImageError(
-            f"At the working size the image is {size[1]} x {size[0]} pixels; {network} with these layers needs at "
-            f"least {smallest} on the shorter side. Choose a larger size, a less elongated part of the image, or "
-            "shallower layers."
+            f"The picture itself is {_sides(own)} pixels; {needs}. Enlarge the picture first, or choose shallower "
+            "layers."
         )
+    longest = min(own) * max(size) // smallest
+    enough = -(-smallest * max(own) // min(own))
+    raise ImageError(
+        f"The picture of {_sides(own)} pixels is {_sides(size)} at a size of {max(size)}; {needs}. Crop it to a length "
+        f"of at most {longest}, or choose a size of at least {enough}."
+    )
+
+
+def _sides(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"
 
 
 def _tensor(array: npt.ArrayLike, role: str) -> tuple[Tensor, bool]:

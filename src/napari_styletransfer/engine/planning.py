@@ -89,7 +89,7 @@ def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepare
     halo = Halo.of(reach.values())
     smallest = smallest_side(cut)
     height, width = pictures.size
-    check_size(pictures.size, smallest, config.network.value)
+    check_size(pictures, smallest, config.network.value)
     dtype = choose_dtype(device.name, config.precision)
     sizes = schedule(height, width, config.scales, smallest)
     # The loss does not depend on where a run begins, so that one that goes on from a picture keeps its look.

@@ -233,7 +233,7 @@ def plan_of(question: Question) -> Plan:
     content = None if config.mode is Mode.STYLE else picture
     Pictures.checked(content, [picture] * question.styles, config, init=picture)
     guide = Guide(np.ones((2, 2), np.int64), {1: None}, 0.0) if question.guided else None
-    sized = Pictures(None, (), (), None, working_size(*question.shape, config.size), guide)
+    sized = Pictures(None, (), (), None, working_size(*question.shape, config.size), guide, own=question.shape)
     return colors_plan(sized, config) if config.mode is Mode.COLORS else prepare(sized, config, question.planes).plan
 
 
