@@ -245,5 +245,5 @@ def test_the_real_plan_needs_no_pixels():
     assert (plan.scales[-1].height, plan.scales[-1].width) == (384, 512)
     colors = plan_of(Question((600, 800), 1, StyleConfig(mode="colors")))
     assert (colors.scales[-1].height, colors.scales[-1].width) == (384, 512)
-    with pytest.raises(ImageError, match="larger size"):
+    with pytest.raises(ImageError, match="Enlarge the picture"):
         plan_of(Question((4, 4), 1, StyleConfig(network="compact", device="cpu")))
