@@ -24,15 +24,13 @@ from napari_styletransfer.engine.backbones import Reach, backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Gatherer
+from napari_styletransfer.pixels import LUMINANCE
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER = "relu4_2"
 
 FINE = 0.25
 """Lowest frequency, in cycles a pixel along either axis, that counts as fine: periods of 4 pixels and less."""
-
-_LUMA = (0.2126, 0.7152, 0.0722)
-"""Shares of red, green and blue in the luminance of a picture (ITU-R BT.709)."""
 
 _FLAT = 1e-12
 """Fine power below which a style counts as having none."""
@@ -122,7 +120,7 @@ def fine_power(image: Picture) -> float:
     The luminance, in [0, 1] and freed of its mean, is multiplied by a Hann window, so that borders do not count as
     texture; the result is that of a picture without the window.
     """
-    luminance = at_side(image, None).astype(np.float64) @ _LUMA
+    luminance = at_side(image, None).astype(np.float64) @ LUMINANCE
     height, width = luminance.shape
     window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
     power = np.abs(np.fft.fft2((luminance - luminance.mean()) * window)) ** 2

@@ -18,6 +18,9 @@ import numpy.typing as npt
 
 from napari_styletransfer.errors import ImageError
 
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""Shares of red, green and blue in the luminance (Rec. ITU-R BT.709)."""
+
 _BLOCK_VALUES = 1 << 18
 
 

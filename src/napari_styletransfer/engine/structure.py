@@ -16,12 +16,10 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.engine.rows import strips
+from napari_styletransfer.pixels import LUMINANCE
 
 SIDE = 64
 """Longest side in pixels at which a picture's structure is seen: strokes are finer, nuclei and tissue are not."""
-
-LUMINANCE = (0.2126, 0.7152, 0.0722)
-"""Shares of red, green and blue in the luminance (Rec. ITU-R BT.709), of sRGB values as they are."""
 
 _FLAT = 1e-3
 """Variance of the luminance below which a picture counts as flat."""
@@ -32,6 +30,8 @@ _AT_ONCE = 1 << 20
 
 class Averaging:
     """Luminance of images (1, 3, H, W) of one size, averaged with triangular weights; and the adjoint of that.
+
+    The luminance is that of the sRGB values as they are.
 
     Parameters
     ----------
@@ -67,16 +67,14 @@ class StructureLoss:
     Parameters
     ----------
     target
-        Averaged luminance (h, w) that images are held to.
+        Averaged luminance (h, w) that images are held to, in their number format and on their device.
     size
         (H, W) of the images.
-    like
-        Number format and device of the images.
     """
 
-    def __init__(self, target: Tensor, size: tuple[int, int], like: Tensor) -> None:
-        self._averaging = Averaging(size, (target.shape[0], target.shape[1]), like)
-        self._target = target.to(like)
+    def __init__(self, target: Tensor, size: tuple[int, int]) -> None:
+        self._averaging = Averaging(size, (target.shape[0], target.shape[1]), target)
+        self._target = target
         self._factor = 1 / (max(float(target.double().var(correction=0)), _FLAT) * target.numel())
 
     def measure(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,8 +106,8 @@ class Seen:
 
     def correlation(self, image: Tensor) -> float | None:
         """Return the correlation (Pearson's) with an image's averages, in [-1, 1]; None where either is flat."""
-        other = Averaging((image.shape[2], image.shape[3]), (self.averages.shape[0], self.averages.shape[1]), image)
-        pair = torch.stack([self.averages.flatten(), other(image).flatten().to(self.averages)]).double()
+        other = self.of(image, (self.averages.shape[0], self.averages.shape[1])).averages
+        pair = torch.stack([self.averages.flatten(), other.flatten().to(self.averages)]).double()
         centred = pair - pair.mean(1, keepdim=True)
         spread = centred.norm(dim=1)
         if bool((spread < 1e-9 * pair.shape[1] ** 0.5).any()):

@@ -116,7 +116,7 @@ class Targets:
         if not self._prepared.terms.structure_weight:
             return None
         target = self._pictures.brightness(grid_of(size), self._config)
-        return StructureLoss(target, size, torch.empty(0, dtype=torch.float32, device=self._device))
+        return StructureLoss(target.to(self._device), size)
 
     def cover(self, size: tuple[int, int]) -> Cover | None:
         """Return what lies under the image at a size; None without regions."""

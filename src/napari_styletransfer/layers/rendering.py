@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from napari_styletransfer.layers.compose import Composite
 from napari_styletransfer.layers.snapshot import Snapshot
+from napari_styletransfer.pixels import LUMINANCE
 
 BYTES = np.dtype(np.uint8)
 """What a layer in colour holds, whatever its content: napari cannot save other colours as PNG."""
 
-_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
-"""Weights of Rec. 709."""
+_LUMINANCE = np.array(LUMINANCE, np.float32)
 
 _SHADES = 1 << 16
 """Shades of luminance that are told apart."""

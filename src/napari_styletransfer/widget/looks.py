@@ -12,6 +12,8 @@ from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QFormLayout, QFrame, QHBoxLayout, QLabel, QSizePolicy, QWidget
 from superqt import QCollapsible
 
+from napari_styletransfer.pixels import LUMINANCE
+
 _LABEL_LETTERS = 17
 """Width of the label column, in average letters: the longest title of a setting."""
 
@@ -153,7 +155,7 @@ def _mixed(one: QColor, other: QColor, share: float) -> QColor:
 
 def _luminance(shade: QColor) -> float:
     linear = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in shade.getRgbF()[:3])
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return sum(weight * part for weight, part in zip(LUMINANCE, linear, strict=True))
 
 
 def form_style(theme: Any) -> str:
