@@ -81,8 +81,7 @@ def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepare
     if config.network is Network.AUTO:
         return _with_network_chosen(pictures, config, device, images)
     whole = backbone(config.network)
-    config = config.changed(structure_weight=pictures.structure_weight(config))
-    terms = _terms(config, whole)
+    terms = _terms(config, whole, pictures.structure_weight(config))
     named = {name for name in (*terms.content_layers, *terms.style_layers) if name != RGB}
     cut = whole.truncated(named)
     reach = {name: found for name, found in reaches(cut).items() if name in named}
@@ -102,6 +101,7 @@ def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepare
         content_layers=terms.content_layers or None,
         style_layers=terms.style_layers or None,
         start=config.resolved_start,
+        structure_weight=terms.structure_weight,
     )
     beside = GUIDED if pictures.guide is not None else float(config.color is Color.CONTENT)
     footprint = Footprint(cut, frozenset(named), (height, width), halo, decided, beside, pictures.bytes)
@@ -187,7 +187,7 @@ def _history_precision(config: StyleConfig, dtype: torch.dtype, pixels: int) -> 
     return Precision.BFLOAT16 if dtype is torch.bfloat16 or pixels > _LARGE else Precision.FLOAT32
 
 
-def _terms(config: StyleConfig, whole: Backbone) -> Terms:
+def _terms(config: StyleConfig, whole: Backbone, structure_weight: float) -> Terms:
     content_weight, style_weight = config.term_weights
     content = config.content_layers or whole.content_layers
     style = config.style_layers or whole.style_layers
@@ -200,7 +200,7 @@ def _terms(config: StyleConfig, whole: Backbone) -> Terms:
         style_weight,
         config.tv_weight,
         config.normalization,
-        config.structure_weight or 0.0,
+        structure_weight,
     )
 
 
