@@ -52,12 +52,10 @@ class Outcome:
         height, width = self.image.shape[:2]
         end = "broken off after" if self.error else "stopped after" if self.stopped else "after"
         # A run that was stopped before its first step has no loss.
-        loss = f", loss {self.finished.losses['total']:.4g}" if self.finished.losses else ""
-        structure = structure_told(self.finished)
-        return (
-            f"{path}: {width}×{height}, {self.image.dtype}, {end} {self.finished.iterations} steps "
-            f"in {duration(self.finished.seconds)}{loss}{', ' if structure else ''}{structure}"
-        )
+        loss = f"loss {self.finished.losses['total']:.4g}" if self.finished.losses else ""
+        how = f"{end} {self.finished.iterations} steps in {duration(self.finished.seconds)}"
+        parts = (f"{path}: {width}×{height}", str(self.image.dtype), how, loss, structure_told(self.finished))
+        return ", ".join(filter(None, parts))
 
 
 def stylize_files(

@@ -152,7 +152,7 @@ def shortened(name: object, most: int = 200) -> str:
 def told(error: ValidationError, titles: Mapping[str, str] | None = None) -> str:
     """Turn pydantic's report into a few lines a user can act on; `titles` stand in place of the names of fields."""
     found = error.errors(include_url=False)
-    told: list[str] = []
+    sentences: list[str] = []
     for item in found:
         what = item["msg"].removeprefix("Value error, ")
         first, *rest = (shortened(part, 80) for part in item["loc"] or ("",))
@@ -161,8 +161,8 @@ def told(error: ValidationError, titles: Mapping[str, str] | None = None) -> str
             sentence = f"There is no setting '{where}'. Leave it out, or correct its name."
         else:
             sentence = f"{where}: {what} (got {echo(item['input'])})." if where else f"{what}."
-        if told and len(" ".join([*told, sentence])) > _LONGEST:
+        if sentences and len(" ".join([*sentences, sentence])) > _LONGEST:
             break
-        told.append(sentence)
-    left = len(found) - len(told)
-    return " ".join([*told, f"And {left} more."] if left else told)
+        sentences.append(sentence)
+    left = len(found) - len(sentences)
+    return " ".join([*sentences, f"And {left} more."] if left else sentences)
