@@ -770,7 +770,13 @@ PICTURE = np.full((48, 64, 3), 0.5, np.float32)
     ("content", "styles", "fields", "error", "message"),
     [
         (PICTURE[:15], [PICTURE], {}, ImageError, "at least 16"),
-        (np.zeros((30, 3000), np.uint8), [PICTURE], {"size": 64}, ImageError, "to a length of at most 120, or .* at least 1600"),
+        (
+            np.zeros((30, 3000), np.uint8),
+            [PICTURE],
+            {"size": 64},
+            ImageError,
+            "a length of at most 120, .* at least 1600",
+        ),
         (PICTURE, [], {}, ConfigError, "at least one style"),
         (None, [PICTURE], {}, ConfigError, "needs a content"),
         (PICTURE, [PICTURE], {"style_weights": (1, 1)}, ConfigError, "1 style pictures but 2 blend weights"),
