@@ -13,7 +13,7 @@ export NAPARI_STRICT_QT := 1
 export GOMP_SPINCOUNT ?= 2000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-pyside lint format bench docs clean distclean
+.PHONY: help demo test test-all test-pyside fuzz lint format bench docs clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | while IFS=$$'\t' read -r name what; do \
@@ -32,6 +32,9 @@ test-all: $(call STAMP,test) ## run all tests
 test-pyside: $(call STAMP,pyside6) ## run the tests of the form with PySide6 in place of PyQt6
 	QT_API=pyside6 PYTEST_QT_API=pyside6 PYTHONPATH=$(CURDIR)/$(VENV)/pyside6 tools/with-display.sh \
 	  $(BIN)/python -m pytest -m "not slow" tests/test_worker.py tests/test_preview.py tests/widget $(ARGS)
+
+fuzz: $(call STAMP,test) ## try 10,000 odd inputs of each kind (ARGS="files --first 10000" chooses)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(call STAMP,lint) ## check style, format and types
 	$(BIN)/ruff check $(SOURCES)
