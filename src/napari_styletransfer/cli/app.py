@@ -1,7 +1,7 @@
 """The commands, their help and their exit statuses; the work is done next door.
 
-Exit status 0: done. 1: the run failed. 2: the input cannot work, and nothing was begun. 130: stopped by
-Ctrl-C. Every error made on purpose is one line on standard error.
+Exit status 0: done. 1: the run failed. 2: the input cannot work, and nothing was begun. 130: stopped, by Ctrl-C or
+another signal. Every error made on purpose is one line on standard error.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO, cast
 
 import typer
 
 from napari_styletransfer import __version__
 from napari_styletransfer.cli.options import resolve, with_config_flags
+from napari_styletransfer.cli.streams import LenientStream
 from napari_styletransfer.config import PRESETS
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
 
@@ -33,9 +34,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but erro
 
 def main() -> None:
     """Run the command line; the console script."""
-    for stream in (sys.stdout, sys.stderr):
-        # Consoles with an old code page cannot print every character of the help.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    sys.stdout, sys.stderr = (cast(TextIO, LenientStream(stream)) for stream in (sys.stdout, sys.stderr))
     app()
 
 
@@ -116,7 +115,8 @@ def stylize(
     """Stylise CONTENT in the manner of STYLE.
 
     Settings: what is given here wins over the recipe, the recipe over the preset, the preset over the defaults.
-    Write 'none' for an empty setting. Ctrl-C stops and writes the best picture so far; a second one gives it up.
+    Write 'none' for an empty setting. Ctrl-C stops and writes the best picture so far; a second one gives it up. The
+    signals SIGTERM and SIGHUP do the same.
     """
     from napari_styletransfer.cli.run import stylize_files
 

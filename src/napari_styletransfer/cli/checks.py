@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def check_settings(config: StyleConfig, styles: int, init: Path | None, labels: 
             f"--style-weights has {len(config.style_weights)} weights for {styles} style "
             f"picture{'s' if styles != 1 else ''}. Give one for each."
         )
-    if config.weights is not None and not config.weights.is_file():
+    if config.weights is not None and not os.path.isfile(config.weights):
         raise ConfigError(f"--weights: there is no file {config.weights}. Check its name and folder.")
     if init is not None and config.start is not Start.IMAGE:
         raise ConfigError(f"--init gives a picture to start from, but --start is {config.start}. Leave out one.")

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import typer
 
 from napari_styletransfer import samples
+from napari_styletransfer.cli.interrupt import Interrupt
 from napari_styletransfer.cli.lists import INSTALL
 from napari_styletransfer.cli.run import run
 from napari_styletransfer.cli.sheet import side_by_side
@@ -83,7 +84,8 @@ def write_demo(folder: Path, *, size: int | None = None, iterations: int | None 
         for network in networks:
             config = usual.changed(network=network, size=sizes[network], balance=balance)
             outcome = run(content, [style], config, quiet=quiet)
-            write_image(files[network], outcome.image)
+            with Interrupt():
+                write_image(files[network], outcome.image)
             if not quiet:
                 typer.echo(outcome.told(files[network]))
             if outcome.error is not None:

@@ -1,8 +1,12 @@
-"""Ctrl-C as a way to stop a run that keeps what was reached. Called by `cli.run`."""
+"""Ctrl-C, and the signals of a system that ends a process, as a way to stop a run that keeps what was reached.
+
+Called by `cli.run`.
+"""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -10,26 +14,34 @@ from typing import Any, Self
 from napari_styletransfer.cli.progress import Silent
 from napari_styletransfer.engine.events import Event, Fetching
 
+_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if sys.platform != "win32":
+    # Of a terminal that is closed, or a connection that breaks.
+    _SIGNALS.append(signal.SIGHUP)
+
 
 class Interrupt:
-    """Ctrl-C as a question: the first asks the run to stop, the second breaks it off."""
+    """Ctrl-C and its like as a question: the first asks the run to stop, the second breaks it off."""
 
     def __init__(self) -> None:
         self.asked = False
         self._told = False
-        self._before: Any = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
         # Python allows handlers in the main thread only.
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._first)
+            for number in _SIGNALS:
+                # `nohup` has hangups ignored, and means it; a shell has Ctrl-C ignored in the background.
+                if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._first)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def tell(self, progress: Silent) -> None:
         """Show, once, that the question was heard; not done in the handler, where printing is unsafe."""
@@ -39,7 +51,8 @@ class Interrupt:
 
     def _first(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each in self._before:
+            signal.signal(each, signal.default_int_handler)
 
 
 class Watch:

@@ -5,7 +5,9 @@ Called by `cli.app`, and by the demo for its own pictures. The run itself is `ap
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +34,7 @@ from napari_styletransfer.files import (
     read_image,
     read_labels,
     read_stack,
+    recovered,
     write_image,
 )
 from napari_styletransfer.pixels import encoding_of
@@ -103,12 +106,16 @@ def stylize_files(
     check_writable(output, dtype, channels, keep=inputs)
     if save_recipe is not None:
         check_folder(save_recipe)
-        if save_recipe.resolve() in [path.resolve() for path in (*inputs, output)]:
+        if os.path.realpath(save_recipe) in map(os.path.realpath, (*inputs, output)):
             raise ConfigError(f"The recipe {save_recipe} would replace a picture. Choose another name.")
+    for path, count in recovered(output).items():
+        if not quiet:
+            typer.echo(f"{path} holds {count} planes of an earlier run that was ended from outside.", err=True)
     wanted = [arrays[path] for path in styles]
-    save = partial(_save, styles, save_recipe, output)
+    density = _density(content, level, shape)
+    save = partial(_save, styles, save_recipe)
     if stack is not None and content not in arrays:
-        return _stylize_stack(stack, numbers, wanted, output, config, labels, save, quiet)
+        return _stylize_stack(stack, numbers, wanted, output, config, labels, density, save, quiet)
 
     outcome = run(
         arrays[content] if content else None,
@@ -119,12 +126,17 @@ def stylize_files(
         labels=_labels(labels, shape, stack, numbers) if labels else None,
         quiet=quiet,
     )
-    # Not the user's input is at fault from here on, so not an error of that kind.
-    try:
-        write_image(output, outcome.image, _density(content, level, shape, outcome.image.shape))
-    except ImageError as error:
-        raise StyleTransferError(f"The result is lost: {error}") from error
-    save(outcome.finished.config.changed(level=config.level))
+    scaled = None if density is None else stacks.scaled(density, shape, outcome.image.shape)
+    used = outcome.finished.config.changed(level=config.level)
+    # No signal ends the process while the result is written.
+    with Interrupt():
+        try:
+            write_image(output, outcome.image, scaled)
+        except StyleTransferError:
+            with suppress(StyleTransferError):
+                save(used)
+            raise
+        save(used)
     if not quiet:
         typer.echo(outcome.told(output))
     if outcome.error is not None:
@@ -172,6 +184,7 @@ def _stylize_stack(
     output: Path,
     config: StyleConfig,
     labels: Path | None,
+    density: tuple[float, float] | None,
     save: Callable[[StyleConfig], None],
     quiet: bool,
 ) -> bool:
@@ -186,7 +199,7 @@ def _stylize_stack(
             config,
             output,
             labels=guides,
-            density=_density(stack.path, stack.level, stack.shape, stack.shape),
+            density=density,
             should_stop=watch.should_stop,
             progress=progress,
             on_event=watch,
@@ -233,25 +246,19 @@ def _labels(path: Path, shape: tuple[int, ...], content: Stack | None, numbers: 
     return found
 
 
-def _save(styles: Sequence[Path], recipe: Path | None, output: Path, config: StyleConfig) -> None:
+def _save(styles: Sequence[Path], recipe: Path | None, config: StyleConfig) -> None:
     if recipe is None:
         return
     try:
         config.save(recipe, [path.name for path in styles])
     except OSError as error:
-        raise StyleTransferError(
-            f"The picture is in {output}, but the recipe {recipe} cannot be written: {error.strerror}."
-        ) from error
+        raise StyleTransferError(f"The recipe {recipe} cannot be written: {error.strerror or error}.") from error
 
 
-def _density(
-    content: Path | None, level: int, before: tuple[int, ...], after: tuple[int, ...]
-) -> tuple[float, float] | None:
-    """Return the result's pixels per centimetre: the content's, changed as its size was."""
+def _density(content: Path | None, level: int, shape: tuple[int, ...]) -> tuple[float, float] | None:
+    """Return the content's pixels per centimetre at the level that is read, which has this shape."""
     known = pixel_density(content) if content else None
-    if known is None:
-        return None
-    if level and content:
-        # What the file says is of its finest level.
-        before = level_shapes(content)[0]
-    return stacks.scaled(known, before, after)
+    if known is None or content is None or not level:
+        return known
+    # What the file says is of its finest level.
+    return stacks.scaled(known, level_shapes(content)[0], shape)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from napari_styletransfer import api
 from napari_styletransfer.cli.progress import Silent
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Event, Finished
+from napari_styletransfer.engine.events import Event, Finished, Started
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError, StyleTransferError
 from napari_styletransfer.files import Stack, read_labels, read_stack, writing_stack
 from napari_styletransfer.pixels import decode, encoding_of
@@ -186,6 +186,8 @@ def run_stack(
 
     Raises
     ------
+    ImageError
+        If there is no room for the file, before the first step.
     StyleTransferError
         If the run of the first plane fails; there is no file then.
     """
@@ -210,7 +212,8 @@ def run_stack(
             "Give labels that are not 0 with --labels, or their styles with --regions."
         )
     axes, counts = planes.axes
-    flat: npt.NDArray[Any] | None = None
+    channels = 4 if planes.stack.shape[2:] == (4,) else 3
+    put: Callable[[int, npt.NDArray[Any]], None] | None = None
     done = 0
     failure: StyleTransferError | None = None
     with ExitStack() as files:
@@ -225,22 +228,24 @@ def run_stack(
             for told in files.enter_context(closing(events)):
                 progress.at_plane(told.plane, told.planes)
                 on_event(told.event)
-                if not isinstance(told.event, Finished):
+                if put is None and isinstance(told.event, (Started, Finished)):
+                    # Before anything long, for there may be no room; a plane without labels ends without a start.
+                    size = _size(told.event)
+                    own_density = None if density is None else scaled(density, (height, width), size)
+                    shape = (*size, channels)
+                    put = files.enter_context(
+                        writing_stack(output, counts, axes, shape, planes.stack.dtype, own_density, planes.increments)
+                    )
+                if put is None or not isinstance(told.event, Finished):
                     continue
                 content = planes.stack.plane(planes.numbers[told.plane])
                 encoding = encoding_of(content, low=planes.low, high=planes.high)
                 own = labels[told.plane]() if labels is not None else None
                 image = api.encoded(told.event, encoding, content, own, len(styles))
-                if flat is None:
-                    own_density = None if density is None else scaled(density, content.shape, image.shape)
-                    stack = writing_stack(
-                        output, counts, axes, image.shape, image.dtype, own_density, planes.increments
-                    )
-                    whole = files.enter_context(stack)
-                    flat = whole.reshape(-1, *image.shape)
-                flat[told.plane] = image
+                put(told.plane, image)
                 done = told.plane + 1
-        except (StyleTransferError, MemoryError) as error:
+        # Whatever it is, the planes before are kept.
+        except Exception as error:
             if not done:
                 raise
             failure = StyleTransferError(
@@ -249,6 +254,14 @@ def run_stack(
             )
             failure.__cause__ = error
     return done, failure
+
+
+def _size(event: Started | Finished) -> tuple[int, int]:
+    """Return the height and width of the result, as told at the start or at the end of a run."""
+    if isinstance(event, Finished):
+        height, width = event.image.shape[:2]
+        return height, width
+    return event.plan.scales[-1].height, event.plan.scales[-1].width
 
 
 def scaled(density: tuple[float, float], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[float, float]:

@@ -15,9 +15,16 @@ from typing import Any
 import numpy.typing as npt
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.files import png, raster, stack, tiff
+from napari_styletransfer.files import guard, png, raster, stack, tiff
 from napari_styletransfer.files.stack import Stack
-from napari_styletransfer.files.writing import SUFFIXES, check_folder, check_writable, write_image, writing_stack
+from napari_styletransfer.files.writing import (
+    SUFFIXES,
+    check_folder,
+    check_writable,
+    recovered,
+    write_image,
+    writing_stack,
+)
 
 __all__ = [
     "SUFFIXES",
@@ -29,6 +36,7 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_stack",
+    "recovered",
     "write_image",
     "writing_stack",
 ]
@@ -123,28 +131,30 @@ def level_shapes(path: str | os.PathLike[str]) -> tuple[tuple[int, int], ...]:
 
 def _start(path: Path) -> bytes:
     """Return the first bytes of a file."""
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder. Give one picture file.")
     try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder. Give one picture file.")
+        if path.exists() and not path.is_file():
+            raise ImageError(f"{path} is no file but a device or a pipe. Save the picture as a file.")
         with path.open("rb") as file:
             start = file.read(26)
     except FileNotFoundError:
         raise ImageError(f"There is no file {path}. Check its name and folder.") from None
     except OSError as error:
-        raise ImageError(f"{path} cannot be opened: {error.strerror or error}.") from error
+        name = guard.words(ValueError(path))
+        raise ImageError(f"{name} cannot be opened: {error.strerror or error}. Check its name and folder.") from error
     if not start:
         raise ImageError(f"{path} is empty. Save or copy the picture again.")
     return start
 
 
 def pixel_density(path: str | os.PathLike[str]) -> tuple[float, float] | None:
-    """Pixels per centimetre along x and y, if the file is a TIFF that says so.
+    """Pixels per centimetre along x and y, if the file is a TIFF that says so; what is no number is told as a warning.
 
     Raises
     ------
-    OSError
+    ImageError
         If the file cannot be opened.
     """
-    with Path(path).open("rb") as file:
-        start = file.read(26)
-    return tiff.density(Path(path)) if tiff.is_tiff(start) else None
+    path = Path(path)
+    return tiff.density(path) if tiff.is_tiff(_start(path)) else None

@@ -37,22 +37,24 @@ def read(path: Path) -> npt.NDArray[np.uint16]:
         if tile.args not in ("RGB;16B", "RGBA;16B"):
             raise ImageError(f"{path} is a 16-bit grey picture with transparency. Save it as TIFF, or without.")
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        clear = picture.info.get("transparency")
         array = np.asarray(picture).astype(np.uint16) << 8
     with raster.opened(path) as picture:
         picture.tile = [tile._replace(args=tile.args.replace("16B", "16L"))]  # type: ignore[attr-defined]
         array |= np.asarray(picture)
+    if clear is not None:
+        array = raster.with_clear(array, clear)
     return raster.upright(array, orientation)
 
 
-def write(path: Path, array: npt.NDArray[np.uint16]) -> None:
+def write(file: BinaryIO, array: npt.NDArray[np.uint16]) -> None:
     """Write (H, W, 3) or (H, W, 4) with 16 bits a channel."""
     height, width, channels = array.shape
     kind = _RGB if channels == 3 else _RGBA
-    with path.open("xb") as file:
-        file.write(_SIGNATURE)
-        _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
-        _write_rows(file, array)
-        _chunk(file, b"IEND", b"")
+    file.write(_SIGNATURE)
+    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+    _write_rows(file, array)
+    _chunk(file, b"IEND", b"")
 
 
 def _write_rows(file: BinaryIO, array: npt.NDArray[np.uint16]) -> None:

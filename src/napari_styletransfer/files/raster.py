@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageMode, PngImagePlugin, UnidentifiedImageError
 
 from napari_styletransfer.errors import ImageError
+from napari_styletransfer.files import guard
 
 logger = logging.getLogger(__name__)
+
+_LOSSY = {"JPEG", "MPO"}
+"""Formats that no labels survive; WebP and the like have colours."""
 
 _SLIDESHOWS = {"GIF", "PNG", "WEBP"}
 """Formats whose further frames are frames; in a phone's JPEG they are thumbnails and depth maps."""
@@ -29,6 +32,10 @@ def read(path: Path) -> npt.NDArray[Any]:
         if picture.format in _SLIDESHOWS and frames > 1:
             raise ImageError(f"{path} is an animation of {frames} frames. Save one of them as a picture.")
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        if picture.mode.startswith("I;16") and "transparency" in picture.info:
+            # Pillow would cut the values to 8 bits.
+            grey = np.asarray(picture)
+            return upright(with_clear(np.dstack([grey] * 3), picture.info["transparency"]), orientation)
         plain, profile = _plain(picture), picture.info.get("icc_profile")
         if profile and plain.mode in ("RGB", "RGBA", "CMYK"):
             plain = in_srgb(plain, profile)
@@ -39,32 +46,48 @@ def read(path: Path) -> npt.NDArray[Any]:
 def read_plain(path: Path) -> npt.NDArray[Any]:
     """Read the numbers of a picture as they are stored, palette or not; see `files.read_labels`."""
     with opened(path) as picture:
+        if picture.format in _LOSSY:
+            raise ImageError(f"{path} is a {picture.format}, which changes numbers. Save the labels as PNG or TIFF.")
         return upright(np.asarray(picture), picture.getexif().get(ExifTags.Base.Orientation, 1))
 
 
-def write(path: Path, array: npt.NDArray[np.uint8]) -> None:
+def write(file: BinaryIO, array: npt.NDArray[np.uint8], *, jpeg: bool) -> None:
     """Write RGB or RGBA of 8 bits; JPEG with full colour resolution, for strokes have sharp coloured edges."""
-    options: dict[str, Any] = {"quality": 95, "subsampling": 0} if path.suffix in (".jpg", ".jpeg") else {}
-    Image.fromarray(np.ascontiguousarray(array)).save(path, **options)
+    options: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0} if jpeg else {"format": "PNG"}
+    Image.fromarray(np.ascontiguousarray(array)).save(file, **options)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open with Pillow; everything it raises on damaged files becomes an `ImageError`."""
-    with warnings.catch_warnings():
-        # Pictures of several hundred megapixels are everyday work here, not an attack.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    with guard.reading(path), _no_limits():
         try:
-            with Image.open(path) as picture:
-                yield picture
+            picture = Image.open(path)
         except UnidentifiedImageError as error:
             raise ImageError(f"{path} is not a picture that can be read. Convert it to PNG, JPEG or TIFF.") from error
-        except Image.DecompressionBombError as error:
-            raise ImageError(f"{path} is too large for this format: {error}. Convert it to TIFF.") from error
-        except ImageError:
-            raise
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise ImageError(f"{path} is damaged or cut off: {error}. Save or copy it again.") from error
+        with picture:
+            # In Pillow, and as the array that it becomes.
+            kind = ImageMode.getmode(picture.mode)
+            values = (picture.height, picture.width, len(kind.bands))
+            guard.check_memory(path, values, 2 * np.dtype(kind.typestr).itemsize)
+            yield picture
+
+
+@contextmanager
+def _no_limits() -> Iterator[None]:
+    """Let Pillow read pictures of hundreds of megapixels, everyday work here, and long descriptions in PNG files."""
+    pixels, text = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK
+    Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = None, PngImagePlugin.MAX_TEXT_MEMORY
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels, text
+
+
+def with_clear(array: npt.NDArray[Any], clear: int | tuple[int, ...]) -> npt.NDArray[Any]:
+    """Add alpha to (H, W, 3) of 16 bits in which one colour stands for nothing, as in PNG files."""
+    alpha = np.where((array == np.array(clear, array.dtype)).all(axis=2), 0, 65535)
+    return np.dstack([array, alpha.astype(array.dtype)])
 
 
 def upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

@@ -7,20 +7,18 @@ memory. Results are OME-TIFF, which says which axis is time and which is depth. 
 from __future__ import annotations
 
 import math
-import struct
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import tifffile
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.files import tiff
+from napari_styletransfer.files import guard, tiff
 
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
 _UNNAMED = "IQ"
@@ -68,73 +66,65 @@ class Stack:
         ImageError
             If it is damaged or compressed in a way that cannot be read.
         """
-        try:
-            with tifffile.TiffFile(self.path) as file:
-                return self._read(_series(file).levels[self.level], number)
-        except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error) as error:
-            hint = "pip install imagecodecs" if "imagecodecs" in str(error) else "Save or copy it again"
-            raise ImageError(f"Plane {number} of {self.path} cannot be read: {error}. {hint}.") from error
+        with guard.reading(self.path), tifffile.TiffFile(self.path) as file:
+            return self._read(_series(file).levels[self.level], number)
 
     def _read(self, series: tifffile.TiffPageSeries, number: int) -> npt.NDArray[Any]:
+        guard.check_memory(self.path, self.shape, self.dtype.itemsize)
         if series.dataoffset is not None:
             # Files that ImageJ writes have one page and the other planes behind it.
             stored = series.dtype.newbyteorder(series.keyframe.parent.byteorder)
-            whole = np.memmap(self.path, stored, "r", series.dataoffset, (len(self), *self.shape))
-            plane = np.array(whole[number])
+            count = math.prod(self.shape)
+            start = series.dataoffset + number * count * stored.itemsize
+            plane = np.fromfile(self.path, stored, count, offset=start)
         elif len(series.pages) == len(self) and (page := series.pages[number]) is not None:
             plane = page.asarray()
         else:
+            guard.check_memory(self.path, series.shape, self.dtype.itemsize)
             plane = series.asarray().reshape(len(self), *self.shape)[number]
         return plane.reshape(self.shape).astype(self.dtype, copy=False)
 
 
 def stack_of(path: Path, level: int = 0) -> Stack | None:
     """Return the stack a TIFF file holds, or None if it holds one picture, or something else than planes."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = _series(file).levels[level]
-            axes, shape = series.get_axes(squeeze=True), series.get_shape(squeeze=True)
-            page, dtype = series.keyframe, series.dtype
-            increments = tiff.increments(file)
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error) as error:
-        raise ImageError(f"{path} is damaged or cut off: {error}. Save or copy it again.") from error
-    first = axes.find("YX")
-    names, rest = _named(axes[:first]), axes[first:]
-    if first < 1 or names is None or rest not in ("YX", "YXS") or page.photometric not in _PLAIN:
-        return None
-    if rest == "YXS" and shape[-1] not in (3, 4):
-        return None
-    if dtype is None or dtype.name not in _DTYPES:
-        return None
-    return Stack(path, names, shape[:first], shape[first:], dtype.newbyteorder("="), level, increments)
+    with guard.reading(path), tifffile.TiffFile(path) as file:
+        series = _series(file).levels[level]
+        axes, shape = series.get_axes(squeeze=True), series.get_shape(squeeze=True)
+        page, dtype = series.keyframe, series.dtype
+        first = axes.find("YX")
+        names, rest = _named(axes[:first]), axes[first:]
+        if first < 1 or names is None or rest not in ("YX", "YXS") or page.photometric not in _PLAIN:
+            return None
+        if rest == "YXS" and shape[-1] not in (3, 4):
+            return None
+        if dtype is None or dtype.name not in _DTYPES:
+            return None
+        increments = tiff.increments(path, file)
+        return Stack(path, names, shape[:first], shape[first:], dtype.newbyteorder("="), level, increments)
 
 
 def level_shapes(path: Path) -> tuple[tuple[int, int], ...]:
     """Return (H, W) of every resolution of a file; see `files.level_shapes`."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            levels = _series(file).levels if len(file.series) else []
-            return tuple((level.shape[level.axes.index("Y")], level.shape[level.axes.index("X")]) for level in levels)
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error) as error:
-        raise ImageError(f"{path} is damaged or cut off: {error}. Save or copy it again.") from error
+    with guard.reading(path), tifffile.TiffFile(path) as file:
+        levels = _series(file).levels if len(file.series) else []
+        return tuple((level.shape[level.axes.index("Y")], level.shape[level.axes.index("X")]) for level in levels)
 
 
-@contextmanager
-def writing(
-    path: Path,
+def begin(
+    file: BinaryIO,
     counts: Sequence[int],
     axes: str,
     shape: Sequence[int],
     dtype: npt.DTypeLike,
     density: tuple[float, float] | None,
     increments: Mapping[str, float],
-) -> Iterator[npt.NDArray[Any]]:
-    """Give an array (*counts, H, W, C) that is a TIFF file: what is put into it is in the file.
+) -> tuple[int, int]:
+    """Write a TIFF stack whose pixels are all zero, and return where they begin and end in the file, in bytes.
 
     Parameters
     ----------
-    path
-        A file that does not exist yet.
+    file
+        New and empty.
     counts, axes
         Planes along each axis, and the axes' letters.
     shape
@@ -150,21 +140,29 @@ def writing(
     for name, attribute, unit in (("Z", "PhysicalSizeZ", "µm"), ("T", "TimeIncrement", "s")):
         if name in axes and name in increments:
             metadata |= {attribute: increments[name], f"{attribute}Unit": unit}
-    array = tifffile.memmap(
-        path,
+    where = tifffile.imwrite(
+        file,
         shape=(*counts, *shape),
         dtype=dtype,
         photometric="rgb",
         extrasamples=["unassalpha"] if shape[2] == 4 else None,
         ome=True,
         metadata=metadata,
+        returnoffset=True,
     )
+    assert where is not None
+    offset, count = where
+    return offset, offset + count
+
+
+def finished_planes(path: Path) -> int:
+    """Return how many planes of a stack that was broken off were written; 0 for any other file."""
     try:
-        yield array
-        array.flush()
-    finally:
-        # Windows renames no file that is still mapped, and numpy's own way to close it is to let go of the array.
-        array._mmap.close()  # type: ignore[attr-defined]
+        found = stack_of(path)
+        # They are written in order.
+        return 0 if found is None else bisect_left(range(len(found)), True, key=lambda n: not found.plane(n).any())
+    except ImageError:
+        return 0
 
 
 def _series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import struct
 import xml.etree.ElementTree as ElementTree
-import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,9 @@ import tifffile
 from PIL import Image
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.files import raster
+from napari_styletransfer.files import guard, raster
+
+logger = logging.getLogger(__name__)
 
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PER_CENTIMETRE = {"nm": 1e7, "um": 1e4, "µm": 1e4, "μm": 1e4, "micron": 1e4, "microns": 1e4, "mm": 10.0, "cm": 1.0}
@@ -25,6 +26,11 @@ _PER_CENTIMETRE |= {"inch": 1 / 2.54, "inches": 1 / 2.54, "in": 1 / 2.54, "m": 0
 _SECONDS = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 
 _Series = tifffile.TiffPageSeries
+_LOSSY = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG, tifffile.COMPRESSION.JPEG_LOSSY)
+
+_LEAST, _MOST = 1e-6, 1e9
+"""Pixels in a centimetre: of a kilometre's, and of less than an atom's."""
+
 _GREYS = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.PALETTE)
 
 
@@ -35,56 +41,73 @@ def is_tiff(start: bytes) -> bool:
 
 def read(path: Path, level: int = 0) -> npt.NDArray[Any]:
     """Read one picture; see `files.read_image`."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = _only_series(path, file).levels[level]
-            page = series.keyframe
-            array = _pixels(path, series)
-            if array is None and level:
-                raise ImageError(
-                    f"Of {path}, which is compressed with {_name(page.compression)}, only the finest resolution can be "
-                    "read. Save the one you want as a picture of its own."
-                )
-            if array is None:
-                return raster.read(path)
-            array = _colored(path, array, series)
-            if page.iccprofile and array.ndim == 3 and array.dtype == np.uint8:
-                array = np.asarray(raster.in_srgb(Image.fromarray(array), page.iccprofile))
-            return raster.upright(array, page.tags.valueof(274, 1))
-    except ImageError:
-        raise
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error) as error:
-        raise ImageError(f"{path} is damaged or cut off: {error}. Save or copy it again.") from error
+    with guard.reading(path), tifffile.TiffFile(path) as file:
+        series = _only_series(path, file).levels[level]
+        page = series.keyframe
+        if page.photometric not in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, *_GREYS):
+            raise ImageError(f"{path} has {_name(page.photometric)} colours. Save it as RGB or grey.")
+        array = _pixels(path, series)
+        if array is None and level:
+            raise ImageError(
+                f"Of {path}, which is compressed with {_name(page.compression)}, only the finest resolution can be "
+                "read. Save the one you want as a picture of its own."
+            )
+        if array is None:
+            return raster.read(path)
+        array = _colored(path, array, series)
+        if page.iccprofile and array.ndim == 3 and array.dtype == np.uint8:
+            array = np.asarray(raster.in_srgb(Image.fromarray(array), page.iccprofile))
+        return raster.upright(array, page.tags.valueof(274, 1))
 
 
 def read_plain(path: Path) -> npt.NDArray[Any]:
     """Read the numbers of one picture as they are stored; see `files.read_labels`."""
-    try:
-        with tifffile.TiffFile(path) as file:
-            series = _only_series(path, file)
-            array: npt.NDArray[Any] = series.asarray().reshape(series.get_shape(squeeze=True))
-            return raster.upright(array, series.keyframe.tags.valueof(274, 1))
-    except ImageError:
-        raise
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, struct.error, zlib.error) as error:
-        hint = "pip install imagecodecs" if "imagecodecs" in str(error) else "Save or copy it again"
-        raise ImageError(f"{path} cannot be read: {error}. {hint}.") from error
+    with guard.reading(path), tifffile.TiffFile(path) as file:
+        series = _only_series(path, file)
+        page = series.keyframe
+        if page.compression in _LOSSY:
+            raise ImageError(
+                f"{path} is compressed with {_name(page.compression)}, which changes the numbers. Save the labels "
+                "without."
+            )
+        _check_announced(path, series)
+        array: npt.NDArray[Any] = series.asarray().reshape(series.get_shape(squeeze=True))
+        return raster.upright(array, page.tags.valueof(274, 1))
 
 
 def density(path: Path) -> tuple[float, float] | None:
-    """Pixels per centimetre along x and y of the upright picture, if the file says so."""
-    with tifffile.TiffFile(path) as file:
+    """Pixels per centimetre along x and y of the upright picture, if the file says so; what is no number is told."""
+    # As in `guard`: what is written there may be anything.
+    try:
+        return _density(path)
+    except Exception as error:
+        logger.warning("The pixel size of %s cannot be read and is left out: %s.", path, guard.words(error))
+        return None
+
+
+def increments(path: Path, file: tifffile.TiffFile) -> dict[str, float]:
+    """Return the distance of planes along Z in micrometres, and along T in seconds, as far as the file says so."""
+    try:
+        return _increments(path, file)
+    except Exception as error:
+        logger.warning("The distances in %s cannot be read and are left out: %s.", path, guard.words(error))
+        return {}
+
+
+def _density(path: Path) -> tuple[float, float] | None:
+    with guard.quiet(), tifffile.TiffFile(path) as file:
         if not len(file.pages):
             return None
         page = file.pages.first
-        found = _ome_density(file.ome_metadata) if file.ome_metadata else _tag_density(file, page)
-        if found is None or not all(math.isfinite(value) and value > 0 for value in found):
+        found = _ome_density(path, file.ome_metadata) if file.ome_metadata else _tag_density(file, page)
+        if found is None:
             return None
+        if not all(_LEAST < value < _MOST for value in found):
+            raise ValueError("no picture has {:.3g} × {:.3g} pixels in a centimetre".format(*found))
         return found[::-1] if page.tags.valueof(274, 1) >= 5 else found
 
 
-def increments(file: tifffile.TiffFile) -> dict[str, float]:
-    """Return the distance of planes along Z in micrometres, and along T in seconds, as far as the file says so."""
+def _increments(path: Path, file: tifffile.TiffFile) -> dict[str, float]:
     found: dict[str, float] = {}
     if file.ome_metadata:
         pixels = _ome_pixels(file.ome_metadata)
@@ -92,18 +115,18 @@ def increments(file: tifffile.TiffFile) -> dict[str, float]:
             ("Z", "PhysicalSizeZ", {unit: 1e4 / each for unit, each in _PER_CENTIMETRE.items()}, "µm"),
             ("T", "TimeIncrement", _SECONDS, "s"),
         ):
-            found[axis] = _number(pixels.get(name)) * units.get(pixels.get(f"{name}Unit", default), math.nan)
+            found[axis] = _number(path, pixels.get(name)) * units.get(pixels.get(f"{name}Unit", default), math.nan)
     else:
         said = file.imagej_metadata or {}
-        found["Z"] = _number(said.get("spacing")) * 1e4 / (_imagej_unit(file) or math.nan)
-        found["T"] = _number(said.get("finterval")) * _SECONDS.get(str(said.get("tunit", "sec")), math.nan)
+        found["Z"] = _number(path, said.get("spacing")) * 1e4 / (_imagej_unit(file) or math.nan)
+        found["T"] = _number(path, said.get("finterval")) * _SECONDS.get(str(said.get("tunit", "sec")), math.nan)
     return {axis: value for axis, value in found.items() if math.isfinite(value) and value > 0}
 
 
-def write(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> None:
+def write(file: BinaryIO, array: npt.NDArray[Any], density: tuple[float, float] | None) -> None:
     """Write RGB, or RGBA with straight alpha."""
     tifffile.imwrite(
-        path,
+        file,
         array,
         photometric="rgb",
         extrasamples=["unassalpha"] if array.shape[2] == 4 else None,
@@ -135,22 +158,34 @@ def _only_series(path: Path, file: tifffile.TiffFile) -> _Series:
     raise ImageError(f"{path} holds {what} ({size}). Save {hint} as a picture of its own.")
 
 
+def _check_announced(path: Path, series: _Series) -> None:
+    """Refuse what is larger than memory or, without compression, than the file."""
+    page = series.keyframe
+    values = math.prod(series.shape)
+    guard.check_memory(path, series.shape, 1 if series.dtype is None else series.dtype.itemsize)
+    # Parts of a length of 0 are allowed, and empty.
+    whole = page.compression == tifffile.COMPRESSION.NONE and all(page.databytecounts)
+    if whole and values * page.bitspersample > 8 * path.stat().st_size:
+        raise ImageError(f"{path} is damaged or cut off: it holds less than it says. Save or copy it again.")
+
+
 def _pixels(path: Path, series: _Series) -> npt.NDArray[Any] | None:
-    """Read with tifffile; None for everyday 8-bit files that Pillow reads and tifffile only with imagecodecs."""
+    """Read with tifffile; None for everyday files that Pillow reads and tifffile only with imagecodecs."""
     page = series.keyframe
     if page.photometric == tifffile.PHOTOMETRIC.YCBCR:
         return None
+    _check_announced(path, series)
     try:
         array = series.asarray()
-    except (ValueError, KeyError) as error:
-        if "imagecodecs" not in str(error):
-            raise
-        if page.bitspersample in (1, 8) and page.photometric in (tifffile.PHOTOMETRIC.RGB, *_GREYS):
+    except (ValueError, KeyError, NotImplementedError) as error:
+        # Of 12 bits those of grey with black as zero.
+        bits: dict[int, tuple[int, ...]] = {
+            tifffile.PHOTOMETRIC.RGB: (8,),
+            tifffile.PHOTOMETRIC.MINISBLACK: (1, 2, 4, 8, 12),
+        }
+        if "imagecodecs" in str(error) and page.bitspersample in bits.get(page.photometric, (1, 2, 4, 8)):
             return None
-        raise ImageError(
-            f"{path} is compressed with {_name(page.compression)}, which needs a further package. "
-            "Install it (pip install imagecodecs), or save the file without compression."
-        ) from error
+        raise
     array = array.reshape(series.get_shape(squeeze=True))
     return np.moveaxis(array, 0, -1) if series.get_axes(squeeze=True) == "SYX" else array
 
@@ -159,10 +194,10 @@ def _colored(path: Path, array: npt.NDArray[Any], series: _Series) -> npt.NDArra
     """Give the samples of a page their meaning as grey, RGB or RGBA."""
     page = series.keyframe
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    if page.photometric not in (tifffile.PHOTOMETRIC.RGB, *_GREYS):
-        raise ImageError(f"{path} has {_name(page.photometric)} colours. Save it as RGB or grey.")
     if array.dtype.kind not in "buif":
         raise ImageError(f"{path} has {array.dtype.name} pixels. Save it with real numbers, such as its magnitude.")
+    if array.dtype == np.uint8 and page.bitspersample < 8 and page.photometric != tifffile.PHOTOMETRIC.PALETTE:
+        array = np.rint(array * (255 / (2**page.bitspersample - 1))).astype(np.uint8)
     # Masks that tifffile wrote carry the tag for inverted pixels without being inverted.
     own_mask = array.dtype.kind == "b" and series.kind == "shaped"
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not own_mask:
@@ -207,7 +242,11 @@ def _straight(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _tag_density(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[float, float] | None:
     tags = [page.tags.valueof(code) for code in (282, 283)]
-    if None in tags or any(bottom == 0 for _, bottom in tags):
+    if None in tags:
+        return None
+    if any(not isinstance(tag, tuple) or len(tag) != 2 for tag in tags):
+        raise ValueError(f"a resolution of {tags} is no fraction")
+    if any(0 in tag for tag in tags):
         return None
     factor = _imagej_unit(file)
     if factor is None:
@@ -218,11 +257,12 @@ def _tag_density(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[floa
     return x, y
 
 
-def _number(text: object) -> float:
-    """Return what a file says as a number; NaN for nothing, and for what is none."""
+def _number(path: Path, text: object) -> float:
+    """Return what a file says as a number; NaN for nothing and, with a warning, for what is none."""
     try:
-        return float(str(text))
+        return math.nan if text is None else float(str(text))
     except ValueError:
+        logger.warning("%s has a pixel size or distance of '%s', which is no number; it is left out.", path, text)
         return math.nan
 
 
@@ -234,21 +274,18 @@ def _imagej_unit(file: tifffile.TiffFile) -> float | None:
 
 
 def _ome_pixels(description: str) -> dict[str, str]:
-    """Return the attributes of the first picture's pixels; none where the description is damaged."""
-    try:
-        pixels = ElementTree.fromstring(description).find(".//{*}Pixels")
-    except ElementTree.ParseError:
-        return {}
+    """Return the attributes of the first picture's pixels."""
+    pixels = ElementTree.fromstring(description).find(".//{*}Pixels")
     return {} if pixels is None else dict(pixels.attrib)
 
 
-def _ome_density(description: str) -> tuple[float, float] | None:
+def _ome_density(path: Path, description: str) -> tuple[float, float] | None:
     pixels = _ome_pixels(description)
     found = []
     for axis in "XY":
-        size = float(pixels.get(f"PhysicalSize{axis}") or 0)
+        size = _number(path, pixels.get(f"PhysicalSize{axis}"))
         factor = _PER_CENTIMETRE.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
-        if not size or factor is None:
+        if not size or math.isnan(size) or factor is None:
             return None
         found.append(factor / size)
     return found[0], found[1]

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
-import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_styletransfer.errors import ImageError
-from napari_styletransfer.files import png, raster, stack, tiff
+from napari_styletransfer.errors import ImageError, StyleTransferError
+from napari_styletransfer.files import guard, parts, png, raster, stack, tiff
 
 _JPEG = (".jpg", ".jpeg")
 _TIFF = (".tif", ".tiff")
@@ -63,17 +64,20 @@ def check_folder(path: str | os.PathLike[str]) -> None:
         If the folder is missing or may not be written to, or `path` is itself a folder.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder. Add a file name, such as {path / 'result.png'}.")
-    if not path.parent.is_dir():
-        raise ImageError(f"There is no folder {path.parent} for {path.name}. Create it first.")
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} is a folder. Add a file name, such as {path / 'result.png'}.")
+        if not path.parent.is_dir():
+            raise ImageError(f"There is no folder {path.parent} for {path.name}. Create it first.")
+    except OSError as error:
+        raise ImageError(f"{_cut(path)} cannot be written: {_why(error)}. Choose another name.") from error
     # Only trying tells on network drives and read-only systems.
-    probe = _beside(path)
+    probe = parts.beside(path)
     try:
         probe.open("xb").close()
         probe.unlink()
     except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}. Choose another folder.") from error
+        raise ImageError(f"{path} cannot be written: {_why(error)}. Choose another folder.") from error
 
 
 def write_image(
@@ -94,27 +98,45 @@ def write_image(
     Raises
     ------
     ImageError
-        If the format cannot hold the array, or the file cannot be written.
+        If the format cannot hold the array.
+    StyleTransferError
+        If the file cannot be written. The picture is then saved beside it as TIFF, or in the folder for temporary
+        files, and the error says where.
     """
     path = Path(path)
     if array.ndim != 3 or array.shape[2] not in (3, 4):
         raise ImageError(f"Expected an (H, W, 3) or (H, W, 4) picture to write, but got shape {array.shape}.")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     _check_format(path, array.dtype, array.shape[2])
-    suffix = path.suffix.lower()
-    part = _beside(path)
     try:
-        if suffix in _TIFF:
-            tiff.write(part, array, density)
+        _write(path, array, density)
+    except StyleTransferError:
+        raise
+    # A result may have taken hours: whatever stands in the way of one file, another is tried.
+    except Exception as error:
+        where = _rescued(path, array, density)
+        end = f"The result is in {where} instead." if where else "The result is lost."
+        raise StyleTransferError(f"{path} cannot be written: {_why(error)}. {end}") from error
+
+
+def _write(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> None:
+    with parts.part_of(path) as file:
+        if path.suffix.lower() in _TIFF:
+            tiff.write(file, array, density)
         elif array.dtype == np.uint16:
-            png.write(part, array)
+            png.write(file, array)
         else:
-            raster.write(part, array)
-        part.replace(path)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+            raster.write(file, array, jpeg=path.suffix.lower() in _JPEG)
+
+
+def _rescued(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> Path | None:
+    """Write a picture that could not be written where it should be somewhere else, and return where."""
+    for folder in (path.parent, Path(tempfile.gettempdir())):
+        other = parts.free_name(folder, f"{path.stem[:40]}-result", ".tif")
+        with suppress(Exception):
+            _write(other, array, density)
+            return other
+    return None
 
 
 @contextmanager
@@ -126,8 +148,10 @@ def writing_stack(
     dtype: npt.DTypeLike,
     density: tuple[float, float] | None = None,
     increments: Mapping[str, float] | None = None,
-) -> Iterator[npt.NDArray[Any]]:
-    """Give an array that becomes a TIFF stack when the block is left without an error.
+) -> Iterator[Callable[[int, npt.NDArray[Any]], None]]:
+    """Give what puts planes into a TIFF stack, which is there once the block is left without an error.
+
+    Its whole space is taken from the disk first, so that there is room for every plane.
 
     Parameters
     ----------
@@ -144,24 +168,58 @@ def writing_stack(
 
     Yields
     ------
-    array
-        (*counts, *shape), zero at first, kept on disk.
+    put
+        Takes the number of a plane, counted from 0, and the plane; those that are not put are zero. Called in order of
+        the numbers, so that of a process that is killed the first planes are `recovered`.
 
     Raises
     ------
     ImageError
-        If the file cannot be written.
+        If there is no room for the file, or it cannot be written.
+    StyleTransferError
+        If it is whole but cannot take its place; the error says where it is instead.
     """
-    path = Path(path)
-    part = _beside(path)
+    path, dtype = Path(path), np.dtype(dtype)
+    plane_bytes = math.prod(shape) * dtype.itemsize
     try:
-        with stack.writing(part, counts, axes, shape, dtype, density, increments or {}) as array:
-            yield array
-        part.replace(path)
+        with parts.part_of(path) as file:
+            start, end = stack.begin(file, counts, axes, shape, dtype, density, increments or {})
+            try:
+                parts.reserve(file, start, end)
+            except OSError as error:
+                raise ImageError(
+                    f"{path} needs {end / 2**20:.0f} MiB: {_why(error)}. Free some space or choose another folder."
+                ) from error
+
+            # Past the buffer, in which a plane that could not be written would stand in the way of closing the file.
+            raw = file.raw
+
+            def put(number: int, plane: npt.NDArray[Any]) -> None:
+                left = np.ascontiguousarray(plane, dtype).reshape(-1).view(np.uint8).data
+                raw.seek(start + number * plane_bytes)
+                while left:
+                    left = left[raw.write(left) :]
+
+            yield put
     except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
+        raise ImageError(f"{path} cannot be written: {_why(error)}.") from error
+
+
+def recovered(path: str | os.PathLike[str]) -> dict[Path, int]:
+    """Find what processes that were killed left of this file, and give its finished planes names to be found by.
+
+    Returns
+    -------
+    stacks
+        The files that hold planes, beside `path`, with how many they hold; what holds none is removed.
+    """
+    found: dict[Path, int] = {}
+    for rest in parts.left_over(Path(path)):
+        if planes := stack.finished_planes(rest):
+            found[rest] = planes
+        else:
+            rest.unlink(missing_ok=True)
+    return found
 
 
 def _check_format(path: Path, dtype: np.dtype[Any], channels: int) -> None:
@@ -181,6 +239,10 @@ def _check_format(path: Path, dtype: np.dtype[Any], channels: int) -> None:
         raise ImageError(f"A picture file cannot hold {dtype.name} pixels. Convert the content to uint8 or float32.")
 
 
-def _beside(path: Path) -> Path:
-    """Return a fresh name in the same folder, with the suffix kept because the writers go by it."""
-    return path.with_name(f".{path.stem[:100]}-{secrets.token_hex(4)}{path.suffix.lower()}")
+def _why(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or guard.words(error)
+
+
+def _cut(path: Path) -> str:
+    """Return a path that is too long for a file as one that is short enough for a message."""
+    return guard.words(ValueError(path))

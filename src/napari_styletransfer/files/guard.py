@@ -1,0 +1,93 @@
+"""The boundary to the libraries that read files: what they make of a damaged one is an `ImageError`, in one line.
+
+Called by `files` alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from napari_styletransfer.errors import ImageError
+
+_LONGEST = 160
+"""Characters that are told of a library's own words."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever is raised while a file is read into an `ImageError`."""
+    try:
+        with quiet():
+            yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"{path} does not fit into memory. Save a smaller picture, or a part of it.") from error
+    # Readers of damaged files fail in every way there is: no list of errors is ever complete.
+    except Exception as error:
+        said = words(error)
+        if "imagecodecs" in said:
+            raise ImageError(
+                f"{path} cannot be read without a further package: {said}. Install it (pip install imagecodecs), or "
+                "save the file without compression and with 8 or 16 bits."
+            ) from error
+        raise ImageError(f"{path} is damaged or cut off: {said}. Save or copy it again.") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep to themselves what the libraries think of a file that they can read, or that is refused anyway."""
+    loggers = [logging.getLogger(name) for name in ("tifffile", "PIL")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def words(error: BaseException) -> str:
+    """Return what an error says, in one line that is not too long."""
+    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} …"
+
+
+def check_memory(path: Path, shape: Sequence[int], itemsize: int) -> None:
+    """Refuse a picture that does not fit into the memory that is free, before it is asked for.
+
+    Parameters
+    ----------
+    path
+        Of the file that announces it.
+    shape
+        As announced, (H, W) and more.
+    itemsize
+        Bytes of a value.
+
+    Raises
+    ------
+    ImageError
+        If it is too large.
+    """
+    needed, free = math.prod(shape) * itemsize, psutil.virtual_memory().available
+    if needed > free:
+        size = " × ".join(map(str, shape))
+        raise ImageError(
+            f"{path} says that it holds {size} values, {_gibibytes(needed)}, but {_gibibytes(free)} of memory are "
+            "free. Save a smaller picture or a part of it or, if it is not that large, save or copy it again."
+        )
+
+
+def _gibibytes(count: int) -> str:
+    return f"{count / 2**40:.3g} TiB" if count >= 2**40 else f"{count / 2**30:.3g} GiB"
