@@ -68,6 +68,13 @@ def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
+@pytest.fixture(autouse=True)
+def pace_forgotten(torch_home: Path) -> Iterator[None]:
+    """Let no test know how long the runs of another took."""
+    yield
+    (torch_home / "hub" / "napari-styletransfer" / "pace.json").unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Return the folder of real pictures and weights that may lie beside the repository."""

@@ -27,7 +27,7 @@ GIB = 2**30
 
 @pytest.fixture(autouse=True)
 def _rates_of_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "rates", lambda device, dtype: (1e12, 1e10, 1e-6))
+    monkeypatch.setattr(pace, "rates", lambda device, label, dtype: (1e12, 1e10, 1e-6))
 
 
 def planned(height: int = 48, width: int = 64, **fields: Any) -> Plan:
@@ -68,7 +68,7 @@ def on(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def at_a_thousandth_of_the_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "rates", lambda device, dtype: (1e9, 1e7, 1e-3))
+    monkeypatch.setattr(pace, "rates", lambda device, label, dtype: (1e9, 1e7, 1e-3))
 
 
 def test_auto_is_the_large_network_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

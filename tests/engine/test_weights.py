@@ -10,9 +10,11 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
+import urllib.request
 import zipfile
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
@@ -37,6 +39,7 @@ SHAPES = {
     "features.2.weight": (64, 8, 3, 3),
     "features.2.bias": (64,),
 }
+SHA256 = "01234567" * 8
 NEEDED = {key: SHAPES[key] for key in ("features.0.weight", "features.0.bias")}
 SHARED = Path(__file__).parents[2].parent / "shared" / "models"
 
@@ -126,9 +129,10 @@ def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     http = ThreadingHTTPServer(("127.0.0.1", 0), told.handler())
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    name = f"vgg19-{hashlib.sha256(told.content).hexdigest()[:8]}.pth"
-    told.url = f"http://127.0.0.1:{http.server_port}/models/{name}"
-    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19_TORCHVISION, weights.Download(told.url, len(told.content)))
+    sha256 = hashlib.sha256(told.content).hexdigest()
+    told.url = f"http://127.0.0.1:{http.server_port}/models/vgg19-{sha256[:8]}.pth"
+    source = weights.Download(told.url, sha256, len(told.content))
+    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19_TORCHVISION, source)
     yield told
     http.shutdown()
     http.server_close()
@@ -216,7 +220,8 @@ def test_404_names_address_place_and_the_way_on(server: Server, cache: Path) -> 
 
 
 def test_cut_off_transfer_leaves_nothing(server: Server, cache: Path) -> None:
-    server.length = len(server.content) + 1000
+    server.length = len(server.content)
+    server.content = server.content[:-1000]
     expected = f"cut off after {len(server.content):,} of {server.length:,} bytes"
     with pytest.raises(WeightsError, match=expected):
         finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
@@ -244,7 +249,7 @@ def test_no_server_names_address_place_and_the_way_on(cache: Path, monkeypatch: 
     closed = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     closed.server_close()
     url = f"http://127.0.0.1:{closed.server_port}/vgg19-01234567.pth"
-    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19_TORCHVISION, weights.Download(url, 1))
+    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19_TORCHVISION, weights.Download(url, SHA256, 1))
     with pytest.raises(WeightsError, match="not reached") as caught:
         finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     for part in (url, str(cache / "vgg19-01234567.pth"), "network='compact'"):
@@ -255,12 +260,54 @@ def test_no_server_names_address_place_and_the_way_on(cache: Path, monkeypatch: 
 def test_silent_server_counts_as_gone(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     silent = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     url = f"http://127.0.0.1:{silent.server_port}/vgg19-01234567.pth"
-    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19_TORCHVISION, weights.Download(url, 1))
+    monkeypatch.setitem(weights.DOWNLOADS, Network.VGG19_TORCHVISION, weights.Download(url, SHA256, 1))
     monkeypatch.setattr(download, "TIMEOUT", 0.05)
     with pytest.raises(WeightsError, match=r"not reached \(timed out\)"):
         finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
     silent.server_close()
     assert files_in(cache) == []
+
+
+def test_more_than_the_file_has_is_refused(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_CHUNK", 1000)
+    server.announce = False
+    server.content += bytes(100_000)
+    with pytest.raises(WeightsError, match="it has more than its"):
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
+    assert files_in(cache) == []
+
+
+def test_server_that_only_trickles_counts_as_gone(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.0)
+    monkeypatch.setattr(download, "SLOWEST", 1e15)
+    with pytest.raises(WeightsError, match=r"the server gave only [\d,]+ bytes in \d+ seconds"):
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
+    assert files_in(cache) == []
+
+
+def test_server_that_sends_on_to_an_open_line_is_not_followed() -> None:
+    handler = download._Redirects()
+    secure = urllib.request.Request("https://download.pytorch.org/models/vgg16-397923af.pth")
+    for address in ("http://download.pytorch.org/x", "ftp://elsewhere/x"):
+        with pytest.raises(WeightsError, match="not encrypted"):
+            handler.redirect_request(secure, io.BytesIO(), 302, "Found", {}, address)
+    followed = handler.redirect_request(secure, io.BytesIO(), 302, "Found", {}, "https://elsewhere/x")
+    assert followed is not None
+    assert followed.full_url == "https://elsewhere/x"
+
+
+def test_parts_of_killed_downloads_go_and_those_under_way_stay(server: Server, cache: Path) -> None:
+    name = server.url.rpartition("/")[2]
+    cache.mkdir(parents=True)
+    parts = {age: cache / f"{name}.{age}.partial" for age in ("old", "young")}
+    for part in parts.values():
+        part.write_bytes(b"half")
+    other = cache / "another.pth.old.partial"
+    other.write_bytes(b"half")
+    for part in (parts["old"], other):
+        os.utime(part, (0, 0))
+    finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
+    assert files_in(cache) == sorted([other.name, name, parts["young"].name])
 
 
 def test_closing_in_the_middle_of_a_download_leaves_nothing(
@@ -392,6 +439,13 @@ def test_missing_file(tmp_path: Path) -> None:
     assert "no weights file" in refused(tmp_path / "missing.pth")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes in folders here")
+def test_pipe_in_place_of_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.pth")
+    with pytest.raises(WeightsError, match="is a pipe or a device"):
+        finish(weights.fetch(Network.VGG16, NEEDED, tmp_path / "weights.pth"))
+
+
 def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
     assert "cannot be read" in refused(tmp_path)
 
@@ -518,6 +572,18 @@ def test_other_network_names_the_first_differences(tmp_path: Path) -> None:
     assert "'features.0.bias' has" not in message
 
 
+@pytest.mark.parametrize("kind", ["sparse", "meta"])
+def test_tensors_of_other_kinds_are_refused(kind: str, tmp_path: Path) -> None:
+    change = {
+        "sparse": lambda tensor: tensor.to_sparse(),
+        "meta": lambda tensor: tensor.to("meta"),
+    }[kind]
+    path = tmp_path / "own.pth"
+    torch.save({key: change(tensor) for key, tensor in model().items() if key in NEEDED}, path)
+    with pytest.raises(WeightsError, match="expected a dense tensor"):
+        finish(weights.fetch(Network.VGG16, NEEDED, path))
+
+
 def test_whole_numbers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "own.pth"
     torch.save({key: torch.ones(shape, dtype=torch.int8) for key, shape in NEEDED.items()}, path)
@@ -628,7 +694,8 @@ def test_addresses_are_torchvisions(network: Network) -> None:
     theirs = get_model_weights(network.value.removesuffix("_torchvision")).IMAGENET1K_V1
     ours = weights.DOWNLOADS[network]
     assert ours.url == theirs.url
-    assert len(ours.sha256) == 8
+    assert re.fullmatch(r"[0-9a-f]{64}", ours.sha256)
+    assert ours.name.rpartition("-")[2] == f"{ours.sha256[:8]}.pth"
     assert ours.size_bytes / 2**20 == pytest.approx(theirs.meta["_file_size"], abs=6e-4)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import stat
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,14 +20,15 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from napari_styletransfer.config.recipe import shortened
 from napari_styletransfer.errors import WeightsError
 
 Tensors = dict[str, torch.Tensor]
 
 _WRAPPERS = ("state_dict", "model")
 _EXPECTED = "Expected a state dict: save it with torch.save(model.state_dict(), file)."
-_NAMED = 3
-"""How many tensors a message names before it only counts them."""
+_NAMED, _LONGEST = 3, 60
+"""How many tensors a message names before it only counts them, and characters of a name."""
 
 
 def read(path: Path) -> Tensors:
@@ -42,7 +45,10 @@ def read(path: Path) -> Tensors:
         If there is no such file, or it is cut off, damaged, or not a file of weights.
     """
     try:
-        size = path.stat().st_size
+        state = path.stat()
+        size = state.st_size
+        if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
+            raise WeightsError(f"{path} is a pipe or a device, not a file. Save the weights to a file.")
         with path.open("rb") as file:
             start = file.read(16)
     except FileNotFoundError as error:
@@ -82,6 +88,8 @@ def select(found: Tensors, expected: Mapping[str, Sequence[int]], *, network: st
     for key, shape in expected.items():
         if key not in found:
             problems.append(f"'{key}' is missing")
+        elif not _dense(found[key]):
+            problems.append(f"'{key}' is sparse, nested, quantised or without values, expected a dense tensor")
         elif tuple(found[key].shape) != tuple(shape):
             problems.append(f"'{key}' has shape {tuple(found[key].shape)}, expected {tuple(shape)}")
         elif not found[key].is_floating_point():
@@ -89,7 +97,7 @@ def select(found: Tensors, expected: Mapping[str, Sequence[int]], *, network: st
     if problems:
         raise WeightsError(
             f"The weights in {origin} do not fit the network '{network}': {_first(problems, '; ')}. "
-            f"The file holds {_first([repr(key) for key in found], ', ')}. "
+            f"The file holds {_first([_quoted(key) for key in found], ', ')}. "
             "Choose the network these weights were made for, or other weights."
         )
     return {key: _finite(found[key], key, origin) for key in expected}
@@ -119,7 +127,8 @@ def _announced_size(path: Path, size: int, header_size: int) -> int:
             file.seek(8)
             header = json.loads(file.read(header_size))
         ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
-    except (OSError, ValueError, TypeError, KeyError, IndexError):
+    # Anything may be written there.
+    except Exception:
         return 0
     return 8 + header_size + max(ends, default=0)
 
@@ -131,7 +140,9 @@ def _read_torch(path: Path, zipped: bool) -> Tensors:
     # torch go by the name where they are given one.
     mapped = zipped and path.suffix != ".safetensors"
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            # Of what is old, or strange, in a file that is read or refused anyway.
+            warnings.simplefilter("ignore")
             loaded = torch.load(str(path) if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         foreign = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
@@ -172,7 +183,7 @@ def _tensors(loaded: Any, path: Path) -> Tensors:
         raise WeightsError(f"{path} holds a {type(loaded).__name__}. {_EXPECTED}")
     tensors = {str(key): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        keys = _first([repr(key) for key in loaded], ", ")
+        keys = _first([_quoted(key) for key in loaded], ", ")
         raise WeightsError(f"{path} holds no tensors, but {keys or 'nothing'}. {_EXPECTED}")
     return tensors
 
@@ -185,6 +196,11 @@ def _torchvision_names(found: Tensors) -> Tensors:
     return {f"features.{key}" if re.match(r"\d+\.", key) else key: tensor for key, tensor in found.items()}
 
 
+def _dense(tensor: torch.Tensor) -> bool:
+    plain = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
+    return plain and tensor.device.type == "cpu"
+
+
 def _finite(tensor: torch.Tensor, key: str, origin: str) -> torch.Tensor:
     # A copy, because the tensors of a file may be a view of the file itself.
     copy = tensor.detach().to(dtype=torch.float32, copy=True, memory_format=torch.contiguous_format)
@@ -195,6 +211,10 @@ def _finite(tensor: torch.Tensor, key: str, origin: str) -> torch.Tensor:
             "Use other weights."
         )
     return copy
+
+
+def _quoted(key: object) -> str:
+    return shortened(repr(key), _LONGEST)
 
 
 def _first(items: Sequence[str], separator: str) -> str:

@@ -6,6 +6,7 @@ certificates are those the system is set up with.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import http.client
 import os
@@ -15,7 +16,7 @@ import urllib.request
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 from napari_styletransfer.engine.events import Fetching
@@ -23,6 +24,12 @@ from napari_styletransfer.errors import WeightsError
 
 TIMEOUT = 20.0
 """Seconds without a byte after which a server counts as gone."""
+
+SLOWEST, PATIENCE = 1024, 60.0
+"""Bytes a second below which a server counts as gone too, and the seconds over which that is judged."""
+
+_STALE = 3600.0
+"""Seconds after which a part that nobody writes to is of a process that was killed."""
 
 _CHUNK = 1 << 18
 _EVENT_INTERVAL = 0.1
@@ -49,6 +56,7 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
     target.parent.mkdir(parents=True, exist_ok=True)
     # Not `tempfile`: its files are private to the user, and a cache may be shared.
     partial = target.with_name(f"{target.name}.{uuid4().hex}.partial")
+    _remove_stale(target)
     try:
         with partial.open("xb") as file:
             yield file
@@ -60,7 +68,15 @@ def replacing(target: Path) -> Iterator[BinaryIO]:
             partial.unlink(missing_ok=True)
 
 
-def download(url: str, target: Path, *, name: str, sha256: str) -> Generator[Fetching, None, None]:
+def _remove_stale(target: Path) -> None:
+    """Remove the parts of a file that downloads left which were killed."""
+    for part in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > _STALE:
+                part.unlink()
+
+
+def download(url: str, target: Path, *, name: str, sha256: str, size: int) -> Generator[Fetching, None, None]:
     """Download `url` to `target`, telling the progress.
 
     Closing the generator ends the download and leaves nothing behind.
@@ -71,8 +87,8 @@ def download(url: str, target: Path, *, name: str, sha256: str) -> Generator[Fet
         From where, and the file to make.
     name
         What the events call it.
-    sha256
-        The first digits of the checksum the file must have.
+    sha256, size
+        Of the file, in hexadecimal digits and in bytes.
 
     Yields
     ------
@@ -82,7 +98,7 @@ def download(url: str, target: Path, *, name: str, sha256: str) -> Generator[Fet
     Raises
     ------
     DownloadError
-        If the server is not reached or refuses, or the file comes incomplete or altered.
+        If the server is not reached or refuses, is too slow, or the file comes incomplete, too large or altered.
     OSError
         If the folder cannot be written to.
     """
@@ -92,28 +108,60 @@ def download(url: str, target: Path, *, name: str, sha256: str) -> Generator[Fet
             total = _announced(response)
             yield Fetching(name, 0, total)
             told = time.monotonic()
-            checksum = hashlib.sha256()
+            checksum, pace = hashlib.sha256(), _Pace()
             while chunk := _chunk(response, done, total):
                 file.write(chunk)
                 checksum.update(chunk)
                 done += len(chunk)
+                if max(done, total or 0) > size:
+                    raise DownloadError(f"what comes is not the file: it has more than its {size:,} bytes")
+                pace.check(len(chunk))
                 if time.monotonic() - told >= _EVENT_INTERVAL:
                     yield Fetching(name, done, total)
                     told = time.monotonic()
         if total is not None and done != total:
             raise DownloadError(f"the transfer was cut off after {done:,} of {total:,} bytes")
-        if not checksum.hexdigest().startswith(sha256):
+        if checksum.hexdigest() != sha256:
             raise DownloadError(
-                f"what came is not the file: SHA-256 found {checksum.hexdigest()}, expected {sha256}… "
+                f"what came is not the file: SHA-256 found {checksum.hexdigest()}, expected {sha256} "
                 f"({done:,} bytes came)"
             )
     yield Fetching(name, done, done)
 
 
+class _Pace:
+    """Notices a server that only trickles."""
+
+    def __init__(self) -> None:
+        self._since, self._came = time.monotonic(), 0
+
+    def check(self, came: int) -> None:
+        """Take note of bytes that have come."""
+        self._came += came
+        seconds = time.monotonic() - self._since
+        if seconds < PATIENCE:
+            return
+        if self._came < SLOWEST * seconds:
+            raise DownloadError(f"the server gave only {self._came:,} bytes in {seconds:.0f} seconds")
+        self._since, self._came = time.monotonic(), 0
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a server to another address, but not to one that anybody on the way could answer for."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """Return the request to follow with."""
+        if req.type == "https" and not newurl.startswith("https:"):
+            raise DownloadError(f"the server sends on to {newurl}, which is not encrypted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _answer(url: str) -> http.client.HTTPResponse:
     request = urllib.request.Request(url, headers={"User-Agent": "napari-styletransfer"})
     try:
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT)
+        response: http.client.HTTPResponse = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
         raise DownloadError(f"the server answered HTTP {error.code} {error.reason}") from error

@@ -12,7 +12,7 @@ import torch
 
 from napari_styletransfer.config import Color, LayerWeights, Mode, Network, Precision, StyleConfig
 from napari_styletransfer.config.settings import MOST_ITERATIONS
-from napari_styletransfer.engine import weights
+from napari_styletransfer.engine import pace, weights
 from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Reach, backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
 from napari_styletransfer.engine.device import DeviceInfo, choose, choose_dtype
@@ -40,7 +40,8 @@ class Prepared:
     """A plan with the parts the run is built from.
 
     `judged` are the sizes whose objectives count in the loss of finer ones, from coarse to fine; `budget` is how many
-    bytes of what blocks leave behind can be kept between the passes of an evaluation.
+    bytes of what blocks leave behind can be kept between the passes of an evaluation; `seconds` is how long the run
+    takes where that decides the network.
     """
 
     plan: Plan
@@ -52,6 +53,7 @@ class Prepared:
     judged: tuple[tuple[int, int], ...]
     dtype: torch.dtype
     budget: int
+    seconds: float
 
     @property
     def layers(self) -> set[str]:
@@ -110,6 +112,7 @@ def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepare
     blocks = layout(height, width, core, halo)
     budget = footprint.budget(core, available)
     scales = _scales(sizes, config)
+    seconds = longest(cut, scales, device.name, device.label, dtype, judged=judged)
     plan = Plan(
         config=decided,
         device=device.name,
@@ -123,10 +126,11 @@ def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepare
         resident="cpu" if footprint.apart else device.name,
         keeps_base=footprint.keeps_base,
         keeps_content=footprint.keeps_content,
-        seconds=longest(cut, scales, device.name, dtype, judged=judged),
+        seconds=seconds * pace.lately(config.network, device.label, dtype),
         asked=config,
     )
-    return Prepared(plan, terms, cut, reach, halo, smallest, tuple(judged), dtype, budget)
+    steady = seconds * pace.mostly(config.network, device.label, dtype)
+    return Prepared(plan, terms, cut, reach, halo, smallest, tuple(judged), dtype, budget, steady)
 
 
 def _placed(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
@@ -165,7 +169,7 @@ def _with_network_chosen(pictures: Pictures, config: StyleConfig, device: Device
     except (ImageError, OutOfMemoryError) as error:
         reason = "is too small" if isinstance(error, ImageError) else "takes too much memory"
         return chosen(Network.COMPACT, f"the image {reason} for {Network.VGG19}")
-    seconds = large.plan.seconds * images
+    seconds = large.seconds * images
     if seconds > LONGEST_AUTO and not on_gpu:
         return chosen(Network.COMPACT, f"{Network.VGG19} would take about {seconds / 60:.0f} min")
     return large

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Color, Mode, Start, StyleConfig
-from napari_styletransfer.engine import weights
+from napari_styletransfer.engine import pace, weights
 from napari_styletransfer.engine.descent import Descent
 from napari_styletransfer.engine.device import sparing_a_core
-from napari_styletransfer.engine.events import Event, Finished, Plan, Reason, Started
+from napari_styletransfer.engine.events import Event, Finished, Plan, Reason, Scale, Started
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Stopped
 from napari_styletransfer.engine.inputs import Pictures
@@ -35,7 +35,7 @@ from napari_styletransfer.engine.state import RunState
 from napari_styletransfer.engine.structure import Seen, grid_of
 from napari_styletransfer.engine.targets import Cover, Grams, Targets
 from napari_styletransfer.engine.terms import Evaluation
-from napari_styletransfer.errors import ConfigError, WeightsError
+from napari_styletransfer.errors import ConfigError
 
 
 @dataclass
@@ -137,13 +137,7 @@ def iter_stylize(
     if shared.network is None:
         decided, expected = prepared.plan.config, prepared.backbone.expected()
         with broken_off(None, prepared.plan.device):
-            fetched = yield from weights.fetch(decided.network, expected, decided.weights)
-            if decided.weights_sha256 not in (None, fetched.sha256):
-                raise WeightsError(
-                    f"The settings ask for weights with the SHA-256 {decided.weights_sha256}, but those of "
-                    f"'{decided.network}' here have {fetched.sha256}, and would make another picture. Name the file "
-                    "of those weights, or empty 'Weights SHA-256' (weights_sha256) to use these."
-                )
+            fetched = yield from weights.fetch(decided.network, expected, decided.weights, decided.weights_sha256)
             shared.weights_sha256 = fetched.sha256
             shared.network = FrozenNetwork(
                 prepared.backbone,
@@ -175,6 +169,7 @@ class _Run:
         should_stop: Callable[[], bool],
         preview_interval: float,
     ) -> None:
+        self._prepared = prepared
         self._plan = prepared.plan
         self._config = prepared.plan.config
         self._record = Record(prepared.plan, preview_interval)
@@ -194,6 +189,7 @@ class _Run:
             first = resume.scale
             self._record.go_on(resume.iterations, resume.history, first)
         reason, state = Reason.ITERATIONS, resume
+        gone: list[Scale] = []
         descent: Descent | None = None
         for index in range(first, len(self._plan.scales)):
             size = self._plan.sizes[index]
@@ -220,7 +216,9 @@ class _Run:
             if measured is not None:
                 reason = yield from self._descend(index, descent, *measured)
             del measured
-            self._record.iterations += descent.optimizer.iterations - begun
+            steps = descent.optimizer.iterations - begun
+            gone.append(replace(self._plan.scales[index], iterations=steps))
+            self._record.iterations += steps
             state = RunState(
                 self._config,
                 self._plan.resident,
@@ -236,7 +234,16 @@ class _Run:
             raise AssertionError("a run has at least one scale")
         with self._keeping(descent.image):
             finished = self._ended(descent.image, reason, state)
+        self._learn_pace(gone, finished.seconds)
         yield finished
+
+    def _learn_pace(self, gone: Sequence[Scale], seconds: float) -> None:
+        """Remember how long the scales took, for the time told before others; one short of memory tells nothing."""
+        plan, prepared = self._plan, self._prepared
+        if plan.blocks == 1 and plan.given_up is None and gone:
+            pace.learn(
+                prepared.backbone, gone, seconds, plan.device, plan.device_name, prepared.dtype, judged=prepared.judged
+            )
 
     def _first(self, size: tuple[int, int], resume: RunState | None) -> tuple[Tensor, Descent | None]:
         """Begin at the start image, or go on with what an earlier run left, with its optimiser if that can be."""

@@ -60,9 +60,10 @@ ORIGINAL_VGG19 = PackageFile(
 
 @dataclass(frozen=True)
 class Download:
-    """A file of torchvision's: its address and its size in bytes."""
+    """A file of torchvision's: its address, its SHA-256 in hexadecimal digits, and its size in bytes."""
 
     url: str
+    sha256: str
     size_bytes: int
 
     @property
@@ -70,17 +71,29 @@ class Download:
         """The file's name, which is the same in torch's cache."""
         return self.url.rpartition("/")[2]
 
-    @property
-    def sha256(self) -> str:
-        """The first digits of the checksum, which torchvision puts into the name."""
-        return self.name.rpartition("-")[2].partition(".")[0]
 
-
+_TORCHVISION = "https://download.pytorch.org/models"
 DOWNLOADS = {
-    Network.SQUEEZENET: Download("https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth", 4_958_839),
-    Network.VGG16: Download("https://download.pytorch.org/models/vgg16-397923af.pth", 553_433_881),
-    Network.VGG16_BN: Download("https://download.pytorch.org/models/vgg16_bn-6c64b313.pth", 553_507_836),
-    Network.VGG19_TORCHVISION: Download("https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", 574_673_361),
+    Network.SQUEEZENET: Download(
+        f"{_TORCHVISION}/squeezenet1_1-b8a52dc0.pth",
+        "b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+        4_958_839,
+    ),
+    Network.VGG16: Download(
+        f"{_TORCHVISION}/vgg16-397923af.pth",
+        "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        553_433_881,
+    ),
+    Network.VGG16_BN: Download(
+        f"{_TORCHVISION}/vgg16_bn-6c64b313.pth",
+        "6c64b3138f2f4fcb3bcc4cafde11619c4f440eb1631787e93a682fd88305888a",
+        553_507_836,
+    ),
+    Network.VGG19_TORCHVISION: Download(
+        f"{_TORCHVISION}/vgg19-dcbb9e9d.pth",
+        "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+        574_673_361,
+    ),
 }
 """The `IMAGENET1K_V1` weights of torchvision's enums; written down, as importing torchvision takes seconds."""
 
@@ -159,7 +172,7 @@ def _status_of_package(network: Network, source: PackageFile) -> WeightsStatus:
 
 
 def fetch(
-    network: Network, expected: Mapping[str, tuple[int, ...]], file: Path | None = None
+    network: Network, expected: Mapping[str, tuple[int, ...]], file: Path | None = None, sha256: str | None = None
 ) -> Generator[Fetching, None, Weights]:
     """Get the weights a network needs, from the nearest place that has them.
 
@@ -173,6 +186,8 @@ def fetch(
     file
         The user's own file in place of the usual source: safetensors, or a torch state dict; of the whole
         model or of its `features` alone.
+    sha256
+        Of the file, if only that one will do: `config.weights_sha256`.
 
     Yields
     ------
@@ -194,20 +209,26 @@ def fetch(
     # Here, because `status` shall not load torch.
     from napari_styletransfer.engine import checkpoint, original_vgg19
 
-    def selected(found: dict[str, torch.Tensor], sha256: str, origin: str) -> Weights:
-        return Weights(checkpoint.select(found, expected, network=network, origin=origin), sha256)
+    def selected(found: dict[str, torch.Tensor], found_sha256: str, origin: str) -> Weights:
+        if sha256 not in (None, found_sha256):
+            raise WeightsError(
+                f"The settings ask for weights with the SHA-256 {sha256}, but those of '{network}' here have "
+                f"{found_sha256}, and would make another picture. Name the file of those weights, or empty 'Weights "
+                "SHA-256' (weights_sha256) to use these."
+            )
+        return Weights(checkpoint.select(found, expected, network=network, origin=origin), found_sha256)
 
     if file is not None:
         path = file.expanduser()
         found = checkpoint.read(path)  # first, as it has more to say of what is no file of weights
         source = DOWNLOADS.get(network)
         named = source is not None and path.name == source.name
-        sha256 = _verify(path, source.sha256 if source and named else "", "Copy or download it again.")
-        return selected(found, sha256, str(path))
+        verified = _verify(path, source.sha256 if source and named else "", "Copy or download it again.")
+        return selected(found, verified, str(path))
     if network is Network.COMPACT:
         with as_file(EMBEDDED) as path:
-            sha256 = _verify(path, EMBEDDED_SHA256, "Install napari-styletransfer again.")
-            return selected(checkpoint.read(path), sha256, str(path))
+            verified = _verify(path, EMBEDDED_SHA256, "Install napari-styletransfer again.")
+            return selected(checkpoint.read(path), verified, str(path))
     if network is Network.VGG19:
         path = _of_package(ORIGINAL_VGG19)
         return selected(original_vgg19.read(path, expected), ORIGINAL_VGG19.sha256, str(path))
@@ -216,8 +237,8 @@ def fetch(
     whole = checkpoints() / source.name
     if not whole.is_file():
         yield from _downloaded(network, source, whole)
-    sha256 = _verify(whole, source.sha256, "Delete it, so that it is downloaded again.")
-    return selected(checkpoint.read(whole), sha256, source.name)
+    verified = _verify(whole, source.sha256, "Delete it, so that it is downloaded again.")
+    return selected(checkpoint.read(whole), verified, source.name)
 
 
 def _of_package(source: PackageFile) -> Path:
@@ -240,7 +261,7 @@ def _of_package(source: PackageFile) -> Path:
 
 def _downloaded(network: Network, source: Download, target: Path) -> Generator[Fetching, None, None]:
     try:
-        yield from download(source.url, target, name=network, sha256=source.sha256)
+        yield from download(source.url, target, name=network, sha256=source.sha256, size=source.size_bytes)
     except DownloadError as error:
         raise WeightsError(
             f"The weights of '{network}' cannot be downloaded from {source.url}: {error}. "
@@ -263,17 +284,16 @@ def _download(network: Network) -> Download:
 
 
 def _verify(path: Path, sha256: str, remedy: str) -> str:
-    """Return the SHA-256 of a file, which must begin with the digits given."""
+    """Return the SHA-256 of a file, which must be the one given, if any is."""
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"The weights file {path} cannot be read: {error.strerror or error}. {remedy}") from error
-    if not found.startswith(sha256):
-        expected = sha256 if len(sha256) == len(found) else f"{sha256}…"
+    if sha256 not in ("", found):
         raise WeightsError(
             f"The weights file {path} is damaged or not the one it is named after: "
-            f"SHA-256 found {found}, expected {expected}. {remedy}"
+            f"SHA-256 found {found}, expected {sha256}. {remedy}"
         )
     return found
 
