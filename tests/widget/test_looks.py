@@ -7,10 +7,11 @@ import re
 import pytest
 from napari.utils.theme import available_themes
 from qtpy.QtGui import QColor, QPalette
+from qtpy.QtWidgets import QComboBox
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, DeviceError
-from napari_styletransfer.widget.looks import color, text_color, theme_of
+from napari_styletransfer.widget.looks import color, elide, text_color, theme_of
 
 from .conftest import contrast
 
@@ -69,3 +70,25 @@ def test_the_message_of_a_run_that_went_well_has_no_colour_of_its_own(form, engi
     form.run()
     qtbot.waitUntil(lambda: not form.session.status.active)
     assert form.controls.message.styleSheet() == ""
+
+
+def test_a_choice_too_long_for_its_list_ends_with_an_ellipsis(qtbot):
+    name = "a name that is much too long for the list that it stands in"
+    combo, plain = QComboBox(), QComboBox()
+    for each in (combo, plain):
+        qtbot.addWidget(each)
+        each.resize(180, 26)
+    combo.addItem(name)
+    plain.addItem(name)
+    assert combo.grab().toImage() == plain.grab().toImage()
+    elide(combo)
+    drawn, looks = combo.grab().toImage(), []
+    for letters in range(len(name)):
+        plain.setItemText(0, f"{name[:letters]}…")
+        looks.append(plain.grab().toImage() == drawn)
+    # As one of the beginnings of the name with an ellipsis would look, and not one that is cut off.
+    assert sum(looks) == 1
+    assert 5 < looks.index(True) < 40
+    for each in (combo, plain):
+        each.setItemText(0, "short")
+    assert combo.grab().toImage() == plain.grab().toImage()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 from dataclasses import replace
@@ -55,23 +56,15 @@ def planned(viewer, engine, qtbot):
     engine.go.set()
 
 
-@pytest.mark.parametrize("fields", [{"network": "compact"}, {"mode": "colors"}], ids=["named", "no network"])
-def test_without_torch_nothing_is_asked_where_the_network_is_known(planned, monkeypatch, fields):
+@pytest.mark.parametrize("fields", [{}, {"network": "compact"}, {"mode": "colors"}], ids=["auto", "named", "none"])
+def test_a_run_is_told_as_soon_as_there_are_two_pictures(planned, monkeypatch, qtbot, fields):
     form, asked, _, _ = planned
     monkeypatch.delitem(sys.modules, "torch", raising=False)
     form.show_config(StyleConfig(**fields))
-    form.plan.ask()
-    assert asked == []
-    assert form.plan.isHidden()
-
-
-def test_which_network_auto_is_gets_told_before_anything_else_needs_torch(planned, monkeypatch, qtbot):
-    form, asked, _, _ = planned
-    monkeypatch.delitem(sys.modules, "torch", raising=False)
-    # Nobody asks: having two pictures is enough.
+    # Nobody asks, and torch is loaded for it.
     qtbot.waitUntil(lambda: not form.plan.isHidden())
-    assert form.plan.text().startswith("compact (auto: vgg19 would take about 6 min) · fake device")
-    assert asked == [Question((48, 64), 1, StyleConfig())]
+    assert "fake device" in form.plan.text()
+    assert asked == [Question((48, 64), 1, StyleConfig(**fields))]
 
 
 def test_a_torch_that_cannot_be_loaded_is_told_and_does_not_hinder(planned, torch_loaded, qtbot):
@@ -170,30 +163,7 @@ def test_a_stack_is_told_with_its_planes(planned, viewer, torch_loaded, qtbot):
     qtbot.waitUntil(lambda: "30 × 40 · 5 planes" in form.plan.text())
 
 
-def test_a_run_teaches_how_long_the_next_one_takes(planned, engine, torch_loaded, qtbot):
-    form, _, _, _ = planned
-    plan = make_plan(StyleConfig(network="compact", iterations=100))
-    form.plan.learn(plan, [engine._step(1, plan, 0), engine._step(2, plan, 1), engine._step(3, plan, 1)])
-    # Three tenths of a second for two full steps and one on a quarter of the pixels; there are 100 of either.
-    assert form.plan.words(plan, 2).endswith("2 planes · 0 MiB · at most about 33 s")
-
-
-def test_a_run_that_was_stopped_at_once_teaches_nothing(planned, engine, torch_loaded, qtbot):
-    form, _, _, _ = planned
-    plan = make_plan(StyleConfig(network="compact", iterations=100))
-    before = form.plan.words(plan)
-    form.plan.learn(plan, [replace(engine._step(number, plan, number - 1), seconds=5.0) for number in (1, 2)])
-    assert form.plan.words(plan) == before
-
-
-def test_seconds_that_begin_again_with_a_continuation_are_not_a_pace(planned, engine, torch_loaded, qtbot):
-    form, _, _, _ = planned
-    plan = make_plan(StyleConfig(network="compact", iterations=100))
-    form.plan.learn(plan, [engine._step(number, plan, 1) for number in (1, 20, 30, 1, 2, 3)])
-    assert form.plan.words(plan, 2).endswith("at most about 25 s")
-
-
-def test_before_a_first_run_the_time_is_that_of_the_plan(planned):
+def test_the_time_is_that_of_the_plan(planned):
     form, _, _, _ = planned
     plan = replace(make_plan(StyleConfig(network="compact", iterations=100)), seconds=40.0)
     assert form.plan.words(plan, 2).endswith("2 planes · 0 MiB · at most about 80 s")
@@ -247,3 +217,27 @@ def test_the_real_plan_needs_no_pixels():
     assert (colors.scales[-1].height, colors.scales[-1].width) == (384, 512)
     with pytest.raises(ImageError, match="Enlarge the picture"):
         plan_of(Question((4, 4), 1, StyleConfig(network="compact", device="cpu")))
+
+
+@pytest.mark.parametrize("kind", ["missing", "damaged", "another network"])
+def test_a_file_of_weights_that_cannot_work_hinders_run(form, tmp_path, kind, qtbot):
+    own = tmp_path / "own.safetensors"
+    if kind == "damaged":
+        own.write_bytes(b"no weights at all")
+    elif kind == "another network":
+        shutil.copy(weights.status(Network.COMPACT).path, own)
+    form.show_config(StyleConfig(network="vgg16", weights=own))
+    form.plan._make_plan = plan_of
+    form.plan.ask()
+    qtbot.waitUntil(lambda: not form.controls.run.isEnabled(), timeout=120_000)
+    assert "own.safetensors" in form.controls.message.text()
+    form.show_config(StyleConfig(network="compact"))
+    qtbot.waitUntil(lambda: form.controls.run.isEnabled() and form.plan.text() != "", timeout=120_000)
+
+
+def test_the_plan_after_a_run_is_asked_for_again(planned, engine, qtbot):
+    form, asked, _, _ = planned
+    qtbot.waitUntil(lambda: len(asked) == 1)
+    engine.go.set()
+    form.run()
+    qtbot.waitUntil(lambda: len(asked) > 1)

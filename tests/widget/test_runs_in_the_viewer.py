@@ -109,6 +109,7 @@ def test_a_layer_that_cannot_be_read_is_told_and_the_form_stays_usable(form, eng
     assert engine.calls == []
     viewer.dims.ndisplay = 2
     engine.go.set()
+    qtbot.waitUntil(form.controls.run.isEnabled)
     form.controls.run.click()
     ended(form, qtbot)
     assert form.session.status.state is State.DONE
@@ -204,6 +205,25 @@ def test_deleting_the_content_leaves_the_run_alone(form, engine, viewer, qtbot):
     ended(form, qtbot)
     assert form.session.status.state is State.DONE
     np.testing.assert_array_equal(viewer.layers[NAME].data, 204)
+
+
+def test_removing_all_layers_stops_the_run_and_puts_nothing_back(form, engine, viewer, qtbot):
+    started(form, engine, qtbot)
+    viewer.layers.clear()
+    assert form.session.status.state is State.STOPPING
+    qtbot.waitUntil(engine.ended.is_set)
+    ended(form, qtbot)
+    assert form.session.status.state is State.IDLE
+    assert form.session.status.message == "Stopped, as all layers were removed"
+    assert len(viewer.layers) == 0
+    viewer.add_image(np.zeros((8, 8)), name="new")
+    viewer.add_image(np.ones((8, 8)), name="other")
+    qtbot.waitUntil(form.controls.run.isEnabled)
+    engine.go.set()
+    form.controls.run.click()
+    ended(form, qtbot)
+    assert form.session.status.state is State.DONE
+    assert [layer.name for layer in viewer.layers] == ["new", "other", "new × other"]
 
 
 def test_closing_the_dock_stops_the_run_and_keeps_its_best_image(form, engine, viewer, qtbot):

@@ -12,10 +12,12 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_styletransfer.widget.looks import colored, quiet_fold
+from napari_styletransfer.widget.looks import colored, quiet_fold, words_fitting
 from napari_styletransfer.widget.status import State
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
+
     from napari_styletransfer.widget.plot import LossPlot
     from napari_styletransfer.widget.session import Session
 
@@ -55,6 +57,8 @@ class RunControls(QWidget):
         self.bar.setFixedHeight(8)
         self.message = QLabel()
         self.message.setWordWrap(True)
+        # Names of layers and files may look like tags.
+        self.message.setTextFormat(Qt.TextFormat.PlainText)
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.message.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.plot: LossPlot | None = None
@@ -95,7 +99,7 @@ class RunControls(QWidget):
         """Show the session's status."""
         status = self._session.status
         self.run.setEnabled(not status.active and not self._hindrance)
-        self.run.setToolTip(f"<p>{self._hindrance or _RUN_WORDS}</p>")
+        self.run.setToolTip(f"<p>{html.escape(self._hindrance, quote=False) or _RUN_WORDS}</p>")
         self.stop.setEnabled(status.state is State.RUNNING)
         words, possible = self._continue
         self.go_on.setEnabled(possible and not status.active)
@@ -105,7 +109,10 @@ class RunControls(QWidget):
         else:
             self.bar.setRange(0, _PROGRESS_STEPS)
             self.bar.setValue(round(_PROGRESS_STEPS * (status.fraction or 0)))
-        self.message.setText(self._hindrance if self._hindrance and not status.active else status.message)
+        told = self._hindrance if self._hindrance and not status.active else status.message
+        fitting = words_fitting(told, self.message)
+        self.message.setText(fitting)
+        self.message.setToolTip("" if fitting == told else f"<p>{html.escape(told)}</p>")
         failed = status.state is State.FAILED and not self._hindrance
         self.message.setStyleSheet(colored(self._theme, "error") if failed else "")
 
@@ -120,6 +127,11 @@ class RunControls(QWidget):
         """Stop following the session."""
         self._session.status.events.disconnect(self.refresh)
         self._session.stepped.disconnect(self._draw)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Fit the words to the room there is."""
+        super().resizeEvent(event)
+        self.refresh()
 
     def _on_fold(self, unfolded: bool) -> None:
         if unfolded and self.plot is None:

@@ -7,6 +7,7 @@ when Run is pressed and leaves the run to its session. Opening it imports no tor
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ from napari_styletransfer.widget.plan_line import MakePlan, PlanLine, plan_of
 from napari_styletransfer.widget.preferences import preferred_config
 from napari_styletransfer.widget.recipes import RecipeButton
 from napari_styletransfer.widget.regions import RegionPanel
+from napari_styletransfer.widget.remembered import Said, remember, remembered
 from napari_styletransfer.widget.result import ResultPanel
 from napari_styletransfer.widget.resume import Continuation, chosen_result, continuation
 from napari_styletransfer.widget.session import Session
@@ -42,7 +44,7 @@ from napari_styletransfer.widget.settings import SettingsForm
 from napari_styletransfer.widget.status import State
 from napari_styletransfer.widget.ties import Ties
 from napari_styletransfer.widget.together import Together
-from napari_styletransfer.widget.variations import SheetOutput
+from napari_styletransfer.widget.words import message_of
 from napari_styletransfer.worker import Run, engine_run
 
 if TYPE_CHECKING:
@@ -75,7 +77,8 @@ class StyleTransferWidget(DockedWidget):
         self._settled.setSingleShot(True)
         self._settled.setInterval(_PATIENCE)
         self.session = Session(napari_viewer, make_run)
-        self.settings = SettingsForm(preferred_config())
+        self._valid = preferred_config()
+        self.settings = SettingsForm(self._valid)
         self.settings.offer_networks()
         self.pictures = PicturePanel(napari_viewer, self.settings.editors["level"])
         self.regions = RegionPanel(napari_viewer, self.settings.editors["feather"])
@@ -92,6 +95,9 @@ class StyleTransferWidget(DockedWidget):
         self._connect()
         self._on_theme()
         self._check()
+        said = remembered(napari_viewer)
+        if said is not None:
+            self._say_again(said)
 
     def run(self) -> None:
         """Start a run with what the form says."""
@@ -133,9 +139,30 @@ class StyleTransferWidget(DockedWidget):
         return self.maker.job()
 
     def release(self) -> None:
-        """End the form: its run is stopped, and it follows the viewer no more."""
+        """End the form: what it says is remembered, its run is stopped, and it follows the viewer no more."""
         self.session.stop()
-        self._ties.cut()
+        if self._ties.cut():
+            remember(self._viewer, self._said())
+
+    def _said(self) -> Said:
+        config, layer = self._valid, self.regions.layer
+        # Fields that cannot work, and weights that do not go with them, are not worth remembering.
+        with suppress(ConfigError):
+            config = config.changed(style_weights=self.pictures.style_weights, regions=self.regions.regions())
+        return Said(
+            config,
+            *self.pictures.chosen_names,
+            regions=None if layer is None else layer.name,
+            axes=self.result.axes,
+            channel=self.result.channel,
+        )
+
+    def _say_again(self, said: Said) -> None:
+        """Say what a form said before, as far as its layers are still there."""
+        self.pictures.choose_names(said.content, said.styles)
+        self.regions.choose(next((layer for layer in self._viewer.layers if layer.name == said.regions), None))
+        self.show_config(said.config)
+        self.result.choose(said.axes, said.channel)
 
     def _start(self, make: Callable[[], Job]) -> None:
         if self.session.status.active:
@@ -197,6 +224,7 @@ class StyleTransferWidget(DockedWidget):
         self._settled.timeout.connect(self.pictures.look_again)
         self._viewer.dims.events.point.connect(self._on_slider)
         self._viewer.layers.selection.events.active.connect(self._check_continue)
+        self.settings.edited.connect(self.session.clear_error)
         self.settings.edited.connect(self._check)
         self.session.status.events.state.connect(self._on_state)
         self.session.variation_chosen.connect(self._use_variation)
@@ -226,11 +254,12 @@ class StyleTransferWidget(DockedWidget):
         try:
             config = self.settings.config()
         except ConfigError as error:
-            hindrance = str(error)
+            hindrance = message_of(error)
         else:
+            self._valid = config
             self.pictures.follow_settings(config.mode, config.start)
             self._follow_content(config)
-            hindrance = self.pictures.missing() or self._contradiction() or self.plan.hindrance
+            hindrance = self.pictures.missing() or self.maker.refusal() or self.plan.hindrance
         self.hint.setVisible(len(self.pictures.image_layers) < 2)
         self.controls.hinder(hindrance)
         self._check_continue()
@@ -266,22 +295,13 @@ class StyleTransferWidget(DockedWidget):
     def _on_slider(self) -> None:
         self._settled.start()
 
-    def _contradiction(self) -> str:
-        try:
-            self.config()
-        except ConfigError as error:
-            return str(error)
-        return ""
-
     def _on_state(self, state: State) -> None:
         if not self.session.status.active:
             self._check_continue()
         if state is State.DONE or state is State.STOPPED:
             self.settings.offer_networks()
             self._devices.refresh_if_known()
-            # The small pictures of a contact sheet say little about the pace of a large one.
-            if self.session.plan is not None and not isinstance(self.session.output, SheetOutput):
-                self.plan.learn(self.session.plan, self.session.steps)
+            self.plan.ask()  # as the time told is that of the last runs
 
     def _on_theme(self) -> None:
         theme = theme_of(self._viewer)

@@ -18,6 +18,7 @@ from napari_styletransfer.widget.job import Job, holding_structure, suited
 from napari_styletransfer.widget.plan_line import Question
 from napari_styletransfer.widget.together import Picture, Together
 from napari_styletransfer.widget.variations import variations_of
+from napari_styletransfer.widget.words import message_of
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -76,14 +77,14 @@ class JobMaker:
             If a setting is wrong or a layer cannot be read as the viewer shows it.
         """
         config = self.config()
-        content, init = self.content(config), self._pictures.init_layer
+        content = self.content(config)
         # With regions the result has the content's own size: what is left alone is not made smaller.
         stack = self._result.stack(content, config.size if self._regions.layer is None else None)
         return Job(
             content=content,
-            styles=tuple(self._picture(style, config, config.style_scale) for style in self._pictures.style_layers),
+            styles=self._styles(config),
             config=holding_structure(config, content),
-            init=None if init is None else self._snapshot(init, config),
+            init=self._init(config),
             regions=None if content is None else self._marks([content] if stack is None else stack),
             stack=stack,
             channel=self._result.channel,
@@ -131,9 +132,20 @@ class JobMaker:
             if self._result.axes and self._regions.layer is not None:
                 return stack_of(content, self._result.axes)
         except StyleTransferError:
-            # Told when Run is pressed: the user may be on the way to another plane.
+            # Told by `refusal`.
             return ()
         return [content]
+
+    def refusal(self) -> str:
+        """Return why the settings cannot work, or the pictures cannot be read as they are shown; else nothing."""
+        try:
+            config = self.config()
+            self.content(config)
+            self._styles(config)
+            self._init(config)
+        except StyleTransferError as error:
+            return message_of(error)
+        return ""
 
     def question(self, config: StyleConfig, planes: Sequence[Snapshot | Composite]) -> Question | None:
         """Return what the plan of the run to come depends on, or None while one is missing or unreadable."""
@@ -152,6 +164,13 @@ class JobMaker:
         except StyleTransferError:
             return None
         return Question(first.shape, len(styles), config, count, self._regions.layer is not None)
+
+    def _styles(self, config: StyleConfig) -> tuple[Snapshot | Composite, ...]:
+        return tuple(self._picture(style, config, config.style_scale) for style in self._pictures.style_layers)
+
+    def _init(self, config: StyleConfig) -> Snapshot | None:
+        init = self._pictures.init_layer
+        return None if init is None else self._snapshot(init, config)
 
     def _marks(self, planes: Sequence[Snapshot | Composite]) -> list[Relabelled | ShapesRegion] | None:
         """Return what to read for the labels of each plane, or None for whole pictures."""

@@ -5,11 +5,23 @@ Used by every part of the form, so that they line up and follow a change of them
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
-from qtpy.QtWidgets import QFormLayout, QFrame, QHBoxLayout, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QWidget,
+)
 from superqt import QCollapsible
 
 from napari_styletransfer.pixels import LUMINANCE
@@ -74,6 +86,41 @@ class CalmWheel(QObject):
             event.ignore()
             return True
         return False
+
+
+class Elision(QObject):
+    """Draws a list's choice as Qt does, but for the end of a long one, where Qt just stops."""
+
+    def eventFilter(self, combo: QObject | None, event: QEvent | None) -> bool:
+        """Draw in place of the list."""
+        if not isinstance(combo, QComboBox) or event is None or event.type() != QEvent.Type.Paint:
+            return False
+        painter, option = QStylePainter(combo), QStyleOptionComboBox()
+        combo.initStyleOption(option)
+        style = combo.style()
+        assert style is not None
+        line = style.subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, combo
+        )
+        room = line.width() - (0 if option.currentIcon.isNull() else option.iconSize.width() + 4) - 4
+        option.currentText = combo.fontMetrics().elidedText(option.currentText, Qt.TextElideMode.ElideRight, room)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+        painter.end()
+        return True
+
+
+def elide(combo: QComboBox) -> None:
+    """Have a list end a choice that is too long for it with an ellipsis."""
+    combo.installEventFilter(Elision(combo))
+
+
+def words_fitting(text: str, label: QLabel) -> str:
+    """Return text for a label that wraps it, with ellipses in those words that are longer than its lines."""
+    if not label.isVisible():
+        return text
+    metrics, room = label.fontMetrics(), max(label.width() - 4, 40)
+    return re.sub(r"\S+", lambda word: metrics.elidedText(word[0], Qt.TextElideMode.ElideMiddle, room), text)
 
 
 def beside(*widgets: QWidget) -> QWidget:

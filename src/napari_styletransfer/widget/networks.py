@@ -5,14 +5,18 @@ Asked by the settings, the plan line and everything that takes up settings of an
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.engine import weights
 
 
-def network_words(network: Network) -> str:
-    """Return a network's name and where its weights are, or what it takes to get them."""
+def network_words(network: Network, weights_file: Path | None = None) -> str:
+    """Return a network's name and where its weights are, or what it takes to get them; a file stands in their place."""
     if network is Network.AUTO:
         return str(network)
+    if weights_file is not None:
+        return f"{network} · weights of the file"
     status = weights.status(network)
     if status.source == "embedded":
         return f"{network} · built in"
@@ -25,11 +29,10 @@ def network_words(network: Network) -> str:
 def made_with_others(config: StyleConfig) -> bool:
     """Tell whether settings are those of a run with other weights than the network has here, as far as is known."""
     known = {Network.COMPACT: weights.EMBEDDED_SHA256, Network.VGG19: weights.ORIGINAL_VGG19.sha256}
-    # Of downloads the first digits are known.
     known |= {network: source.sha256 for network, source in weights.DOWNLOADS.items()}
     if config.weights is not None or config.weights_sha256 is None or config.network not in known:
         return False
-    return not config.weights_sha256.startswith(known[config.network])
+    return config.weights_sha256 != known[config.network]
 
 
 def other_network(config: StyleConfig, network: Network) -> Network | None:

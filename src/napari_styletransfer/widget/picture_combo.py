@@ -5,11 +5,13 @@ The picture panel has one for the content and one for the start image.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QComboBox
 
+from napari_styletransfer.widget.looks import elide
 from napari_styletransfer.widget.style_list import ICON_SIZE, thumbnail_icon
 from napari_styletransfer.widget.together import Picture, Together
 
@@ -23,6 +25,7 @@ class PictureCombo(QComboBox):
         self.setIconSize(QSize(ICON_SIZE, ICON_SIZE))
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
+        elide(self)
 
     @property
     def picture(self) -> Picture | None:
@@ -48,9 +51,9 @@ class PictureCombo(QComboBox):
         """Show names and thumbnails as they are now."""
         for index in range(self.count()):
             picture = self.itemData(index)
-            words = picture.name
+            words, tip = picture.name, html.escape(picture.name)
             if isinstance(picture, Together):
-                words, tip = picture.words, f"<p>{picture.name}, as the canvas shows them.</p>"
-                self.setItemData(index, tip, Qt.ItemDataRole.ToolTipRole)
+                words, tip = picture.words, f"{tip}, as the canvas shows them."
+            self.setItemData(index, f"<p>{tip}</p>", Qt.ItemDataRole.ToolTipRole)
             self.setItemText(index, words)
             self.setItemIcon(index, thumbnail_icon(picture))

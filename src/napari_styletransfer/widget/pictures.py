@@ -21,6 +21,7 @@ from napari_styletransfer.widget.levels import LevelCombo, shared_levels
 from napari_styletransfer.widget.looks import CalmWheel, FormRows
 from napari_styletransfer.widget.next_turn import NextTurn
 from napari_styletransfer.widget.picture_combo import PictureCombo
+from napari_styletransfer.widget.remembered import Names
 from napari_styletransfer.widget.style_list import StyleList, StyleRow
 from napari_styletransfer.widget.together import Picture, Together, regrouped
 
@@ -52,7 +53,6 @@ class PicturePanel(QWidget):
         self._styles_away: list[Together] = []
         self.styles = StyleList()
         self._level = level.native
-        self._calm.guard(self._level)
         self._form = FormRows()
         self._form.add("Content", self.content)
         self._form.add(level.title, self._level)
@@ -120,6 +120,22 @@ class PicturePanel(QWidget):
             for row in self._rows:
                 row.check.setChecked(row.picture in styles)
             self.styles.show_chosen(self._rows)
+
+    @property
+    def chosen_names(self) -> tuple[Names | None, tuple[Names, ...] | None]:
+        """Names of the layers of content and styles as far as the user has chosen them; for `choose_names`."""
+        self._late.settle()
+        content = self.content.picture if self._content_chosen else None
+        styles = tuple(_names(row.picture) for row in self._chosen()) if self._style_chosen else None
+        return None if content is None else _names(content), styles
+
+    def choose_names(self, content: Names | None, styles: tuple[Names, ...] | None) -> None:
+        """Choose the pictures whose layers have these names, as far as there are such."""
+        known = {_names(picture): picture for picture in (*self.groups, *self.image_layers)}
+        self.choose(
+            None if content is None else known.get(content),
+            [known[style] for style in styles or () if style in known],
+        )
 
     def set_style_weights(self, weights: Sequence[float] | None) -> None:
         """Show blend weights, as far as there are chosen styles for them."""
@@ -308,6 +324,10 @@ class PicturePanel(QWidget):
         """Show names and thumbnails as they are now."""
         for part in (self.content, self.init, *self._rows):
             part.describe()
+
+
+def _names(picture: Picture) -> Names:
+    return tuple(layer.name for layer in (picture.layers if isinstance(picture, Together) else [picture]))
 
 
 def _pictures(images: Sequence[Image]) -> list[Image]:

@@ -1,17 +1,17 @@
 """The line that tells before Run what the run will be: network, device, size, memory, time.
 
-Worked out in a thread, from sizes alone. Where the settings name the network, that waits until torch is loaded; what
-'auto' would be is told as soon as there are pictures to run. A link takes the other network. What cannot work is said
-here before Run is pressed; the form asks for `hindrance`.
+Worked out in a thread, from sizes alone, as soon as there are pictures to run; the first plan loads torch, so that Run
+need not. A link takes the other network. What cannot work is said here before Run is pressed, also of a file with
+weights; the form asks for `hindrance`.
 """
 
 from __future__ import annotations
 
 import html
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,15 +20,17 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
 from napari_styletransfer.config import Mode, Network
-from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
+from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError, WeightsError
 from napari_styletransfer.progress import network_told, rough_duration
-from napari_styletransfer.widget.looks import colored, text_color
+from napari_styletransfer.widget.looks import colored, text_color, words_fitting
 from napari_styletransfer.widget.networks import other_network
 from napari_styletransfer.worker import load_engine, translated
 
 if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
+
     from napari_styletransfer.config import StyleConfig
-    from napari_styletransfer.engine.events import Plan, Step
+    from napari_styletransfer.engine.events import Plan
 
 _PATIENCE = 300
 """Milliseconds after the last change before the plan is made."""
@@ -58,11 +60,6 @@ class Question:
     planes: int = 1
     guided: bool = False
 
-    @property
-    def undecided(self) -> bool:
-        """Whether the plan is to choose the network."""
-        return self.config.network is Network.AUTO and self.config.mode is not Mode.COLORS
-
 
 MakePlan = Callable[[Question], "Plan"]
 
@@ -90,7 +87,6 @@ class PlanLine(QLabel):
         self._theme = theme
         self._question: Question | None = None
         self._asking = self._stale = False
-        self._paces: dict[tuple[str, str], float] = {}
         self._text, self._warning = "", False
         self._offered: Network | None = None
         self.hindrance = ""
@@ -117,9 +113,8 @@ class PlanLine(QLabel):
         self._later.start()
 
     def ask(self) -> None:
-        """Make the plan in a thread, if torch is loaded, which makes it quick, or if it is to choose the network."""
-        undecided = self._question is not None and self._question.undecided
-        if self._make_plan is None or not (undecided or "torch" in sys.modules):
+        """Make the plan in a thread, which loads torch the first time, so that Run need not."""
+        if self._make_plan is None:
             return
         if self._question is None:
             self._show("")
@@ -136,17 +131,6 @@ class PlanLine(QLabel):
                 _connect={"returned": lambda answer: self._take(question, *answer), "finished": self._done},
             )
 
-    def learn(self, plan: Plan, steps: Sequence[Step]) -> None:
-        """Take note of how long the steps of a run took, with all that was done before and between them."""
-        # A run that goes on counts its seconds from the start again.
-        falls = [number for number, (one, next_) in enumerate(pairwise(steps), 1) if next_.seconds < one.seconds]
-        last = steps[falls[-1] if falls else 0 :]
-        # Of a run that ended early, what was done before its steps would be most.
-        if sum(step.scale == len(plan.scales) - 1 for step in last) > 1:
-            work = sum(plan.scales[step.scale].height * plan.scales[step.scale].width for step in last)
-            self._paces[plan.config.network.value, plan.device] = last[-1].seconds / work
-        self.ask()
-
     def words(self, plan: Plan, planes: int = 1) -> str:
         """Return a plan in one line."""
         last = plan.scales[-1]
@@ -159,19 +143,18 @@ class PlanLine(QLabel):
         if plan.given_up:
             parts.append(f"to save memory: {plan.given_up}")
         parts.append(plan.memory)
-        pace = self._paces.get((plan.config.network.value, plan.device))
-        if pace is not None and plan.total_iterations:
-            work = sum(scale.height * scale.width * scale.iterations for scale in plan.scales)
-            seconds = pace * work
-        else:
-            seconds = plan.seconds  # before a run has shown how fast it is
-        if seconds >= 1:
-            parts.append(f"at most about {rough_duration(seconds * planes)}")
+        if plan.seconds * planes >= 1:
+            parts.append(f"at most about {rough_duration(plan.seconds * planes)}")
         return " · ".join(parts)
 
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme."""
         self._theme = theme
+        self._draw()
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:
+        """Fit the words to the room there is."""
+        super().resizeEvent(event)
         self._draw()
 
     def release(self) -> None:
@@ -183,7 +166,7 @@ class PlanLine(QLabel):
         if question != self._question or self._make_plan is None:
             return
         # Memory may be free again when Run is pressed; a wrong setting or picture stays wrong.
-        self.hindrance = str(error) if isinstance(error, ConfigError | ImageError) else ""
+        self.hindrance = str(error) if isinstance(error, ConfigError | ImageError | WeightsError) else ""
         if plan is not None:
             colors = plan.config.mode is Mode.COLORS
             offered = None if colors else other_network(question.config, plan.config.network)
@@ -203,7 +186,7 @@ class PlanLine(QLabel):
         self._draw()
 
     def _draw(self) -> None:
-        words = html.escape(self._text, quote=False)
+        words = html.escape(words_fitting(self._text, self), quote=False)
         if self._offered is not None:
             link = text_color(self._theme, "current").name()
             words += f' · <a href="{self._offered}" style="color: {link}">use {self._offered}</a>'
@@ -234,7 +217,30 @@ def plan_of(question: Question) -> Plan:
     Pictures.checked(content, [picture] * question.styles, config, init=picture)
     guide = Guide(np.ones((2, 2), np.int64), {1: None}, 0.0) if question.guided else None
     sized = Pictures(None, (), (), None, working_size(*question.shape, config.size), guide, own=question.shape)
-    return colors_plan(sized, config) if config.mode is Mode.COLORS else prepare(sized, config, question.planes).plan
+    if config.mode is Mode.COLORS:
+        return colors_plan(sized, config)
+    prepared = prepare(sized, config, question.planes)
+    decided = prepared.plan.config
+    if decided.weights is not None:
+        try:
+            state = decided.weights.expanduser().stat()
+            version: tuple[int, ...] = (state.st_mtime_ns, state.st_size)
+        except OSError:  # told by who reads it
+            version = ()
+        shapes = tuple(prepared.backbone.expected().items())
+        _check_weights(decided.network, shapes, decided.weights, decided.weights_sha256, version)
+    return prepared.plan
+
+
+@lru_cache(maxsize=4)
+def _check_weights(
+    network: Network, shapes: tuple[tuple[str, tuple[int, ...]], ...], file: Path, sha256: str | None, version: object
+) -> None:
+    """Read a file of weights to see whether a run could, once for each version of it."""
+    from napari_styletransfer.engine.weights import fetch
+
+    for _ in fetch(network, dict(shapes), file, sha256):
+        pass
 
 
 def _answer(make_plan: MakePlan, question: Question) -> tuple[Plan | None, StyleTransferError | None]:

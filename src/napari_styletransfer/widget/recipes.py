@@ -89,14 +89,16 @@ class RecipeButton(QToolButton):
 
     def save(self, path: str) -> None:
         """Write the settings to a recipe file."""
-        try:
-            self._maker.config().save(path, styles=[style.name for style in self._pictures.style_layers])
-        except ConfigError as error:
-            self._session.refuse(error)
-        except OSError as error:
-            self._session.refuse(
-                ConfigError(f"The settings cannot be written to {path}: {error}. Choose another place.")
-            )
+
+        def save() -> None:
+            try:
+                self._maker.config().save(path, styles=[style.name for style in self._pictures.style_layers])
+            except OSError as error:
+                raise ConfigError(
+                    f"The settings cannot be written to {path}: {error}. Choose another place."
+                ) from error
+
+        self._try(save)
 
     def load_from_layer(self) -> None:
         """Show the settings that made the selected layer."""
@@ -111,29 +113,30 @@ class RecipeButton(QToolButton):
 
     def keep_preset(self, name: str) -> None:
         """Keep the settings as a preset of the user."""
-        try:
-            self._settings.save_preset(name.strip())
-        except ConfigError as error:
-            self._session.refuse(error)
+        self._try(lambda: self._settings.save_preset(name.strip()))
 
     def delete_preset(self) -> None:
         """Delete the preset that is shown, if it is the user's own."""
         name = self._settings.own_preset
-        if name is None:
-            return
-        try:
-            self._settings.delete_preset(name)
-        except ConfigError as error:
-            self._session.refuse(error)
+        if name is not None:
+            self._try(lambda: self._settings.delete_preset(name))
 
-    def _load(self, load: Callable[[], StyleConfig]) -> None:
+    def _try(self, act: Callable[[], object]) -> None:
+        """Do something that may be refused; once it was done, an earlier refusal is told no longer."""
         try:
-            config = load()
+            act()
         except ConfigError as error:
             self._session.refuse(error)
         else:
+            self._session.clear_error()
+
+    def _load(self, read: Callable[[], StyleConfig]) -> None:
+        def load() -> None:
+            config = read()
             self.loaded.emit(config)
             show_info(f"Settings loaded.{_other_weights(config)}")
+
+        self._try(load)
 
     def _on_load(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Load settings", "", _RECIPE_FILES)

@@ -13,7 +13,7 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_styletransfer.config import ALL_STYLES
-from napari_styletransfer.widget.looks import CalmWheel, FormRows
+from napari_styletransfer.widget.looks import CalmWheel, FormRows, elide
 from napari_styletransfer.widget.together import Picture, Together
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ class RegionTable(QScrollArea):
         combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         combo.setMinimumContentsLength(8)
         self._calm.guard(combo)
+        elide(combo)
         combo.addItem(self._all_words(), ALL)
         for style in self._styles if len(self._styles) > 1 else ():
             combo.addItem(style.name, style)

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
 
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.regions import LabelsRegion, ShapesRegion, Source, resolve_labels, resolve_shapes
-from napari_styletransfer.widget.looks import CalmWheel, FormRows
+from napari_styletransfer.widget.looks import CalmWheel, FormRows, elide
 from napari_styletransfer.widget.next_turn import NextTurn
 from napari_styletransfer.widget.region_table import RegionTable
 
@@ -81,6 +81,7 @@ class RegionPanel(QWidget):
         self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.combo.setMinimumContentsLength(8)
         self._calm.guard(self.combo)
+        elide(self.combo)
         self.table = RegionTable()
         self._feather = feather.native
         self._form = FormRows()

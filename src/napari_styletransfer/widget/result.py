@@ -16,7 +16,7 @@ from napari_styletransfer.engine import host
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import Stack, stack_of
-from napari_styletransfer.widget.looks import CalmWheel, FormRows
+from napari_styletransfer.widget.looks import CalmWheel, FormRows, elide
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -131,6 +131,7 @@ class ResultPanel(QWidget):
         combo.setMinimumContentsLength(8)
         combo.currentIndexChanged.connect(self.changed)
         self._calm.guard(combo)
+        elide(combo)
         return combo
 
 

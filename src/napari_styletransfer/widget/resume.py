@@ -6,7 +6,6 @@ nothing can, and hands what it makes of it to the session.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -128,7 +127,7 @@ def _from_layer(viewer: ViewerModel, layer: Layer) -> Continuation:
     if not record.axes:
         words = f"Go on with '{layer.name}', from its picture and with its own settings, in its layer."
         return Continuation(words, lambda settings: _picture_again(viewer, layer, record, settings))
-    if len(record.planes) == math.prod(layer.data.shape[axis] for axis in record.axes):
+    if len(record.planes) == record.count(layer):
         raise ConfigError("All planes of this result are done.")
     if record.config.start is Start.IMAGE and not (record.planes and record.config.movie is Movie.FOLLOW):
         # Which picture that was is not written down; only a plane that follows another does without.
@@ -162,8 +161,7 @@ def _stack_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, settin
     """Return a run of the planes that a layer does not have yet."""
     channel = not layer.rgb
     base = _content_again(viewer, record, channel)
-    if base is None:
-        raise ConfigError(f"What layer '{layer.name}' says of its making is damaged: it has no content to run through.")
+    assert base is not None
     stack = stack_of(base, record.axes)
     job = Job(
         content=base,

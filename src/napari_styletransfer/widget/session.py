@@ -26,7 +26,7 @@ from napari_styletransfer.widget.record import pictures_record
 from napari_styletransfer.widget.stack_output import StackOutput
 from napari_styletransfer.widget.status import RunStatus, State
 from napari_styletransfer.widget.variations import SheetOutput
-from napari_styletransfer.widget.words import ending_words, fetching_words, step_words
+from napari_styletransfer.widget.words import ending_words, fetching_words, message_of, step_words
 from napari_styletransfer.worker import News, PlaneBegun, Report, Run, RunHandle, engine_run, start_run
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Session:
         self._planes: PlaneMeter | None = None
         self._bar: progress | None = None
         self._reading: ReadOnce | None = None
-        self._result_came = False
+        self._result_came = self._unwanted = False
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -135,7 +135,7 @@ class Session:
         job, output, finished = run.job, run.output, run.finished
         self.last = run
         self.kept.make_room(run)
-        self._meter, self._planes, self._result_came = None, None, False
+        self._meter, self._planes, self._result_came, self._unwanted = None, None, False, False
         self._reading = None if job.content is None else ReadOnce(job.content)
         options: dict[str, Any] = {
             "init": job.init,
@@ -162,6 +162,8 @@ class Session:
         )
 
     def _on_report(self, report: Report) -> None:
+        if self._unwanted:
+            return
         for event in report.events:
             self._take(event)
         steps = [event for event in report.events if isinstance(event, Step)]
@@ -238,13 +240,20 @@ class Session:
     def refuse(self, error: StyleTransferError) -> None:
         """Tell the user why something they asked for was not done; a run under way goes on."""
         if self.status.active:
-            show_error(str(error))
+            show_error(message_of(error))
         else:
             self._fail(error)
+
+    def clear_error(self) -> None:
+        """Tell no longer of what went wrong: the user has gone on to something else."""
+        if self.status.state is State.FAILED:
+            self.status.message, self.status.state = "", State.IDLE
 
     def _break_off(self, error: StyleTransferError) -> None:
         """Show what a run has reached that failed under way, and tell the error."""
         assert self.last is not None
+        if self._unwanted:
+            return
         output, reached, before = self.last.output, error.finished, self.last.finished
         stepped = reached is not None and reached.iterations > (0 if before is None else before.iterations)
         if isinstance(output, OutputLayer) and reached is not None and stepped:
@@ -256,7 +265,7 @@ class Session:
             self._fail(error)
 
     def _fail(self, error: StyleTransferError, more: str = "") -> None:
-        self.status.message = f"{error}{more}"
+        self.status.message = f"{message_of(error)}{more}"
         self.status.fraction = 0.0
         self.status.state = State.FAILED
         show_error(self.status.message)
@@ -264,6 +273,10 @@ class Session:
     def _on_done(self) -> None:
         self._handle = None
         self._close_bar()
+        if self._unwanted:
+            self.status.message = "Stopped, as all layers were removed"
+            self.status.fraction, self.status.state = 0.0, State.IDLE
+            return
         assert self.last is not None
         output, result = self.last.output, self.last.finished
         if isinstance(output, FILLING_IN) and self._result_came:
@@ -283,6 +296,10 @@ class Session:
 
     def _on_removed(self, event: Any) -> None:
         self.kept.drop_gone()
+        if self.status.active and not self._viewer.layers:
+            # Who removes everything wants nothing put back.
+            self._unwanted = True
+            self.stop()
 
     def _close_bar(self) -> None:
         if self._bar is not None:

@@ -6,6 +6,7 @@ Which fields exist, how they are called and where they stand comes from the conf
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from magicgui.widgets import ComboBox
@@ -18,7 +19,7 @@ from napari_styletransfer.engine import host
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.widget.fields import Editor, make_editor, open_choice, rich_tooltip
 from napari_styletransfer.widget.levels import level_editor
-from napari_styletransfer.widget.looks import CalmWheel, FormRows, beside, heading, quiet_fold
+from napari_styletransfer.widget.looks import CalmWheel, FormRows, beside, elide, heading, quiet_fold
 from napari_styletransfer.widget.networks import network_words
 from napari_styletransfer.widget.user_presets import UserPresets
 
@@ -57,6 +58,7 @@ class SettingsForm(QWidget):
         self._presets = presets or UserPresets()
         self._own = self._presets.read()
         self._showing = False
+        self._told_file: Path | None = None
         self.editors: dict[str, Editor] = {
             name: _editor_for(name, info) for name, info in StyleConfig.model_fields.items() if name not in ELSEWHERE
         }
@@ -73,13 +75,17 @@ class SettingsForm(QWidget):
         layout.addWidget(self.rows)
         layout.addWidget(self._placed())
         self._calm = CalmWheel(self)
-        for child in self.findChildren(QWidget):
+        elsewhere = [self.editors[name].native for name in PLACED_ELSEWHERE]
+        for child in [*self.findChildren(QWidget), *elsewhere]:
             if isinstance(child, QAbstractSpinBox | QAbstractSlider | QComboBox):
                 self._calm.guard(child)
+            if isinstance(child, QComboBox):
+                elide(child)
         self.preset.changed.connect(self._choose_preset)
         for editor in self.editors.values():
             editor.changed.connect(self._on_edited)
         self.edited.connect(self._show_balance)
+        self.edited.connect(self._show_weights)
         self.show_config(self._defaults)
 
     def config(self) -> StyleConfig:
@@ -152,7 +158,8 @@ class SettingsForm(QWidget):
 
     def offer_networks(self) -> None:
         """Say beside each network whether its weights are here."""
-        self.offer("network", [(network_words(network), network) for network in Network])
+        file = self._told_file = self.editors["weights"].read()
+        self.offer("network", [(network_words(network, file), network) for network in Network])
 
     def _placed(self) -> QWidget:
         """Put each editor into its place and return the folded part."""
@@ -210,6 +217,11 @@ class SettingsForm(QWidget):
         balance.setEnabled(counts)
         info = StyleConfig.model_fields["balance"]
         balance.setToolTip(rich_tooltip(info) if counts else _NO_BALANCE)
+
+    def _show_weights(self) -> None:
+        """Say beside the networks that their weights are those of a file, or no longer."""
+        if self.editors["weights"].read() != self._told_file:
+            self.offer_networks()
 
     def _matching_preset(self, wanted: str) -> str:
         """Return the preset that the settings are: of equal ones the wanted one."""

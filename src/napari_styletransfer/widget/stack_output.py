@@ -210,9 +210,9 @@ class StackOutput:
         self.layer = self._viewer.add_image(**kwargs)
 
     def _go_along(self) -> None:
-        """Move the slider to a plane that has just begun, unless the user has left the one before."""
+        """Move the slider to a plane that has just begun, unless the user has left the one before, or the layer."""
         number, before = self._number, self._shown
-        if number == before or self.layer is None:
+        if number == before or not self.present:
             return
         self._shown = number
         if before is not None and not all(

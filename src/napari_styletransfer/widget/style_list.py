@@ -5,6 +5,7 @@ Part of the picture panel, which decides what is in the list and what is chosen.
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,8 @@ from qtpy.QtWidgets import (
     QLabel,
     QScrollArea,
     QSizePolicy,
+    QStyle,
+    QStyleOptionButton,
     QVBoxLayout,
     QWidget,
 )
@@ -78,17 +81,22 @@ class StyleRow(QWidget):
 
     def describe(self) -> None:
         """Show the name and thumbnail as they are now."""
-        tip = f"Use '{self.picture.name}' as a style."
+        name = html.escape(self.picture.name)
+        tip = f"Use '{name}' as a style."
         if isinstance(self.picture, Together):
-            tip = f"Use {self.picture.name}, as the canvas shows them, as one style."
+            tip = f"Use {name}, as the canvas shows them, as one style."
         self._shorten()
         self.check.setToolTip(f"<p>{tip}</p>")
         self.check.setIcon(thumbnail_icon(self.picture))
 
     def _shorten(self) -> None:
         words = self.picture.words if isinstance(self.picture, Together) else self.picture.name
-        room = self.check.width() - ICON_SIZE - 38
-        self.check.setText(self.fontMetrics().elidedText(words, Qt.TextElideMode.ElideRight, max(room, 30)))
+        option, style = QStyleOptionButton(), self.check.style()
+        self.check.initStyleOption(option)
+        assert style is not None
+        inside = style.subElementRect(QStyle.SubElement.SE_CheckBoxContents, option, self.check)
+        room = max(inside.width() - ICON_SIZE - 8, 30)
+        self.check.setText(self.check.fontMetrics().elidedText(words, Qt.TextElideMode.ElideRight, room))
 
 
 class StyleList(QScrollArea):

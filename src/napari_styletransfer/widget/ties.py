@@ -24,13 +24,14 @@ class Ties:
         self._session = session
         self._cuts = list(cuts)
 
-    def cut(self) -> None:
-        """Undo every connection, once."""
+    def cut(self) -> bool:
+        """Undo every connection, once; return whether there were any."""
+        there_were = bool(self._cuts)
         while self._cuts:
             self._cuts.pop()()
+        return there_were
 
     def on_destroyed(self) -> None:
         """End the run of a form that went down with its window, without being closed before."""
-        if self._cuts:
-            self.cut()
+        if self.cut():
             self._session.abandon()

@@ -1,18 +1,34 @@
-"""What a run's line of words says while it goes on and when it has ended; shown by the controls."""
+"""What the form's line of words says of a run and of what went wrong; shown by the controls."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_styletransfer.config import Mode
+from pydantic import ValidationError
+
+from napari_styletransfer.config import Mode, StyleConfig
+from napari_styletransfer.config.recipe import told
 from napari_styletransfer.engine.events import Reason
+from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.progress import duration, structure_told
 from napari_styletransfer.widget.outputs import FILLING_IN
 from napari_styletransfer.widget.variations import SheetOutput
 
 if TYPE_CHECKING:
     from napari_styletransfer.engine.events import Fetching, Finished, Step
+    from napari_styletransfer.errors import StyleTransferError
     from napari_styletransfer.widget.outputs import Output
+
+
+_TITLES = {name: info.title or name for name, info in StyleConfig.model_fields.items()}
+
+
+def message_of(error: StyleTransferError) -> str:
+    """Return an error as the form tells it: fields by the titles that stand beside them."""
+    cause = error.__cause__
+    if isinstance(error, ConfigError) and isinstance(cause, ValidationError):
+        return told(cause, _TITLES)
+    return str(error)
 
 
 def fetching_words(event: Fetching) -> str:
@@ -43,11 +59,15 @@ def ending_words(output: Output, result: Finished) -> str:
 def _ending_of_one(result: Finished) -> str:
     if result.config.mode is Mode.COLORS:
         return f"Done: colours taken over · {duration(result.seconds)}"
+    count = f"{result.iterations} step{'' if result.iterations == 1 else 's'}"
+    when, kept = f"after {count}", "the best image is kept"
+    if result.iterations == 0:
+        when, kept = "before the first step", "the picture is what the run starts from"
     how = {
-        Reason.ITERATIONS: f"Done: {result.iterations} steps",
-        Reason.CONVERGED: f"Done: settled after {result.iterations} steps",
-        Reason.TIME: f"Time limit reached after {result.iterations} steps",
-        Reason.STOPPED: f"Stopped after {result.iterations} steps; the best image is kept",
+        Reason.ITERATIONS: f"Done: {count}",
+        Reason.CONVERGED: f"Done: settled {when}",
+        Reason.TIME: f"Time limit reached {when}",
+        Reason.STOPPED: f"Stopped {when}; {kept}",
     }[result.reason]
     # A run that was stopped before its first step has no loss.
     loss = f"loss {result.losses['total']:.4g}" if result.losses else ""

@@ -1,0 +1,94 @@
+"""The real engine, run from the form of a real viewer: what comes of it can be saved, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image as PillowImage
+from superqt.utils import WorkerBase
+
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.widget.form import StyleTransferWidget
+from napari_styletransfer.widget.session import State
+
+SHORT = StyleConfig(network="compact", size=48, iterations=2, scales=1, device="cpu")
+CONTENTS = {
+    "uint16": lambda unit: (300 + 8700 * unit).astype(np.uint16),
+    "float": lambda unit: (unit * 1e3 - 200).astype(np.float32),
+    "bool": lambda unit: unit > 0.5,
+    "uint8": lambda unit: np.rint(255 * unit).astype(np.uint8),
+}
+
+
+@pytest.fixture
+def form(napari_window: Any) -> Iterator[StyleTransferWidget]:
+    """Return a form with the real engine."""
+    form = StyleTransferWidget(napari_window)
+    napari_window.window.add_dock_widget(form, name="Style Transfer")
+    form.show_config(SHORT)
+    yield form
+    form.release()
+    WorkerBase.await_workers()
+
+
+def result_of(form: StyleTransferWidget, qtbot: Any) -> Any:
+    form.run()
+    qtbot.waitUntil(lambda: not form.session.status.active, timeout=120_000)
+    assert form.session.status.state is State.DONE, form.session.status.message
+    return form.session.output.layer
+
+
+def saved(layer: Any, path: Path) -> npt.NDArray[Any]:
+    assert layer.save(str(path)) == [str(path)]
+    with PillowImage.open(path) as picture:
+        return np.asarray(picture)
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+@pytest.mark.parametrize("color", [False, True], ids=["grey", "rgb"])
+def test_a_result_in_colour_of_any_content_is_saved_as_png(
+    form: StyleTransferWidget,
+    napari_window: Any,
+    content_image: Any,
+    qtbot: Any,
+    tmp_path: Path,
+    kind: str,
+    color: bool,
+) -> None:
+    unit = content_image.clip(0.05, 0.95)
+    data = CONTENTS[kind](unit if color else unit[..., 0])
+    content = napari_window.add_image(data, rgb=color, name="content")
+    form.pictures.choose(content, [napari_window.layers["waves"]])
+
+    layer = result_of(form, qtbot)
+
+    assert layer.rgb
+    assert np.ptp(layer.data) > 50
+    np.testing.assert_array_equal(saved(layer, tmp_path / "result.png"), layer.data)
+
+
+@pytest.mark.parametrize("axes", [(), (0,)], ids=["this plane", "all planes"])
+def test_planes_of_a_stack_are_saved_as_png(
+    form: StyleTransferWidget,
+    napari_window: Any,
+    content_image: Any,
+    qtbot: Any,
+    tmp_path: Path,
+    axes: tuple[int, ...],
+) -> None:
+    frames = np.stack([content_image[..., number] for number in range(2)])
+    content = napari_window.add_image(CONTENTS["uint16"](frames), name="movie")
+    form.pictures.choose(content, [napari_window.layers["waves"]])
+    napari_window.dims.set_current_step(0, 1)
+    form.result.choose(axes=axes)
+
+    layer = result_of(form, qtbot)
+
+    assert layer.data.shape == (2 if axes else 1, 36, 48, 3)
+    # Of several planes napari writes the frames of an animated PNG.
+    np.testing.assert_array_equal(saved(layer, tmp_path / "result.png"), layer.data[0])
