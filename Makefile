@@ -7,6 +7,8 @@ KEY := $(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 STAMP = $(VENV)/stamps/$(1)-$(KEY)
 SOURCES := src tests tools $(wildcard benchmarks)
 ARGS ?=
+# As many processes as cores, each with one thread (tests/conftest.py); ARGS="-n 0" is one process.
+PYTEST := tools/with-display.sh $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 export NAPARI_STRICT_QT := 1
 # Before anything loads torch: see engine/__init__.py.
@@ -23,15 +25,15 @@ demo: $(call STAMP,base) ## stylise the sample pictures into demo-output/
 	$(BIN)/napari-styletransfer demo -o demo-output $(ARGS)
 
 test: $(call STAMP,test) ## run the tests, but for the slow ones (ARGS="-k name" chooses)
-	tools/with-display.sh $(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(call STAMP,test) ## run all tests
-	tools/with-display.sh $(BIN)/python -m pytest $(ARGS)
+test-all: $(call STAMP,test) ## run all tests, and hypothesis for longer
+	HYPOTHESIS_PROFILE=long $(PYTEST) $(ARGS)
 
 # The other Qt binding lies in a folder of its own, so that it needs no second torch and `make test` does not see it.
 test-pyside: $(call STAMP,pyside6) ## run the tests of the form with PySide6 in place of PyQt6
-	QT_API=pyside6 PYTEST_QT_API=pyside6 PYTHONPATH=$(CURDIR)/$(VENV)/pyside6 tools/with-display.sh \
-	  $(BIN)/python -m pytest -m "not slow" tests/test_worker.py tests/test_preview.py tests/widget $(ARGS)
+	QT_API=pyside6 PYTEST_QT_API=pyside6 PYTHONPATH=$(CURDIR)/$(VENV)/pyside6 \
+	  $(PYTEST) -m "not slow" tests/test_worker.py tests/test_preview.py tests/widget $(ARGS)
 
 fuzz: $(call STAMP,test) ## try 10,000 odd inputs of each kind (ARGS="files --first 10000" chooses)
 	$(BIN)/python -m tests.fuzz $(ARGS)

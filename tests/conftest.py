@@ -13,11 +13,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
 
-# Read by the thread pools of torch and of scipy's OpenBLAS when those are first imported: see engine/__init__.py.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Read by the thread pools of torch and of scipy's OpenBLAS when those are first imported: see engine/__init__.py. Of
+# several processes that test side by side, each computes on one core.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# The same examples each time, so that nothing fails by chance; the long profile looks for others.
+settings.register_profile("default", deadline=None, max_examples=60, derandomize=True)
+settings.register_profile("long", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 ROOT = Path(__file__).resolve().parents[1]
 _LOCAL = {"localhost", "127.0.0.1", "::1", "", None}

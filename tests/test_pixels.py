@@ -28,7 +28,7 @@ def has_finite_color(array):
 
 
 @given(REAL.filter(has_finite_color))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_decoded_pixels_are_finite_contiguous_float32_within_0_and_1(array):
     rgb, encoding = decode(array)
     assert rgb.dtype == np.float32
@@ -41,7 +41,7 @@ def test_decoded_pixels_are_finite_contiguous_float32_within_0_and_1(array):
 
 
 @given(REAL.filter(has_finite_color))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_planar_pixels_are_the_same_with_each_colour_in_one_piece(array):
     rgb, encoding = decode(array, planar=True)
 
@@ -52,7 +52,7 @@ def test_planar_pixels_are_the_same_with_each_colour_in_one_piece(array):
 
 
 @given(REAL.filter(has_finite_color))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_encoding_what_was_decoded_gives_the_same_pixels_within_rounding(array):
     rgb, encoding = decode(array)
     back = encode(rgb, encoding)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from napari.components import ViewerModel
 
@@ -153,7 +153,6 @@ sizes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
 
 @given(size=sizes, wanted=sizes, seed=st.integers(0, 9))
-@settings(deadline=None)
 def test_fitting_keeps_values_between_the_extremes(size, wanted, seed):
     image = np.random.default_rng(seed).random((*size, 3), np.float32)
     result = fitted(image, wanted, F32)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-import hypothesis
 import pytest
 import torch
 from torch import Tensor
@@ -16,10 +15,6 @@ from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.backbones import Backbone, backbone
 
 Tensors = dict[str, Tensor]
-
-# A busy machine, or the first import of torchvision, would fail a deadline.
-hypothesis.settings.register_profile("engine", deadline=None, max_examples=60)
-hypothesis.settings.load_profile("engine")
 
 
 # Of each module, as a fixture of the session would stay in force for the tests of other folders that follow.

@@ -60,7 +60,7 @@ def test_every_kind_and_dtype_is_read_as_finite_rgb(kind, dtype):
     ),
     st.floats(0.2, 2),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_layer_of_any_values_is_read_within_0_and_1_or_refused_clearly(values, gamma):
     layer = Image(values, contrast_limits=(0, 1), gamma=gamma, colormap="viridis")
     if not np.isfinite(values).any():

@@ -59,7 +59,7 @@ def test_an_editor_gives_back_exactly_what_it_was_shown(name, value):
 
 
 @given(weight=st.floats(0, 1e30))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 def test_numbers_survive_to_the_last_bit(weight):
     editor = editor_of("tv_weight")
     editor.write(weight)
