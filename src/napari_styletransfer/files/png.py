@@ -12,7 +12,6 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags
 
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.files import raster
@@ -36,7 +35,7 @@ def read(path: Path) -> npt.NDArray[np.uint16]:
         tile = picture.tile[0]  # type: ignore[attr-defined]
         if tile.args not in ("RGB;16B", "RGBA;16B"):
             raise ImageError(f"{path} is a 16-bit grey picture with transparency. Save it as TIFF, or without.")
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = raster.orientation_of(picture)
         clear = picture.info.get("transparency")
         array = np.asarray(picture).astype(np.uint16) << 8
     with raster.opened(path) as picture:

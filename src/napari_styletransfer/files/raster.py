@@ -31,7 +31,7 @@ def read(path: Path) -> npt.NDArray[Any]:
         frames = getattr(picture, "n_frames", 1)
         if picture.format in _SLIDESHOWS and frames > 1:
             raise ImageError(f"{path} is an animation of {frames} frames. Save one of them as a picture.")
-        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        orientation = orientation_of(picture)
         if picture.mode.startswith("I;16") and "transparency" in picture.info:
             # Pillow would cut the values to 8 bits.
             grey = np.asarray(picture)
@@ -48,13 +48,16 @@ def read_plain(path: Path) -> npt.NDArray[Any]:
     with opened(path) as picture:
         if picture.format in _LOSSY:
             raise ImageError(f"{path} is a {picture.format}, which changes numbers. Save the labels as PNG or TIFF.")
-        return upright(np.asarray(picture), picture.getexif().get(ExifTags.Base.Orientation, 1))
+        return upright(np.asarray(picture), orientation_of(picture))
 
 
 def write(file: BinaryIO, array: npt.NDArray[np.uint8], *, jpeg: bool) -> None:
     """Write RGB or RGBA of 8 bits; JPEG with full colour resolution, for strokes have sharp coloured edges."""
     options: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0} if jpeg else {"format": "PNG"}
-    Image.fromarray(np.ascontiguousarray(array)).save(file, **options)
+    # Given the file, Pillow would take no notice of a disk that has room for half of what is written.
+    packed = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(array)).save(packed, **options)
+    file.write(packed.getbuffer())
 
 
 @contextmanager
@@ -88,6 +91,12 @@ def with_clear(array: npt.NDArray[Any], clear: int | tuple[int, ...]) -> npt.NDA
     """Add alpha to (H, W, 3) of 16 bits in which one colour stands for nothing, as in PNG files."""
     alpha = np.where((array == np.array(clear, array.dtype)).all(axis=2), 0, 65535)
     return np.dstack([array, alpha.astype(array.dtype)])
+
+
+def orientation_of(picture: Image.Image) -> int:
+    """Return the Exif orientation (1 to 8) of a picture's pixels, which Pillow itself turns in TIFF files alone."""
+    picture.load()
+    return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
 
 
 def upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
