@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
+import os
 import struct
+import tempfile
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +16,19 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
-from napari_styletransfer.errors import ImageError
+from napari_styletransfer.errors import ImageError, StyleTransferError
 from napari_styletransfer.files import (
     check_folder,
     check_writable,
     pixel_density,
     read_image,
+    read_labels,
     read_stack,
+    recovered,
     write_image,
     writing_stack,
 )
+from napari_styletransfer.files.parts import beside
 
 WRITABLE = [
     (".png", np.uint8),
@@ -159,21 +167,67 @@ def test_one_bit_pictures_become_black_and_white(tmp_path, name):
     np.testing.assert_array_equal(read_image(path), np.where(mask, 255, 0).astype(np.uint8))
 
 
+def write_turned(path, array, orientation, **options):
+    """Write pixels that say how they are to be turned, and return them as another program then shows them."""
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    if path.suffix == ".tif" and not options:
+        tifffile.imwrite(path, array, extratags=[(274, "H", 1, orientation, True)])
+    else:
+        Image.fromarray(array).save(path, exif=exif, **options)
+    Image.fromarray(array).save(file, "PNG", exif=exif)
+    with Image.open(file) as other:
+        turned = np.asarray(ImageOps.exif_transpose(other))
+    assert (turned.shape[:2] == array.shape[:2]) is (orientation < 5)
+    return turned
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.tif"])
-def test_pictures_stand_upright(tmp_path, name, orientation):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("photo.jpg", {}),
+        ("photo.png", {}),
+        ("photo.tif", {}),
+        ("photo.tif", {"compression": "tiff_lzw"}),
+        ("photo.tif", {"compression": "jpeg"}),
+    ],
+)
+def test_pictures_stand_upright(tmp_path, name, options, orientation):
     array = np.zeros((8, 16, 3), np.uint8)
     array[:4, :8] = 250
+    expected = write_turned(tmp_path / name, array, orientation, **options)
+    np.testing.assert_allclose(read_image(tmp_path / name).astype(float), expected, atol=3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("name", "dtype"), [("8.png", "u1"), ("16.png", "u2"), ("8.tif", "u1"), ("16.tif", "u2")])
+def test_labels_stand_upright(tmp_path, name, dtype, orientation):
+    labels = np.arange(24, dtype=dtype).reshape(4, 6)
+    expected = write_turned(tmp_path / name, labels, orientation)
+    assert np.array_equal(expected, labels) is (orientation == 1)
+    np.testing.assert_array_equal(read_labels(tmp_path / name), expected)
+
+
+@pytest.mark.parametrize("name", ["labels.jpg", "labels.tif"])
+def test_labels_that_a_compression_has_changed_are_refused(tmp_path, name):
+    Image.fromarray(picture(np.uint8, 1)).save(tmp_path / name, **({"compression": "jpeg"} if "tif" in name else {}))
+    with pytest.raises(ImageError, match=r"JPEG.* changes (the )?numbers\. Save the labels"):
+        read_labels(tmp_path / name)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_deep_grey_with_a_transparent_value_keeps_all_sixteen_bits(tmp_path, orientation):
+    grey = picture(np.uint16, 1)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    if name == "photo.tif":
-        tifffile.imwrite(tmp_path / name, array, extratags=[(274, "H", 1, orientation, True)])
-    else:
-        Image.fromarray(array).save(tmp_path / name, exif=exif)
-    with Image.open(tmp_path / name) as other:
-        expected = np.asarray(ImageOps.exif_transpose(other))
-    assert expected.shape == ((16, 8, 3) if orientation >= 5 else (8, 16, 3))
-    np.testing.assert_array_equal(read_image(tmp_path / name), expected)
+    Image.fromarray(grey).save(tmp_path / "clear.png", transparency=int(grey[2, 3]), exif=exif)
+    back = read_image(tmp_path / "clear.png")
+    upright = grey if orientation == 1 else np.rot90(grey, -1)
+    assert back.dtype == np.uint16
+    np.testing.assert_array_equal(back[..., :3], np.dstack([upright] * 3))
+    np.testing.assert_array_equal(back[..., 3], np.where(upright == grey[2, 3], 0, 65535))
+    np.testing.assert_array_equal(read_labels(tmp_path / "clear.png"), upright)
 
 
 def test_planes_of_colour_in_a_tiff_are_joined(tmp_path):
@@ -192,6 +246,70 @@ def test_tiff_is_read_in_native_byte_order(tmp_path, byteorder, dtype):
     back = read_image(tmp_path / "grey.tif")
     assert back.dtype.isnative
     np.testing.assert_array_equal(back, array)
+
+
+def packed_tiff(values, bits, order="big", photometric=1, **announced):
+    """Return a plain TIFF of whole numbers with so many bits, packed without gaps in each row."""
+    height, width = values.shape[:2]
+    samples = values.shape[2] if values.ndim == 3 else 1
+    if bits % 8:
+        rows = ["".join(f"{value:0{bits}b}" for value in row.ravel()) for row in values]
+        data = b"".join(int(row + "0" * (-len(row) % 8), 2).to_bytes((len(row) + 7) // 8, "big") for row in rows)
+    else:
+        data = b"".join(int(value).to_bytes(bits // 8, order) for value in values.ravel())
+    sign = "<" if order == "little" else ">"
+    tags = {256: width, 257: height, 259: 1, 262: photometric, 277: samples, 278: height, 279: len(data)}
+    tags |= {code: announced[name] for name, code in (("width", 256), ("height", 257), ("packing", 259)) if announced}
+    begin = 8 + 2 + 12 * (len(tags) + 2) + 4
+    depths = struct.pack(f"{sign}{max(samples, 2)}H", bits, *[bits if samples > 1 else 0] * max(samples - 1, 1))
+    entries = {code: struct.pack(f"{sign}HHII", code, 4, 1, value) for code, value in tags.items()}
+    place = struct.pack(f"{sign}I", begin)
+    entries[258] = struct.pack(f"{sign}HHI", 258, 3, samples) + (depths if samples < 3 else place)
+    entries[273] = struct.pack(f"{sign}HHII", 273, 4, 1, begin + len(depths))
+    directory = struct.pack(f"{sign}H", len(entries)) + b"".join(entries[code] for code in sorted(entries)) + bytes(4)
+    return (b"II*\0\x08\0\0\0" if order == "little" else b"MM\0*\0\0\0\x08") + directory + depths + data
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6, 8, 10, 12, 14, 16, 24, 32])
+def test_tiffs_of_any_depth_are_read_or_refused_in_a_line(tmp_path, bits, samples, order):
+    path = tmp_path / "depth.tif"
+    values = np.random.default_rng(bits).integers(0, 2**bits, (5, 7, samples)).squeeze()
+    path.write_bytes(packed_tiff(values, bits, order, photometric=1 if samples == 1 else 2))
+    if bits in (1, 8, 16, 32) or (samples == 1 and bits in (2, 4)) or (samples, bits, order) == (1, 12, "little"):
+        # As bright as before: of less than a byte the whole range is used.
+        expected = np.rint(values * (255 / (2**bits - 1))) if bits < 8 else values
+        np.testing.assert_array_equal(read_image(path), expected)
+    elif importlib.util.find_spec("imagecodecs") is None:
+        with pytest.raises(ImageError, match=r"^.* without a further package: .*imagecodecs.* 8 or 16 bits\.$"):
+            read_image(path)
+
+
+@pytest.mark.parametrize("kind", ["grey", "deflate", "planes", "png"])
+def test_a_file_of_some_bytes_that_announces_tebibytes_is_refused_by_what_it_says(tmp_path, kind):
+    path = tmp_path / "huge"
+    side = 6_550_000
+    if kind == "png":
+        header = struct.pack(">4sIIBBBBB", b"IHDR", side, side, 8, 2, 0, 0, 0)
+        chunks = [header, b"IDAT" + zlib.compress(b"")]
+        body = [struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks]
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(body))
+    elif kind == "planes":
+        tifffile.imwrite(path, np.zeros((2, 5, 7), np.uint8), imagej=True, metadata={"axes": "ZYX"})
+        data = path.read_bytes()
+        for code, value in ((256, 7), (257, 5)):
+            found = struct.pack("<HHII", code, 4, 1, value)
+            assert found in data
+            data = data.replace(found, struct.pack("<HHII", code, 4, 1, side))
+        path.write_bytes(data)
+    else:
+        size = {"width": side, "height": side, "packing": 8 if kind == "deflate" else 1}
+        path.write_bytes(packed_tiff(np.zeros((5, 7), int), 8, **size))
+        assert path.stat().st_size < 222
+    read = read_image if kind != "planes" else lambda path: read_stack(path).plane(1)
+    with pytest.raises(ImageError, match=rf"says that it holds {side} × {side}.* TiB, but .* GiB of memory are free"):
+        read(path)
 
 
 def test_tiff_with_white_as_zero_is_inverted(tmp_path):
@@ -335,7 +453,6 @@ def test_what_is_not_one_picture_is_refused_with_advice(tmp_path, kind, what, ad
         ("out.png", np.float32, 3, ["float32", "out.tif"]),
         ("out.png", np.int16, 3, ["int16", "out.tif"]),
         ("out.tif", np.bool_, 3, ["bool"]),
-        ("nowhere/out.png", np.uint8, 3, ["no folder", "Create it"]),
     ],
 )
 def test_an_output_that_cannot_be_written_is_refused_beforehand(tmp_path, name, dtype, channels, told):
@@ -369,6 +486,8 @@ def test_the_pictures_read_are_never_replaced(tmp_path):
 def test_a_folder_is_no_output(tmp_path):
     with pytest.raises(ImageError, match=r"is a folder.*result\.png"):
         check_folder(tmp_path)
+    with pytest.raises(ImageError, match=r"no folder.*Create it"):
+        check_folder(tmp_path / "nowhere" / "out.png")
 
 
 def test_a_folder_that_refuses_is_told_beforehand(tmp_path, monkeypatch):
@@ -380,19 +499,122 @@ def test_a_folder_that_refuses_is_told_beforehand(tmp_path, monkeypatch):
         check_folder(tmp_path / "out.png")
 
 
-def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_rest(tmp_path, monkeypatch):
-    out = tmp_path / "out.tif"
+# ------------------------------------------------------------------------------------- what cannot be written
+
+
+@contextmanager
+def room_for(size):
+    """Let no file grow beyond so many bytes, as on a disk that is full; nothing may be printed meanwhile."""
+    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("room", [0, 300])
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("out.png", "u1"), ("out.png", "u2"), ("out.jpg", "u1"), ("out.tif", "u1")]
+)
+def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_rest(tmp_path, name, dtype, room):
+    out = tmp_path / name
     out.write_bytes(b"old")
-
-    def fail(path, *args, **kwargs):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tifffile, "imwrite", fail)
-    with pytest.raises(ImageError, match="No space left"):
-        write_image(out, picture(np.uint8))
+    with room_for(room), pytest.raises(StyleTransferError, match="File too large") as caught:
+        write_image(out, picture(dtype, shape=(20, 30)))
+    assert "The result is lost" in str(caught.value)
     assert out.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_a_picture_that_its_format_cannot_hold_after_all_is_written_beside(tmp_path):
+    wide = np.tile(picture(np.uint8), (1, 6000, 1))
+    with pytest.raises(StyleTransferError) as caught:
+        write_image(tmp_path / "out.jpg", wide, density=(20000.0, 20000.0))
+    assert str(caught.value).endswith(f"The result is in {tmp_path / 'out-result.tif'} instead.")
+    assert [file.name for file in tmp_path.iterdir()] == ["out-result.tif"]
+    np.testing.assert_array_equal(read_image(tmp_path / "out-result.tif"), wide)
+    assert pixel_density(tmp_path / "out-result.tif") == pytest.approx((20000, 20000))
+
+
+def test_a_picture_whose_place_is_taken_is_kept_beside(tmp_path):
+    (tmp_path / "out.png").mkdir()
+    for name in ("out-result.png", "out-result-2.png"):
+        with pytest.raises(StyleTransferError, match=f"The result is in .*{name} instead"):
+            write_image(tmp_path / "out.png", picture(np.uint8))
+        np.testing.assert_array_equal(read_image(tmp_path / name), picture(np.uint8))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_picture_whose_folder_is_gone_is_among_the_temporary_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(StyleTransferError) as caught:
+        write_image(tmp_path / "gone" / ("näme" * 60 + ".png"), picture(np.uint16))
+    (kept,) = tmp_path.iterdir()
+    assert str(caught.value).endswith(f"The result is in {kept} instead.")
+    np.testing.assert_array_equal(read_image(kept), picture(np.uint16))
+
+
+@pytest.mark.parametrize("room", [0, 100, 5000])
+def test_a_stack_without_room_is_refused_before_its_first_plane(tmp_path, room):
+    with (
+        room_for(room),
+        pytest.raises(ImageError) as caught,
+        writing_stack(tmp_path / "out.tif", (3,), "T", (60, 70, 3), np.uint8),
+    ):
+        pytest.fail("there is no room")
+    assert "out.tif needs 0.036 MiB: File too large. Free some space" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_the_space_of_a_stack_is_taken_first(tmp_path):
+    with writing_stack(tmp_path / "out.tif", (5,), "Z", (300, 200, 3), np.uint16) as put:
+        (part,) = tmp_path.iterdir()
+        if hasattr(os, "posix_fallocate"):
+            assert part.stat().st_blocks * 512 >= 5 * 300 * 200 * 3 * 2
+        put(4, np.full((300, 200, 3), 7))
     assert [file.name for file in tmp_path.iterdir()] == ["out.tif"]
+    planes = tifffile.imread(tmp_path / "out.tif")
+    assert [set(np.unique(plane)) for plane in planes] == [{0}, {0}, {0}, {0}, {7}]
+
+
+def test_a_disk_that_cannot_set_space_aside_is_filled_with_zeros(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    test_all_the_space_of_a_stack_is_taken_first(tmp_path)
+    (tmp_path / "out.tif").unlink()
+    test_a_stack_without_room_is_refused_before_its_first_plane(tmp_path, 5000)
+
+
+def test_planes_of_a_process_that_was_killed_are_found_again(tmp_path):
+    out, shape = tmp_path / "out.tif", (6, 7, 3)
+    with writing_stack(out, (4,), "T", shape, np.uint8) as put:
+        (part,) = tmp_path.iterdir()
+        assert part.name.startswith(".")
+        put(1, np.ones(shape))  # after a black one
+        assert recovered(out) == {}  # of somebody who still writes it
+        left = part.read_bytes()
+    for name in (beside(out), beside(out), beside(tmp_path / "other.tif"), tmp_path / ".out-0123abcd.tif"):
+        name.write_bytes(left)
+    for name in (beside(out), beside(out.with_suffix(".png"))):
+        name.write_bytes(left[:100])
+    found = recovered(out)
+    assert found == {tmp_path / "out-unfinished.tif": 2, tmp_path / "out-unfinished-2.tif": 2}
+    assert all(tifffile.imread(path)[1].all() for path in found)
+    assert recovered(out.with_suffix(".png")) == recovered(out) == {}
+    names = {file.name for file in tmp_path.iterdir()}
+    assert {"out.tif", ".out-0123abcd.tif", *(path.name for path in found)} < names
+    assert len(names) == 5  # with that of the other output
+
+
+def test_a_folder_that_cannot_be_looked_into_has_no_planes_of_earlier(tmp_path):
+    assert recovered(tmp_path / "gone" / "out.tif") == {}
+
+
+# ------------------------------------------------------------------------------------------------ pixel size
 
 
 def test_pixel_size_is_read_from_the_ways_microscopes_write_it(tmp_path):
@@ -422,6 +644,27 @@ def test_pixel_size_unknown_is_none(tmp_path):
 def test_pixel_size_is_written(tmp_path):
     write_image(tmp_path / "out.tif", picture(np.float32), density=(20000.0, 12345.5))
     assert pixel_density(tmp_path / "out.tif") == pytest.approx((20000, 12345.5))
+
+
+@pytest.mark.parametrize("said", ["abcd", "0,50", "1e99", "-0.5", "nan0", "inf0", "0.00", "0.5<", "\u0663.50"])
+def test_a_pixel_size_that_is_no_number_is_told_and_left_out(tmp_path, caplog, said):
+    path = tmp_path / "scale.ome.tif"
+    sizes = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25, "PhysicalSizeZ": 0.25}
+    tifffile.imwrite(path, np.zeros((2, 6, 7), np.uint8), photometric="minisblack", metadata={"axes": "ZYX", **sizes})
+    data = path.read_bytes()
+    assert data.count(b'"0.25"') == 3
+    path.write_bytes(data.replace(b'"0.25"', f'"{said}"'.encode().ljust(6)[:6]))
+    assert pixel_density(path) is None
+    assert read_stack(path).increments == ({"Z": 1e99} if said == "1e99" else {})
+    assert said == "0.00" or all(str(path) in message and "left out" in message for message in caplog.messages)
+    assert bool(caplog.messages) is (said != "0.00")
+
+
+@pytest.mark.parametrize("resolution", [(0, 0), (1, 0), (0, 1), (2**32 - 1, 1)])
+def test_a_resolution_that_cannot_be_is_left_out(tmp_path, resolution):
+    tags = [(code, "2I", 1, resolution, True) for code in (282, 283)]
+    tifffile.imwrite(tmp_path / "scale.tif", picture(np.uint8, 1), extratags=[*tags, (296, "H", 1, 3, True)])
+    assert pixel_density(tmp_path / "scale.tif") is None
 
 
 OME_STEPS = {"axes": "TZYX", "PhysicalSizeZ": 0.3, "TimeIncrement": 2, "TimeIncrementUnit": "min"}

@@ -17,7 +17,7 @@ import psutil
 from napari_styletransfer.errors import ImageError
 
 _LONGEST = 160
-"""Characters that are told of a library's own words."""
+"""Characters that are told of what others wrote."""
 
 
 @contextmanager
@@ -59,8 +59,13 @@ def quiet() -> Iterator[None]:
 
 def words(error: BaseException) -> str:
     """Return what an error says, in one line that is not too long."""
-    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return said if len(said) <= _LONGEST else f"{said[:_LONGEST]} …"
+    return cut(str(error).rstrip(".") or type(error).__name__)
+
+
+def cut(text: str) -> str:
+    """Return text, such as the name of a file, as one line that is not too long for a message."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"
 
 
 def check_memory(path: Path, shape: Sequence[int], itemsize: int) -> None:

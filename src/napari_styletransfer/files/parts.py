@@ -24,16 +24,16 @@ _STEM = 40
 
 def beside(path: Path) -> Path:
     """Return a fresh hidden name in the same folder."""
-    return path.with_name(f".{path.stem[:_STEM]}-{secrets.token_hex(4)}{path.suffix.lower()}")
+    return path.with_name(f".{path.stem[:_STEM]}-part-{secrets.token_hex(4)}{path.suffix.lower()}")
 
 
-def free_name(folder: Path, stem: str, suffix: str) -> Path:
-    """Return a name of a file that is not there yet."""
-    path, number = folder / f"{stem}{suffix}", 1
-    while path.exists():
+def free_name(path: Path, what: str) -> Path:
+    """Return a name beside `path` that says what the file is, and that no file has yet."""
+    free, number = path.with_name(f"{path.stem[:_STEM]}-{what}{path.suffix}"), 1
+    while free.exists():
         number += 1
-        path = folder / f"{stem}-{number}{suffix}"
-    return path
+        free = path.with_name(f"{path.stem[:_STEM]}-{what}-{number}{path.suffix}")
+    return free
 
 
 @contextmanager
@@ -51,14 +51,18 @@ def part_of(path: Path) -> Iterator[BufferedRandom]:
     try:
         with part.open("x+b") as file:
             _locked(file)
-            yield file
+            try:
+                yield file
+            except BaseException:
+                file.raw.close()  # what is left in the buffer may be what cannot be written
+                raise
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     try:
         part.replace(path)
     except OSError as error:
-        other = free_name(path.parent, f"{path.stem[:_STEM]}-result", path.suffix)
+        other = free_name(path, "result")
         try:
             part.rename(other)
         except OSError:
@@ -69,26 +73,28 @@ def part_of(path: Path) -> Iterator[BufferedRandom]:
 
 
 def left_over(path: Path) -> list[Path]:
-    """Give the parts of `path` that nobody writes any more fresh names that are not hidden, and return those."""
-    found = []
-    name = re.compile(rf"\.{re.escape(path.stem[:_STEM])}-[0-9a-f]{{8}}{re.escape(path.suffix.lower())}")
-    for part in sorted(path.parent.iterdir()):
-        if not name.fullmatch(part.name):
-            continue
-        other = free_name(path.parent, f"{path.stem[:_STEM]}-unfinished", path.suffix)
-        # Not one's own, or still open: then it is no business of this run.
-        with suppress(OSError):
-            with part.open("r+b") as file:
-                unused = _locked(file)
-            if unused:
-                part.rename(other)
-                found.append(other)
-    return found
+    """Return the parts of `path` that nobody writes any more."""
+    name = re.compile(rf"\.{re.escape(path.stem[:_STEM])}-part-[0-9a-f]{{8}}{re.escape(path.suffix.lower())}")
+    with suppress(OSError):  # of a folder that may be written to, but not looked into
+        return [part for part in sorted(path.parent.iterdir()) if name.fullmatch(part.name) and _unused(part)]
+    return []
+
+
+def _unused(part: Path) -> bool:
+    """Tell whether nobody writes a part, as far as one may know."""
+    try:
+        with part.open("r+b") as file:
+            if not _locked(file):
+                return False
+        if sys.platform == "win32":
+            part.rename(part)  # which fails while it is open
+    except OSError:
+        return False
+    return True
 
 
 def _locked(file: BufferedRandom) -> bool:
-    """Lock a file until it is closed; return whether nobody else has."""
-    # Windows renames no open file, which serves as well.
+    """Lock a file until it is closed; return whether nobody else has. Windows needs no lock, see `_unused`."""
     if sys.platform != "win32":
         import fcntl
 

@@ -7,7 +7,6 @@ memory. Results are OME-TIFF, which says which axis is time and which is depth. 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -118,8 +117,8 @@ def begin(
     dtype: npt.DTypeLike,
     density: tuple[float, float] | None,
     increments: Mapping[str, float],
-) -> tuple[int, int]:
-    """Write a TIFF stack whose pixels are all zero, and return where they begin and end in the file, in bytes.
+) -> int:
+    """Write a TIFF stack whose pixels are all zero, and return at which byte of the file they begin.
 
     Parameters
     ----------
@@ -151,18 +150,24 @@ def begin(
         returnoffset=True,
     )
     assert where is not None
-    offset, count = where
-    return offset, offset + count
+    return where[0]
 
 
 def finished_planes(path: Path) -> int:
-    """Return how many planes of a stack that was broken off were written; 0 for any other file."""
+    """Return how many planes of a stack that was broken off were written; 0 for any other file.
+
+    Raises
+    ------
+    ImageError
+        If a plane cannot be read.
+    """
     try:
         found = stack_of(path)
-        # They are written in order.
-        return 0 if found is None else bisect_left(range(len(found)), True, key=lambda n: not found.plane(n).any())
     except ImageError:
         return 0
+    # They are written in order, and one of them may be black.
+    numbers = () if found is None else reversed(range(len(found)))
+    return next((number + 1 for number in numbers if found and found.plane(number).any()), 0)
 
 
 def _series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:

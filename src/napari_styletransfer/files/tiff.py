@@ -178,12 +178,10 @@ def _pixels(path: Path, series: _Series) -> npt.NDArray[Any] | None:
     try:
         array = series.asarray()
     except (ValueError, KeyError, NotImplementedError) as error:
-        # Of 12 bits those of grey with black as zero.
-        bits: dict[int, tuple[int, ...]] = {
-            tifffile.PHOTOMETRIC.RGB: (8,),
-            tifffile.PHOTOMETRIC.MINISBLACK: (1, 2, 4, 8, 12),
-        }
-        if "imagecodecs" in str(error) and page.bitspersample in bits.get(page.photometric, (1, 2, 4, 8)):
+        bits = (8,) if page.photometric == tifffile.PHOTOMETRIC.RGB else (1, 2, 4, 8)
+        if page.photometric == tifffile.PHOTOMETRIC.MINISBLACK and page.parent.byteorder == "<":
+            bits = (*bits, 12)
+        if "imagecodecs" in str(error) and page.bitspersample in bits:
             return None
         raise
     array = array.reshape(series.get_shape(squeeze=True))
@@ -262,7 +260,8 @@ def _number(path: Path, text: object) -> float:
     try:
         return math.nan if text is None else float(str(text))
     except ValueError:
-        logger.warning("%s has a pixel size or distance of '%s', which is no number; it is left out.", path, text)
+        found = guard.cut(str(text))
+        logger.warning("%s has a pixel size or distance of '%s', which is no number; it is left out.", path, found)
         return math.nan
 
 

@@ -70,7 +70,7 @@ def check_folder(path: str | os.PathLike[str]) -> None:
         if not path.parent.is_dir():
             raise ImageError(f"There is no folder {path.parent} for {path.name}. Create it first.")
     except OSError as error:
-        raise ImageError(f"{_cut(path)} cannot be written: {_why(error)}. Choose another name.") from error
+        raise ImageError(f"{guard.cut(str(path))} cannot be written: {_why(error)}. Choose another name.") from error
     # Only trying tells on network drives and read-only systems.
     probe = parts.beside(path)
     try:
@@ -132,7 +132,7 @@ def _write(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | N
 def _rescued(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> Path | None:
     """Write a picture that could not be written where it should be somewhere else, and return where."""
     for folder in (path.parent, Path(tempfile.gettempdir())):
-        other = parts.free_name(folder, f"{path.stem[:40]}-result", ".tif")
+        other = parts.free_name(folder / f"{path.stem}.tif", "result")
         with suppress(Exception):
             _write(other, array, density)
             return other
@@ -181,14 +181,16 @@ def writing_stack(
     """
     path, dtype = Path(path), np.dtype(dtype)
     plane_bytes = math.prod(shape) * dtype.itemsize
+    pixel_bytes = math.prod(counts) * plane_bytes
     try:
         with parts.part_of(path) as file:
-            start, end = stack.begin(file, counts, axes, shape, dtype, density, increments or {})
             try:
-                parts.reserve(file, start, end)
+                start = stack.begin(file, counts, axes, shape, dtype, density, increments or {})
+                parts.reserve(file, start, start + pixel_bytes)
             except OSError as error:
+                size = f"{pixel_bytes / 2**20:.3g} MiB"
                 raise ImageError(
-                    f"{path} needs {end / 2**20:.0f} MiB: {_why(error)}. Free some space or choose another folder."
+                    f"{path} needs {size}: {_why(error)}. Free some space or choose another folder."
                 ) from error
 
             # Past the buffer, in which a plane that could not be written would stand in the way of closing the file.
@@ -213,12 +215,15 @@ def recovered(path: str | os.PathLike[str]) -> dict[Path, int]:
     stacks
         The files that hold planes, beside `path`, with how many they hold; what holds none is removed.
     """
+    path = Path(path)
     found: dict[Path, int] = {}
-    for rest in parts.left_over(Path(path)):
-        if planes := stack.finished_planes(rest):
-            found[rest] = planes
-        else:
-            rest.unlink(missing_ok=True)
+    for part in parts.left_over(path):
+        # What cannot be read or renamed now is there for a later call.
+        with suppress(ImageError, OSError):
+            if planes := stack.finished_planes(part):
+                found[part.rename(parts.free_name(path, "unfinished"))] = planes
+            else:
+                part.unlink()
     return found
 
 
@@ -241,8 +246,3 @@ def _check_format(path: Path, dtype: np.dtype[Any], channels: int) -> None:
 
 def _why(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or guard.words(error)
-
-
-def _cut(path: Path) -> str:
-    """Return a path that is too long for a file as one that is short enough for a message."""
-    return guard.words(ValueError(path))
