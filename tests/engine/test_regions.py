@@ -206,7 +206,7 @@ def test_what_lies_under_the_image_is_made_once_a_scale(
         return call
 
     monkeypatch.setattr("napari_styletransfer.engine.inputs.resized", noted("resized", pyramid.resized))
-    monkeypatch.setattr(Guide, "_labels_at", noted("labels", Guide._labels_at))
+    monkeypatch.setattr(Guide, "_where", noted("labels", Guide._where))
     counts = []
     for iterations in (1, 5):
         made.clear()

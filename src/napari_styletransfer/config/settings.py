@@ -43,7 +43,7 @@ LARGEST_WEIGHT = 1e7
 _LONGEST_PATH = 4096
 
 _Weight = Annotated[float, Field(ge=0, lt=LARGEST_WEIGHT, allow_inf_nan=False)]
-_Label = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+_Label = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 
 LayerWeights = dict[Annotated[str, Field(max_length=40)], _Weight]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ class Guide:
     `styles` maps a label to the index of its style, or to None for all styles blended.
     """
 
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.integer[Any] | np.bool_]
     styles: Mapping[int, int | None]
     feather: float
     _covered: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -73,7 +74,7 @@ class Guide:
                     raise ConfigError(f"Label {label} is given style {style}; there are only styles 0 to {styles - 1}.")
         if not chosen:
             raise NothingToDoError(_nothing_to_do(present - {0}))
-        return cls(array.astype(np.int64), chosen, config.feather)
+        return cls(array.copy(), chosen, config.feather)
 
     def covered(self, height: int, width: int) -> Tensor:
         """Return (1, 1, H, W) in [0, 1] at a size: how much of the result shows; exactly 0 outside. Made once."""
@@ -82,7 +83,7 @@ class Guide:
         return self._covered[height, width]
 
     def _cover(self, height: int, width: int) -> Tensor:
-        inside = np.isin(self._labels_at(height, width), list(self.styles))
+        inside = self._where(list(self.styles), height, width)
         # Where nothing is outside, there is no distance to it.
         if not self.feather or inside.all():
             return torch.from_numpy(inside.astype(np.float32))[None, None]
@@ -101,12 +102,13 @@ class Guide:
 
     def mask(self, labels: list[int], height: int, width: int) -> npt.NDArray[np.float32]:
         """Return where any of `labels` is at a size, (H, W) of 0 and 1."""
-        return np.isin(self._labels_at(height, width), labels).astype(np.float32)
+        return self._where(labels, height, width).astype(np.float32)
 
-    def _labels_at(self, height: int, width: int) -> npt.NDArray[np.int64]:
+    def _where(self, labels: list[int], height: int, width: int) -> npt.NDArray[np.bool_]:
         rows = ((np.arange(height) + 0.5) * self.labels.shape[0] / height).astype(int)
         columns = ((np.arange(width) + 0.5) * self.labels.shape[1] / width).astype(int)
-        return self.labels[rows[:, None], columns]
+        # Of one dtype: beside uint64 whole numbers of Python would become floats.
+        return np.isin(self.labels[rows[:, None], columns], np.array(labels, self.labels.dtype))
 
 
 def _nothing_to_do(labels: set[int]) -> str:
