@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +19,12 @@ import tifffile
 from typer.testing import CliRunner
 
 from napari_styletransfer import api
-from napari_styletransfer.cli import app, options
+from napari_styletransfer.cli import app, main, options
 from napari_styletransfer.cli.sheet import side_by_side
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.engine import weights
 from napari_styletransfer.engine.events import Fetching, Finished, Plan, Reason, Scale, Started, Step
-from napari_styletransfer.errors import ConfigError, DivergedError, OutOfMemoryError, WeightsError
+from napari_styletransfer.errors import ConfigError, DeviceError, DivergedError, OutOfMemoryError
 from napari_styletransfer.files import (
     level_shapes,
     pixel_density,
@@ -377,6 +379,19 @@ def test_labels_are_the_numbers_of_the_file_whatever_they_look_like(tmp_path, co
     np.testing.assert_array_equal(fake.labels, array)
 
 
+def test_labels_may_be_any_number_of_64_bits(tmp_path, content, style, out):
+    array = np.zeros((48, 64), np.uint64)
+    array[8:40, 6:28], array[8:40, 36:58] = 2**63 + 5, 2**63 + 6
+    tifffile.imwrite(tmp_path / "labels.tif", array)
+    own = [*TINY, "--size", "none", "--labels", tmp_path / "labels.tif"]
+    before = read_image(content)
+    for flags, changed in (([], array > 0), (["--regions", f"{2**63 + 6}=0"], array == 2**63 + 6)):
+        assert call("stylize", content, style, "-o", out, *own, *flags)[0] == 0
+        after = read_image(out)
+        np.testing.assert_array_equal(after[~changed], before[~changed])
+        assert (after[changed] != before[changed]).any(axis=1).mean() > 0.9
+
+
 def test_regions_and_labels_that_cannot_work_are_refused(tmp_path, content, style, out, labels, no_run):
     tifffile.imwrite(tmp_path / "small.tif", np.ones((48, 32), np.uint8))
     tifffile.imwrite(tmp_path / "float.tif", np.ones((48, 64), np.float32))
@@ -389,6 +404,8 @@ def test_regions_and_labels_that_cannot_work_are_refused(tmp_path, content, styl
     assert "32×48 pixels, the content is 64×48" in told("--labels", tmp_path / "small.tif")
     assert "one whole number a pixel" in told("--labels", tmp_path / "float.tif")
     assert "has colours" in told("--labels", style)
+    write_image(tmp_path / "labels.jpg", np.ones((48, 64, 3), np.uint8))
+    assert "is a JPEG, which changes numbers" in told("--labels", tmp_path / "labels.jpg")
     assert "no file" in told("--labels", tmp_path / "missing.tif")
     assert "--labels FILE" in told("--regions", "1=0")
     assert "1=0,2=1,3=none" in told("--labels", labels, "--regions", "1")
@@ -454,8 +471,9 @@ def test_planes_are_read_from_every_kind_of_tiff_stack(tmp_path, shape, options,
     assert stack.axes == axes[:-3]
     for number, plane in enumerate(array.reshape(len(stack), *stack.shape)):
         np.testing.assert_array_equal(stack.plane(number), plane)
-    with writing_stack(out, stack.counts, stack.axes, (6, 7, 3), stack.dtype) as result:
-        result[:] = 9
+    with writing_stack(out, stack.counts, stack.axes, (6, 7, 3), stack.dtype) as put:
+        for number in range(len(stack)):
+            put(number, np.full((6, 7, 3), 9))
     assert axes_of(out)[0] == axes
     assert (tifffile.imread(out) == 9).all()
 
@@ -517,24 +535,6 @@ def test_stacks_that_cannot_work_are_refused(tmp_path, movie, content, style, la
     assert "channels one behind the other" in refused(out, tmp_path / "channels.tif", style, "-o", out)
 
 
-def test_ctrl_c_keeps_the_planes_that_are_done(tmp_path, movie, style, monkeypatch):
-    from napari_styletransfer.cli import progress
-
-    class Pressing(progress.Lines):
-        def step(self, event):
-            super().step(event)
-            if self.plane.startswith("plane 2/") and event.iteration == 1:
-                press_ctrl_c()
-
-    monkeypatch.setattr("napari_styletransfer.cli.run.reporter", lambda quiet: Pressing())
-    out = tmp_path / "out.tif"
-    status, told, _ = call("stylize", movie, style, "-o", out, *TINY, "--iterations", "50", "--tolerance", "0")
-    assert status == 130
-    assert "stopped at plane 2 of 4" in told
-    planes = tifffile.imread(out)
-    assert [bool(plane.any()) for plane in planes] == [True, True, False, False]
-
-
 @pytest.fixture
 def coming_and_going(tmp_path):
     """Labels of the movie: planes 0 and 2 have none, plane 3 only one that --regions 1=0 does not name."""
@@ -581,7 +581,7 @@ def test_a_stack_that_fails_keeps_the_planes_before(done, tmp_path, movie, style
 
     def failing(*args, **kwargs):
         for told in stack_run(*args, **kwargs):
-            if told.plane == done:
+            if told.plane == done and isinstance(told.event, Step):
                 raise DivergedError("not finite")
             yield told
 
@@ -624,7 +624,8 @@ def test_all_planes_of_a_stack_have_the_network_that_suits_their_number(tmp_path
 
 @pytest.mark.parametrize("iterations", [0, 2])
 def test_a_run_that_fails_under_way_leaves_its_best_picture(iterations, content, style, out, tmp_path, monkeypatch):
-    def stylize(content, styles, config, **options):
+    def stylize(content, styles, config, *, on_event, **options):
+        on_event(Fetching("weights.pth", 0, None))
         error = OutOfMemoryError("The device ran out of memory.")
         image = np.ones((*content.shape[:2], 3), np.float32)
         error.finished = Finished(
@@ -635,7 +636,7 @@ def test_a_run_that_fails_under_way_leaves_its_best_picture(iterations, content,
     monkeypatch.setattr(api, "stylize", stylize)
     recipe = tmp_path / "recipe.json"
     status, told, error = call("stylize", content, style, "-o", out, "--save-recipe", recipe)
-    assert (status, error) == (1, "Error: The device ran out of memory.\n")
+    assert (status, error.splitlines()[1:]) == (1, ["Error: The device ran out of memory."])
     if iterations:
         assert told == f"{out}: 64×48, uint8, broken off after 2 steps in 2 s, loss 0.5\n"
         assert (read_image(out) == 255).all()
@@ -795,28 +796,80 @@ def test_wrong_usage_has_status_two(content):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
-    [(ConfigError("no layer relu9_1"), 2), (WeightsError("no\nserver"), 1), (DivergedError("not finite"), 1)],
+    ("error", "begun", "status"),
+    [
+        (ConfigError("no layer relu9_1"), False, 2),
+        (DeviceError("no such\ndevice"), False, 2),
+        (DeviceError("it gave up"), True, 1),
+        (DivergedError("not finite"), True, 1),
+    ],
 )
-def test_errors_of_a_run_are_one_line(monkeypatch, content, style, out, error, status):
-    def stylize(*args, **kwargs):
+def test_errors_of_a_run_are_one_line(monkeypatch, content, style, out, error, begun, status):
+    def stylize(*args, on_event, **kwargs):
+        if begun:
+            on_event(Fetching("weights.pth", 0, None))
         raise error
 
     monkeypatch.setattr(api, "stylize", stylize)
     found, told, line = call("stylize", content, style, "-o", out)
     assert found == status
-    assert line == f"Error: {' '.join(str(error).split())}\n"
+    assert line.splitlines()[begun:] == [f"Error: {' '.join(str(error).split())}"]
     assert told == ""
     assert not out.exists()
 
 
-def test_a_result_that_cannot_be_written_after_all_is_a_failed_run(monkeypatch, content, style, tmp_path, fake):
-    folder = tmp_path / "folder"
+def test_a_server_that_does_not_answer_is_a_failed_run(content, style, out):
+    # The tests have no network.
+    status, told, error = call("stylize", content, style, "-o", out, "--network", "vgg16", *TINY[2:])
+    assert (status, told) == (1, "")
+    assert "cannot be downloaded" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_devices_and_weights_that_cannot_work_are_refused(tmp_path, content, movie, style):
+    folder = tmp_path / "results"
     folder.mkdir()
+    text = tmp_path / "text.pth"
+    text.write_text("no weights")
+    for picture, out in ((content, folder / "out.png"), (movie, folder / "out.tif")):
+        first = (picture, style, "-o", out, "--size", "32")
+        assert "no device 'cuda:63' here" in refused(out, *first, "--device", "cuda:63")
+        assert str(text) in refused(out, *first, "--network", "vgg16", "--weights", text)
+        assert str(weights.EMBEDDED) in refused(out, *first, "--network", "vgg16", "--weights", weights.EMBEDDED)
+        assert "SHA-256" in refused(out, *first, "--network", "compact", "--weights-sha256", "0" * 64)
+
+
+def test_names_that_are_too_long_are_refused(tmp_path, content, style, no_run):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    long, out = "n" * 300, folder / "out.png"
+    given = (content, style, "-o", out)
+    assert "Choose another name" in refused(out, content, style, "-o", folder / f"{long}.png")
+    assert "Choose another name" in refused(out, *given, "--save-recipe", folder / f"{long}.json")
+    assert "Check its name" in refused(out, folder / f"{long}.png", style, "-o", out)
+    for flag in ("--init", "--labels", "--recipe", "--weights"):
+        assert long[:20] in refused(out, *given, flag, folder / f"{long}.png"), flag
+    assert call("demo", "-o", folder / long)[0] == 2
+
+
+@pytest.mark.parametrize("name", ["nämé-" * 35 + ".png", "表" * 80 + ".tif"])
+def test_names_as_long_as_may_be_are_used(tmp_path, content, style, fake, name):
+    assert call("stylize", content, style, "-o", tmp_path / name)[0] == 0
+    assert read_image(tmp_path / name).shape == (48, 64, 3)
+
+
+def test_a_result_that_cannot_be_written_after_all_is_a_failed_run(monkeypatch, content, style, tmp_path, fake):
+    folder, temporary, recipe = tmp_path / "folder", tmp_path / "temporary", tmp_path / "recipe.json"
+    folder.mkdir()
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     fake.seen = lambda step: folder.rmdir() if step == 1 else None
-    status, _, error = call("stylize", content, style, "-o", folder / "out.png")
+    status, _, error = call("stylize", content, style, "-o", folder / "out.png", "--save-recipe", recipe)
     assert status == 1
-    assert "The result is lost" in error
+    assert error.endswith(f"The result is in {temporary / 'out-result.tif'} instead.\n")
+    assert read_image(temporary / "out-result.tif").shape == (48, 64, 3)
+    assert StyleConfig.load(recipe) == StyleConfig()
 
 
 # ---------------------------------------------------------------------------------------------- progress
@@ -859,37 +912,75 @@ def test_quiet_says_nothing(content, style, out, fake):
     assert out.exists()
 
 
-# ------------------------------------------------------------------------------------------------ Ctrl-C
+# ----------------------------------------------------------------------------------------------- signals
+
+
+STOPPING = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if os.name != "nt" else [])]
+LONG = ["--iterations", "100000", "--tolerance", "0"]
 
 
 def press_ctrl_c():
     signal.raise_signal(signal.SIGINT)
 
 
-def test_ctrl_c_stops_and_keeps_the_best_picture(content, style, out, fake):
-    fake.steps = 50
-    fake.seen = lambda step: press_ctrl_c() if step == 2 else None
-    before = signal.getsignal(signal.SIGINT)
-    status, told, error = call("stylize", content, style, "-o", out)
+@pytest.fixture
+def send(monkeypatch):
+    """Return how to have signals sent to this process, one after another, at a step of a real run."""
+    from napari_styletransfer.cli import progress
+
+    def at(plane, step, *signals):
+        class Sending(progress.Lines):
+            def step(self, event):
+                super().step(event)
+                if self.plane.startswith(plane) and event.iteration == step:
+                    for number in signals:
+                        signal.raise_signal(number)
+
+        monkeypatch.setattr("napari_styletransfer.cli.run.reporter", lambda quiet: Sending())
+
+    before = [signal.getsignal(number) for number in STOPPING]
+    yield at
+    assert [signal.getsignal(number) for number in STOPPING] == before
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_stops_and_keeps_the_best_picture(content, style, out, send, number):
+    send("", 2, number)
+    status, told, error = call("stylize", content, style, "-o", out, *TINY, *LONG)
     assert status == 130
     assert "stopping with the best image so far" in error
     assert "stopped after 2 steps" in told
-    assert read_image(out).shape == (48, 64, 3)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert len(np.unique(read_image(out))) > 50
 
 
-def test_a_second_ctrl_c_gives_up(content, style, out, fake):
-    fake.steps = 50
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_keeps_the_planes_that_are_done(tmp_path, movie, style, send, number):
+    send("plane 2/", 1, number)
+    out = tmp_path / "out.tif"
+    status, told, _ = call("stylize", movie, style, "-o", out, *TINY, "--iterations", "50", "--tolerance", "0")
+    assert status == 130
+    assert "stopped at plane 2 of 4" in told
+    planes = tifffile.imread(out)
+    assert [bool(plane.any()) for plane in planes] == [True, True, False, False]
 
-    def twice(step):
-        press_ctrl_c()
-        press_ctrl_c()
 
-    fake.seen = twice
-    status, told, error = call("stylize", content, style, "-o", out)
-    assert (status, told) == (130, "")
-    assert error.endswith("Error: Interrupted.\n")
-    assert not out.exists()
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("first", STOPPING)
+def test_a_second_signal_gives_up(tmp_path, content, movie, style, out, send, first, second):
+    before = set(tmp_path.iterdir())
+    for picture, result in ((content, out), (movie, out.with_suffix(".tif"))):
+        send("", 2, first, second)
+        status, told, error = call("stylize", picture, style, "-o", result, *TINY, *LONG)
+        assert (status, told) == (130, "")
+        assert error.endswith("Error: Interrupted.\n")
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_hangups_never_give_up(content, style, out, send):
+    send("", 2, signal.SIGTERM, signal.SIGHUP, signal.SIGHUP)
+    assert call("stylize", content, style, "-o", out, *TINY, *LONG)[0] == 130
+    assert read_image(out).shape == (24, 32, 3)
 
 
 def test_ctrl_c_before_the_first_step_writes_the_start_image(content, style, out, monkeypatch):
@@ -912,47 +1003,141 @@ def test_ctrl_c_while_weights_are_fetched_gives_up(content, style, out, fake):
     assert not out.exists()
 
 
+# --------------------------------------------------------------------------------------------- processes
+
+
 def command(*args):
     return [sys.executable, "-c", "from napari_styletransfer.cli import main; main()", *map(str, args)]
 
 
+def begun(*args, until, **options):
+    """Start a command and return it, and what it has said, once a line on standard error begins so."""
+    process = subprocess.Popen(command(*args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    said = []
+    while not said or not said[-1].startswith(until):
+        said.append(process.stderr.readline())
+        assert said[-1], said
+    return process, said
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that only one process receives")
-def test_ctrl_c_in_a_real_run(content, style, out):
-    long = [*TINY, "--iterations", "100000", "--tolerance", "0"]
-    process = subprocess.Popen(
-        command("stylize", content, style, "-o", out, *long),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_a_process_that_is_to_end_writes_its_best_picture(tmp_path, content_image, style):
+    """Under `nohup`, and with a content whose pixel size is told to be left out before the run."""
+    content, out = tmp_path / "content.ome.tif", tmp_path / "out.tif"
+    size = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25}
+    tifffile.imwrite(content, eight_bits(content_image), photometric="rgb", metadata={"axes": "YXS", **size})
+    content.write_bytes(content.read_bytes().replace(b'"0.25"', b'"1/4 "'))
+    ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+    process, said = begun("stylize", content, style, "-o", out, *TINY, *LONG, until="step ", **ignoring)
     try:
-        while not process.stderr.readline().startswith("step "):
-            assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        # Were the hangup heard, the second signal would give up.
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
         told, _ = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 130
     assert "stopped after" in told
-    assert read_image(out).shape == (24, 32, 3)
+    assert "pixel size or distance of '1/4', which is no number; it is left out" in said[0]
+    assert said[1].startswith("compact on ")
+    assert len(np.unique(read_image(out))) > 50
+    assert pixel_density(out) is None
 
 
-def test_the_command_runs_by_itself(content, style, out):
-    done = subprocess.run(
-        command("stylize", content, style, "-o", out, *TINY), capture_output=True, text=True, check=False
-    )
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signal that only one process receives")
+def test_planes_of_a_process_that_was_killed_are_told_of(tmp_path, movie, style):
+    folder = tmp_path / "results"
+    folder.mkdir()
+    out = folder / "out.tif"
+    frames = np.tile(tifffile.imread(movie), (5, 1, 1))
+    tifffile.imwrite(movie, frames, photometric="minisblack")
+    steps = ["--iterations", "60", "--tolerance", "0"]
+    process, _ = begun("stylize", movie, style, "-o", out, *TINY, *steps, until="plane 3/20")
+    process.kill()
+    process.communicate()
+    (part,) = folder.iterdir()
+    assert part.name.startswith(".")
+    status, told, error = call("stylize", movie, style, "-o", out, *TINY, "--planes", "0:2")
+    assert (status, told) == (0, f"{out}: 32×24, uint16, all of 2 planes\n")
+    kept = folder / "out-unfinished.tif"
+    found = re.match(rf"{re.escape(str(kept))} holds (\d+) planes of an earlier run", error)
+    assert found, error
+    done = int(found[1])
+    assert 2 <= done < 20
+    assert [plane.any() for plane in tifffile.imread(kept)] == [True] * done + [False] * (20 - done)
+    assert sorted(folder.iterdir()) == [kept, out]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a small disk")
+def test_a_disk_that_is_full(tmp_path, movie, content, style):
+    """A stack is refused before its first step; a picture is among the temporary files, and the error says so."""
+    small = tmp_path / "small"
+    small.mkdir()
+    code = """
+import os, sys
+from pathlib import Path
+from typer.testing import CliRunner
+from napari_styletransfer.cli import app
+small, movie, content, style, *flags = sys.argv[1:]
+for fill, picture, name in ((0, movie, "out.tif"), (1 << 20, content, "out.png")):
+    try:
+        Path(small, "fill").write_bytes(bytes(fill))
+    except OSError:
+        pass
+    done = CliRunner().invoke(app, ["stylize", picture, style, "-o", os.path.join(small, name), *flags])
+    print(done.exit_code, done.stderr.splitlines()[-1], sorted(os.listdir(small)))
+"""
+    run = [sys.executable, "-c", code, small, movie, content, style, *TINY, "--size", "none"]
+    mount = f"mount -t tmpfs -o size=64k tmpfs '{small}' && exec \"$@\""
+    inside = ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"]), "sh", "-c"]
+    if shutil.which("unshare") is None or subprocess.run([*inside, mount, "sh", "true"], check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+    temporary = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([*inside, mount, "sh", *run], capture_output=True, text=True, check=False, env=temporary)
     assert done.returncode == 0, done.stderr
-    assert str(out) in done.stdout
-    assert "Traceback" not in done.stderr
-    assert read_image(out).shape == (24, 32, 3)
-    done = subprocess.run(
-        command("stylize", content, out.with_name("missing.png"), "-o", out),
-        capture_output=True,
-        text=True,
-        check=False,
+    stack, picture = done.stdout.splitlines()
+    assert stack == (
+        f"2 Error: {small / 'out.tif'} needs 0.0703 MiB: No space left on device. Free some space or choose another "
+        "folder. ['fill']"
     )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
+    assert picture == (
+        f"1 Error: {small / 'out.png'} cannot be written: No space left on device. The result is in "
+        f"{tmp_path / 'out-result.tif'} instead. ['fill']"
+    )
+    assert len(np.unique(read_image(tmp_path / "out-result.tif"))) > 50
+
+
+@pytest.mark.parametrize("kind", ["None", "full", "broken"])
+def test_a_run_needs_no_standard_streams(content, style, out, monkeypatch, kind):
+    streams = [None, None]
+    if kind == "full":
+        if not os.path.exists("/dev/full"):
+            pytest.skip("there is no device that is always full")
+        streams = [open("/dev/full", "w", buffering=1) for _ in range(2)]  # noqa: SIM115
+    elif kind == "broken":
+        reading, writing = os.pipe()
+        os.close(reading)
+        streams = [os.fdopen(writing, "w", buffering=1), None]
+    for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+        monkeypatch.setattr(sys, name, stream)
+    arguments = ["napari-styletransfer", "stylize", str(content), str(style), "-o", str(out), *TINY]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert read_image(out).shape == (24, 32, 3)
+    monkeypatch.setattr(sys, "argv", [*arguments, "--balance", "2"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows closes no stream by number")
+def test_the_command_runs_with_its_streams_closed(content, style, out):
+    shell = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh"]
+    done = subprocess.run([*shell, *command("stylize", content, style, "-o", out, *TINY)], check=False)
+    assert done.returncode == 0
+    assert read_image(out).shape == (24, 32, 3)
 
 
 # ------------------------------------------------------------------------------------------------- lists

@@ -21,7 +21,10 @@ if sys.platform != "win32":
 
 
 class Interrupt:
-    """Ctrl-C and its like as a question: the first asks the run to stop, the second breaks it off."""
+    """Ctrl-C and its like as a question: the first asks the run to stop, the second breaks it off.
+
+    A hangup never does that: a terminal that is closed may send several.
+    """
 
     def __init__(self) -> None:
         self.asked = False
@@ -51,14 +54,15 @@ class Interrupt:
 
     def _first(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        for each in self._before:
+        for each in self._before.keys() & {signal.SIGINT, signal.SIGTERM}:
             signal.signal(each, signal.default_int_handler)
 
 
 class Watch:
-    """What a run is given to ask and to tell."""
+    """What a run is given to ask and to tell; `begun` once it told something, before which it has only checked."""
 
     def __init__(self, interrupt: Interrupt, progress: Silent) -> None:
+        self.begun = False
         self._interrupt, self._progress = interrupt, progress
 
     def should_stop(self) -> bool:
@@ -68,6 +72,7 @@ class Watch:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
+        self.begun = True
         if self._interrupt.asked and isinstance(event, Fetching):
             # There is no picture yet that would be worth keeping.
             raise KeyboardInterrupt

@@ -6,8 +6,8 @@ Called by `cli.app`, and by the demo for its own pictures. The run itself is `ap
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from napari_styletransfer.cli.checks import assign, check_settings, check_stack,
 from napari_styletransfer.cli.interrupt import Interrupt, Watch
 from napari_styletransfer.cli.progress import reporter
 from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.download import DownloadError
 from napari_styletransfer.engine.events import Finished, Reason
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
 from napari_styletransfer.files import (
@@ -163,9 +164,10 @@ def run(
     with Interrupt() as interrupt, reporter(quiet) as progress:
         watch = Watch(interrupt, progress)
         try:
-            image = api.stylize(
-                content, styles, config, on_event=watch, should_stop=watch.should_stop, init=init, labels=labels
-            )
+            with _refusing(watch):
+                image = api.stylize(
+                    content, styles, config, on_event=watch, should_stop=watch.should_stop, init=init, labels=labels
+                )
         except StyleTransferError as error:
             reached: Finished | None = error.finished
             if reached is None or not reached.iterations:
@@ -193,17 +195,18 @@ def _stylize_stack(
     guides = stacks.labels_of(labels, planes)
     with Interrupt() as interrupt, reporter(quiet) as progress:
         watch = Watch(interrupt, progress)
-        done, failure = stacks.run_stack(
-            planes,
-            styles,
-            config,
-            output,
-            labels=guides,
-            density=density,
-            should_stop=watch.should_stop,
-            progress=progress,
-            on_event=watch,
-        )
+        with _refusing(watch):
+            done, failure = stacks.run_stack(
+                planes,
+                styles,
+                config,
+                output,
+                labels=guides,
+                density=density,
+                should_stop=watch.should_stop,
+                progress=progress,
+                on_event=watch,
+            )
     assert progress.finished is not None
     assert progress.plan is not None
     stopped = interrupt.asked and (progress.finished.reason is Reason.STOPPED or done < len(numbers))
@@ -218,6 +221,20 @@ def _stylize_stack(
         of = f"plane {done} of {len(numbers)}" if stopped else f"{len(numbers)} planes"
         typer.echo(f"{output}: {width}×{height}, {stack.dtype.name}, {end} {of}")
     return stopped
+
+
+@contextmanager
+def _refusing(watch: Watch) -> Iterator[None]:
+    """Turn what fails before anything is begun, such as a device that is not there, into a setting that cannot work."""
+    try:
+        yield
+    except (ConfigError, ImageError):
+        raise
+    except StyleTransferError as error:
+        # A server that does not answer is no fault of the settings.
+        if watch.begun or isinstance(error.__cause__, DownloadError):
+            raise
+        raise ConfigError(str(error)) from error
 
 
 def _read(path: Path, level: int = 0) -> npt.NDArray[Any]:

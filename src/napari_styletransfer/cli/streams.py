@@ -19,7 +19,7 @@ class LenientStream:
     def __init__(self, stream: Any) -> None:
         # Takes the number of the closed one too, which would else be that of the next file that is opened.
         self._stream: Any = stream if stream is not None else open(os.devnull, "w")  # noqa: SIM115
-        with suppress(AttributeError):
+        with suppress(AttributeError, OSError):
             # Consoles with an old code page cannot print every character of the help.
             self._stream.reconfigure(errors="replace")
 
