@@ -379,13 +379,14 @@ def test_labels_are_the_numbers_of_the_file_whatever_they_look_like(tmp_path, co
     np.testing.assert_array_equal(fake.labels, array)
 
 
-def test_labels_may_be_any_number_of_64_bits(tmp_path, content, style, out):
+@pytest.mark.parametrize("large", [2**53, 2**63])
+def test_labels_may_be_any_number_of_64_bits(tmp_path, content, style, out, large):
     array = np.zeros((48, 64), np.uint64)
-    array[8:40, 6:28], array[8:40, 36:58] = 2**63 + 5, 2**63 + 6
+    array[8:40, 6:28], array[8:40, 36:58] = large + 1, large + 2
     tifffile.imwrite(tmp_path / "labels.tif", array)
     own = [*TINY, "--size", "none", "--labels", tmp_path / "labels.tif"]
     before = read_image(content)
-    for flags, changed in (([], array > 0), (["--regions", f"{2**63 + 6}=0"], array == 2**63 + 6)):
+    for flags, changed in (([], array > 0), (["--regions", f"{large + 2}=0"], array == large + 2)):
         assert call("stylize", content, style, "-o", out, *own, *flags)[0] == 0
         after = read_image(out)
         np.testing.assert_array_equal(after[~changed], before[~changed])

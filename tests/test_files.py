@@ -312,6 +312,26 @@ def test_a_file_of_some_bytes_that_announces_tebibytes_is_refused_by_what_it_say
         read(path)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_a_file_that_holds_less_than_it_says_is_refused_and_a_blank_one_is_not(tmp_path, kind):
+    path = tmp_path / "blank"
+    Image.new("1" if kind == "PNG" else "P", (4000, 3000)).save(path, kind, optimize=True)
+    assert not read_image(path)[..., :3].any()
+    assert path.stat().st_size < 4000 * 3000 / 1000
+    data = bytearray(path.read_bytes())
+    if kind == "PNG":
+        data[16:24] = struct.pack(">2I", 20000, 20000)
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+        data = data[:300]
+    else:
+        data[6:10] = struct.pack("<2H", 20000, 20000)
+        place = data.index(struct.pack("<2H", 4000, 3000))
+        data[place : place + 4] = struct.pack("<2H", 20000, 20000)
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="it holds less than it says"):
+        read_image(path)
+
+
 def test_tiff_with_white_as_zero_is_inverted(tmp_path):
     array = picture(np.uint16, 1)
     tifffile.imwrite(tmp_path / "white.tif", array, photometric="miniswhite")

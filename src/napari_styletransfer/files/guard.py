@@ -94,5 +94,10 @@ def check_memory(path: Path, shape: Sequence[int], itemsize: int) -> None:
         )
 
 
+def incomplete(path: Path) -> ImageError:
+    """Return the error of a file that cannot hold what it announces."""
+    return ImageError(f"{path} is damaged or cut off: it holds less than it says. Save or copy it again.")
+
+
 def _gibibytes(count: int) -> str:
     return f"{count / 2**40:.3g} TiB" if count >= 2**40 else f"{count / 2**30:.3g} GiB"

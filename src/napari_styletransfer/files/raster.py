@@ -60,6 +60,13 @@ def write(file: BinaryIO, array: npt.NDArray[np.uint8], *, jpeg: bool) -> None:
     file.write(packed.getbuffer())
 
 
+_PATCHED = {"GIF", "PNG"}
+"""Formats of which Pillow makes up what is missing at the end."""
+
+_DENSEST = 8 * 1032
+"""Pixels that a byte of these can hold: of one bit each, at the best that Deflate can do; LZW does less."""
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open with Pillow; everything it raises on damaged files becomes an `ImageError`."""
@@ -73,6 +80,8 @@ def opened(path: Path) -> Iterator[Image.Image]:
             kind = ImageMode.getmode(picture.mode)
             values = (picture.height, picture.width, len(kind.bands))
             guard.check_memory(path, values, 2 * np.dtype(kind.typestr).itemsize)
+            if picture.format in _PATCHED and picture.width * picture.height > _DENSEST * path.stat().st_size:
+                raise guard.incomplete(path)
             yield picture
 
 

@@ -166,7 +166,7 @@ def _check_announced(path: Path, series: _Series) -> None:
     # Parts of a length of 0 are allowed, and empty.
     whole = page.compression == tifffile.COMPRESSION.NONE and all(page.databytecounts)
     if whole and values * page.bitspersample > 8 * path.stat().st_size:
-        raise ImageError(f"{path} is damaged or cut off: it holds less than it says. Save or copy it again.")
+        raise guard.incomplete(path)
 
 
 def _pixels(path: Path, series: _Series) -> npt.NDArray[Any] | None:
