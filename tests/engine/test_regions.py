@@ -310,6 +310,15 @@ def test_a_label_that_is_named_and_absent_does_no_harm(content_image: Image, sty
     np.testing.assert_array_equal(both, one)
 
 
+def test_many_large_labels_are_told_apart() -> None:
+    labels = np.uint64(2**63) + np.arange(100, dtype=np.uint64)[:, None] * np.uint64(2**40) + np.uint64([0, 1])
+    labels[0] = 1, 2  # among large ones
+
+    covered = Guide(labels, {int(label): None for label in labels[:, 0]}, feather=0).covered(*labels.shape)
+
+    np.testing.assert_array_equal(covered[0, 0].numpy(), [[1, 0]] * 100)
+
+
 def test_some_labels_take_all_styles_and_others_one(content_image: Image, style_image: Image) -> None:
     labels, styles = halves(), [style_image, content_image[::-1]]
 
