@@ -6,6 +6,7 @@ would wait for ever. They live at the top so that `config` and `layers` can rais
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -49,12 +50,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error is a device's, a library's, or the host's way of saying that memory ran out."""
     if isinstance(error, (MemoryError, OutOfMemoryError)):
         return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _SHORTAGE)
+    return isinstance(error, RuntimeError) and _SHORTAGE.search(str(error)) is not None
 
 
-_SHORTAGE = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
-"""Of CUDA, ROCm and Metal; of the CPU on Windows; of the CPU elsewhere; of the libraries for matrices and spectra."""
+_SHORTAGE = re.compile(
+    "out of memory|not enough memory|can't allocate memory|alloc_failed|could not create a primitive(?! desc)", re.I
+)
+"""Of CUDA, ROCm and Metal; of the CPU on Windows; of the CPU elsewhere; of the libraries for matrices and spectra; of
+oneDNN, which says of a convolution that it does not have that it could not create a primitive descriptor."""
 
 
 class DivergedError(StyleTransferError):

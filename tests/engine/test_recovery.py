@@ -13,6 +13,7 @@ from torch import Tensor
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.blocks import Halo
+from napari_styletransfer.engine.convolution import _Kernel
 from napari_styletransfer.engine.events import Event, Finished, Preview, Reason, Step
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.history import History
@@ -104,6 +105,30 @@ def test_a_device_out_of_memory_is_met_with_smaller_blocks(
     assert shortage.left == 0
     assert areas[-1] < 64 * 48, "the run ended in blocks"
     assert finished.history == pytest.approx(whole.history, rel=1e-3)
+    np.testing.assert_allclose(finished.image, whole.image, atol=5e-3)
+
+
+def test_a_convolution_that_onednn_has_no_memory_for_is_met_with_smaller_blocks(
+    content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"size": 64, "iterations": 3, "value_scaling": False}
+    whole = end(run(content_image, [style_image], **fields))
+    areas = _recorded_areas(monkeypatch)
+    convolve, failures = _Kernel.__call__, ["could not create a primitive"]
+
+    def failing(kernel: _Kernel, *args: Any, **kwargs: Any) -> Tensor:
+        if failures and areas:
+            raise RuntimeError(failures.pop())
+        return convolve(kernel, *args, **kwargs)
+
+    monkeypatch.setattr(_Kernel, "__call__", failing)
+
+    finished = end(run(content_image, [style_image], **fields))
+
+    assert not failures
+    assert areas[0] == 64 * 48
+    assert areas[-1] < 64 * 48, "the run ended in blocks"
+    assert finished.reason is Reason.ITERATIONS
     np.testing.assert_allclose(finished.image, whole.image, atol=5e-3)
 
 
