@@ -12,6 +12,7 @@ import pytest
 from napari_styletransfer.api import encoded, stylize
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Fetching, Finished, Preview, Reason, Started, Step
+from napari_styletransfer.engine.transfer import plan
 from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.pixels import decode, encode
 
@@ -105,6 +106,24 @@ def test_a_texture_is_made_without_content_in_the_dtype_of_the_first_style(style
     assert result.dtype == np.uint16
     assert result.ndim == 3
     assert result.shape[2] == 3
+
+
+@pytest.mark.parametrize("start", ["style-statistics", "image"])
+def test_a_style_that_does_not_count_says_nothing_of_the_texture(style_image, start):
+    unused = as_dtype(np.dstack([style_image] * 2)[:30, :20, :4], np.float32)
+    used = as_dtype(style_image, np.uint16)
+    given = {"mode": "style-reconstruction", "start": start, "size": None, "iterations": 1}
+    init = used if start == "image" else None
+
+    result = stylize(None, [unused, used], TINY, style_weights=(0, 1), init=init, **given)
+
+    np.testing.assert_array_equal(result, stylize(None, used, TINY, init=init, **given))
+    assert result.dtype == np.uint16
+    assert result.shape == used.shape
+    config = TINY.changed(style_weights=(0, 1), **given)
+    # It is not even looked at.
+    assert plan(None, ["no picture", used], config).sizes == ((48, 64),)
+    stylize(None, ["no picture", used], config, init=init, should_stop=lambda: True)
 
 
 def test_a_content_is_reconstructed_without_style(content_image):

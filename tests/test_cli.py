@@ -317,6 +317,17 @@ def test_modes_take_the_pictures_they_need(content, style, out, fake):
     assert len(fake.styles) == 2
 
 
+def test_a_texture_is_of_the_kind_of_the_first_style_that_counts(content, style, out, tmp_path):
+    unused = tmp_path / "unused.tif"
+    write_image(unused, np.random.default_rng(0).random((30, 20, 3), np.float32))
+    given = (*TINY, "-o", out, "--mode", "style-reconstruction", "--style-weights", "0,1", "--size", "none")
+    # As a PNG, a result of floats would be refused.
+    status, told, _ = call("stylize", unused, style, *given)
+    assert status == 0
+    assert "uint8" in told
+    assert read_image(out).shape == read_image(style).shape
+
+
 def test_colours_alone_need_no_steps(content, style, out):
     status, told, _ = call("stylize", content, style, "-o", out, "--mode", "colors", "--size", "none")
     assert status == 0

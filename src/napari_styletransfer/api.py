@@ -65,7 +65,7 @@ def stylize(
         (H, W, 3) in the dtype and value range of the content, or (H, W, 4) if the content has an alpha channel.
         The longest side has at most `StyleConfig.size` pixels. Outside the labels, at the content's own size, it
         holds the content's own values, bit for bit. Without content: in the dtype and value range of the first
-        style, without alpha.
+        style whose weight is not 0, without alpha.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def stylize(
         raise ConfigError(f"Mode {settings.mode} needs a style picture. Give at least one, or use {Mode.CONTENT}.")
     # As floats the run makes the content for itself, and drops it when it needs it no more.
     content = None if content is None else np.asarray(content)
-    encoding = result_encoding(content, pictures)
+    encoding = result_encoding(content, pictures, settings)
 
     # Only now, because it loads torch.
     from napari_styletransfer.engine.transfer import iter_stylize
@@ -124,10 +124,13 @@ def stylize(
     raise StyleTransferError("The run ended without an image. Please report this with the settings used.")
 
 
-def result_encoding(content: npt.NDArray[Any] | None, styles: Sequence[npt.ArrayLike]) -> Encoding:
-    """Return how a result is encoded: as the content or, where there is none, as the first style without alpha."""
+def result_encoding(content: npt.NDArray[Any] | None, styles: Sequence[npt.ArrayLike], config: StyleConfig) -> Encoding:
+    """Return how a result is encoded: as the content or, where there is none, as the first style without alpha.
+
+    Styles whose weight is 0 do not count.
+    """
     if content is None:
-        return replace(encoding_of(np.asarray(styles[0])), channels=3, alpha=None)
+        return replace(encoding_of(np.asarray(config.first_style(styles))), channels=3, alpha=None)
     return encoding_of(content)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,6 +143,27 @@ def test_one_picture_with_colours_is_enough(which: str) -> None:
     config = StyleConfig.make(network="compact", size=96)
     assert not Pictures.checked(content, [style], config, None).achromatic
     assert Pictures.checked(content[..., 0], [waves(grey=True)], config, None).achromatic
+
+
+@pytest.mark.parametrize(
+    ("fields", "achromatic"),
+    [
+        ({"regions": {1: 0}}, True),
+        ({"regions": {1: 0, 2: 1}}, False),
+        ({"regions": {1: -1}}, False),
+        ({"regions": {1: -1}, "style_weights": (1, 0)}, True),
+        ({"style_weights": (1, 0)}, True),
+        ({"style_weights": (1, 0), "regions": {2: 1}}, False),
+    ],
+)
+def test_colours_of_a_style_that_is_used_nowhere_do_not_count(fields: dict[str, Any], achromatic: bool) -> None:
+    labels = None
+    if "regions" in fields:
+        labels = np.ones(waves(grey=True).shape[:2], int)
+        labels[:, 40:] = 2
+    config = StyleConfig.make(network="compact", size=96, **fields)
+    found = Pictures.checked(waves(grey=True), [waves(grey=True), waves(grey=False)], config, None, labels)
+    assert found.achromatic is achromatic
 
 
 def test_moves_across_the_gap_are_rare_in_a_channel() -> None:

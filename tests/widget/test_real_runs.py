@@ -72,6 +72,22 @@ def test_a_result_in_colour_of_any_content_is_saved_as_png(
     np.testing.assert_array_equal(saved(layer, tmp_path / "result.png"), layer.data)
 
 
+def test_a_texture_lies_on_the_first_style_that_counts(
+    form: StyleTransferWidget, napari_window: Any, style_image: Any, qtbot: Any
+) -> None:
+    used = napari_window.add_image(style_image, rgb=True, name="used", scale=(0.5, 0.5), translate=(3, 4))
+    unused = napari_window.add_image(style_image[:20, :30], rgb=True, name="unused", scale=(9, 9))
+    form.settings.editors["mode"].write("style-reconstruction")
+    form.pictures.choose(styles=[unused, used])
+    assert form.pictures.style_layers == [unused, used]
+    form.pictures.set_style_weights((0, 1))
+
+    layer = result_of(form, qtbot)
+
+    np.testing.assert_allclose(layer.extent.world, used.extent.world, atol=0.5)
+    assert layer.data.shape == (36, 48, 3)
+
+
 @pytest.mark.parametrize("axes", [(), (0,)], ids=["this plane", "all planes"])
 def test_planes_of_a_stack_are_saved_as_png(
     form: StyleTransferWidget,

@@ -102,7 +102,7 @@ def stylize_files(
         arrays[content] = _read(content, level)
     elif content and stack and len(numbers) == 1:
         arrays[content] = stack.plane(numbers[0])
-    shape, dtype = (stack.shape, stack.dtype) if stack else _kind(arrays[content or styles[0]])
+    shape, dtype = (stack.shape, stack.dtype) if stack else _kind(arrays[content or config.first_style(styles)])
     channels = 4 if content and len(shape) == 3 and shape[2] == 4 else 3
     check_writable(output, dtype, channels, keep=inputs)
     if save_recipe is not None:
@@ -172,7 +172,7 @@ def run(
             reached: Finished | None = error.finished
             if reached is None or not reached.iterations:
                 raise
-            image = api.encoded(reached, api.result_encoding(content, styles), content, labels, len(styles))
+            image = api.encoded(reached, api.result_encoding(content, styles, config), content, labels, len(styles))
             return Outcome(image, reached, error=error)
     assert progress.finished is not None
     stopped = interrupt.asked and progress.finished.reason is Reason.STOPPED

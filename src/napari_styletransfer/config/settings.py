@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 from pydantic.config import JsonDict
@@ -44,6 +45,8 @@ _LONGEST_PATH = 4096
 
 _Weight = Annotated[float, Field(ge=0, lt=LARGEST_WEIGHT, allow_inf_nan=False)]
 _Label = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+
+_Picture = TypeVar("_Picture")
 
 LayerWeights = dict[Annotated[str, Field(max_length=40)], _Weight]
 
@@ -420,6 +423,29 @@ class StyleConfig(Recipe):
             0.0 if self.mode is Mode.STYLE else content,
             0.0 if self.mode is Mode.CONTENT else style,
         )
+
+    def style_shares(self, styles: int) -> tuple[float, ...]:
+        """Return the share of each of so many styles in the blend; together 1.
+
+        Raises
+        ------
+        ConfigError
+            If there are blend weights for another number of styles.
+        """
+        weights = self.style_weights or (1.0,) * styles
+        if len(weights) != styles:
+            raise ConfigError(f"There are {styles} style pictures but {len(weights)} blend weights.")
+        return tuple(weight / sum(weights) for weight in weights)
+
+    def first_style(self, styles: Sequence[_Picture]) -> _Picture:
+        """Return the first style that counts: a result without content has its size, dtype and range.
+
+        Raises
+        ------
+        ConfigError
+            As `style_shares`.
+        """
+        return next(style for style, share in zip(styles, self.style_shares(len(styles)), strict=True) if share)
 
     @property
     def resolved_start(self) -> Start:

@@ -79,10 +79,7 @@ class Pictures:
         if config.resolved_start is Start.IMAGE and init is None:
             raise ConfigError("Start 'image' needs the image to start from (`init`).")
         used = styles if config.mode is not Mode.CONTENT else ()
-        weights = config.style_weights or (1.0,) * len(used)
-        if used and len(weights) != len(used):
-            raise ConfigError(f"There are {len(used)} style pictures but {len(weights)} blend weights.")
-        shares = tuple(weight / sum(weights) for weight in weights) if used else ()
+        shares = config.style_shares(len(used)) if used else ()
         content_image, grey = (None, True) if content is None else _tensor(content, "content")
         read = [
             (*_tensor(style, f"style {number}"), share)
@@ -90,10 +87,13 @@ class Pictures:
             if share or labels is not None
         ]
         start, achromatic = (None, grey) if init is None else _tensor(init, "start")
-        if config.color is Color.STYLE:
-            achromatic = achromatic and all(without_colors for _, without_colors, _ in read)
         shape = None if content_image is None else (content_image.shape[2], content_image.shape[3])
         guide = Guide.checked(labels, shape, len(used), config)
+        if config.color is Color.STYLE:
+            blended = [number for number, (*_, share) in enumerate(read) if share]
+            groups = [None] if guide is None else guide.groups()
+            counting = {number for style in groups for number in (blended if style is None else [style])}
+            achromatic = achromatic and all(read[number][1] for number in counting)
         first = content_image if content_image is not None else read[0][0]
         return cls(
             content_image,

@@ -62,9 +62,11 @@ def plan(
         As `iter_stylize` would.
     """
     config = config or StyleConfig()
-    # One that the run would start from is taken to be like the content.
-    start = content if content is not None else next(iter(styles), None)
-    init = start if config.resolved_start is Start.IMAGE else None
+    init = None
+    if config.resolved_start is Start.IMAGE:
+        # One that the run would start from is taken to be like its result.
+        without = content is None and isinstance(styles, (list, tuple)) and styles
+        init = config.first_style(styles) if without else content
     pictures = Pictures.checked(content, styles, config, init, labels)
     return colors_plan(pictures, config) if config.mode is Mode.COLORS else prepare(pictures, config).plan
 

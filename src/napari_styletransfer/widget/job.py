@@ -60,7 +60,7 @@ class Job:
     @property
     def place(self) -> Snapshot | Composite:
         """The picture that the result lies on."""
-        return self.styles[0] if self.content is None else self.content
+        return self.config.first_style(self.styles) if self.content is None else self.content
 
     @property
     def level(self) -> int:

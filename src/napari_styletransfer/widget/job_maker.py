@@ -156,9 +156,9 @@ class JobMaker:
             # The content cannot be read as it is shown, and the style says nothing of its size.
             return None
         try:
-            # The style gives the size where there is no content.
-            first = planes[0] if planes else self._picture(styles[0], config)
             config = config.changed(style_weights=self._pictures.style_weights)
+            # A style gives the size where there is no content.
+            first = planes[0] if planes else self._picture(config.first_style(styles), config)
             axes = self._result.axes
             count = len(stack_of(first, axes)) if axes else 1
         except StyleTransferError:

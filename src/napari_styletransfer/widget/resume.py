@@ -146,7 +146,7 @@ def _picture_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, sett
         styles=styles,
         # A coarse scale would lay the picture out anew.
         config=_going_on(record.config, settings).changed(start=Start.IMAGE, scales=1),
-        init=pixels_again(layer, styles[0] if content is None else content),
+        init=pixels_again(layer, record.config.first_style(styles) if content is None else content),
         regions=None if content is None else _regions_again(viewer, record, [content]),
         channel=channel,
         original=record.config,
