@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
+import torch
 
 from napari_styletransfer.api import encoded, stylize
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.events import Fetching, Finished, Preview, Reason, Started, Step
-from napari_styletransfer.engine.transfer import plan
-from napari_styletransfer.errors import ConfigError, ImageError
+from napari_styletransfer.engine.stack import iter_stylize_stack
+from napari_styletransfer.engine.transfer import iter_stylize, plan
+from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
 from napari_styletransfer.pixels import decode, encode
 
 TINY = StyleConfig(network="compact", size=32, iterations=2, scales=1, device="cpu", precision="float32")
@@ -228,6 +233,125 @@ def test_wrong_arrays_are_told(style_image):
         stylize(np.zeros((3, 4, 20, 20)), style_image, TINY)
     with pytest.raises(ImageError, match=r"\(3, 20, 20, 2\)"):
         stylize(style_image, np.zeros((3, 20, 20, 2)), TINY)
+
+
+def masked(image):
+    """Hide values that are far beyond the others."""
+    mask = np.zeros(image.shape, bool)
+    mask[5:9, 3:7] = True
+    return np.ma.masked_array(np.where(mask, image.dtype.type(250), image), mask)
+
+
+def palette(image):
+    return PIL.Image.fromarray(image).quantize(16)
+
+
+PICTURES = {
+    "longdouble": (lambda image: image.astype(np.longdouble) * 40, lambda image: image * 40.0),
+    "lists": (lambda image: image.tolist(), lambda image: image.astype(np.int64)),
+    "memory view": (memoryview, lambda image: image),
+    "bfloat16": (lambda image: torch.from_numpy(image / 256).bfloat16(), lambda image: np.float32(image / 256)),
+    "float16 tensor": (lambda image: torch.from_numpy(image / 256).half(), lambda image: np.float16(image / 256)),
+    "gradient": (lambda image: torch.from_numpy(image / 9).requires_grad_(), lambda image: image / 9),
+    "masked": (masked, lambda image: masked(image).filled(image.min())),
+    "masked floats": (lambda image: masked(image / 1), lambda image: masked(image / 1).filled(image.min())),
+    "Pillow": (PIL.Image.fromarray, lambda image: image),
+    "Pillow, grey": (lambda image: PIL.Image.fromarray(image).convert("L"), lambda image: np.asarray(
+        PIL.Image.fromarray(image).convert("L")
+    )),
+    "Pillow, palette": (palette, lambda image: np.asarray(palette(image).convert("RGB"))),
+    "Pillow, CMYK": (lambda image: PIL.Image.fromarray(image).convert("CMYK"), lambda image: image),
+}  # fmt: skip
+"""What can be handed in for a picture, and the array that it stands for, made from one of bytes from 5 to 200."""
+
+
+@pytest.mark.parametrize(("given", "stands_for"), PICTURES.values(), ids=PICTURES)
+def test_whatever_is_a_picture_is_taken_for_the_array_that_it_stands_for(content_image, style_image, given, stands_for):
+    # Whole numbers that bfloat16 has.
+    image = (content_image * 24).astype(np.uint8) * 8 + 8
+    picture, array = given(image), stands_for(image)
+    expected = stylize(array, [style_image], TINY)
+
+    result = stylize(picture, [style_image], TINY)
+
+    np.testing.assert_array_equal(result, expected)
+    assert result.dtype == (picture if isinstance(picture, np.ndarray) else array).dtype
+    as_style = stylize(style_image, [picture], TINY)
+    np.testing.assert_array_equal(as_style, stylize(style_image, [array], TINY))
+
+
+def test_one_picture_of_pillow_is_one_style(content_image, style_image):
+    image = (style_image * 255).astype(np.uint8)
+    np.testing.assert_array_equal(
+        stylize(content_image, PIL.Image.fromarray(image), TINY), stylize(content_image, image, TINY)
+    )
+
+
+NO_PICTURES = {
+    "ragged": [[1, 2], [3]],
+    "rows of several lengths": [[np.zeros(20), np.zeros(21)]],
+    "path": Path("picture.png"),
+    "text": "picture.png",
+    "bytes": b"picture",
+    "number": 3,
+    "nothing in it": [],
+    "huge integers": [[10**400] * 20] * 20,
+    "dictionary": {"data": np.zeros((20, 30))},
+    "objects": np.full((20, 30), None),
+    "object": object(),
+    "complex": np.zeros((20, 30), complex),
+    "times": np.zeros((20, 30), "M8[s]"),
+    "durations": np.zeros((20, 30), "m8[s]"),
+    "words": np.full((20, 30), "a"),
+    "records": np.zeros((20, 30), "u1,f4"),
+    "raw": np.zeros((20, 30), "V4"),
+    "masked": np.ma.masked_all((20, 30)),
+    "masked words": np.ma.masked_array(np.full((20, 30), "a"), True),
+    "empty masked": np.ma.masked_array(np.zeros((0, 30))),
+    "infinite longdouble": np.full((20, 30), np.finfo(np.longdouble).max),
+    "meta tensor": torch.zeros(20, 30, device="meta"),
+    "sparse tensor": torch.zeros(20, 30).to_sparse(),
+    "conjugated tensor": torch.zeros(20, 30, dtype=torch.complex64).conj(),
+    "channels first": torch.zeros(3, 20, 30),
+    "style missing": None,
+}
+
+
+@pytest.mark.parametrize("bad", NO_PICTURES.values(), ids=NO_PICTURES)
+def test_whatever_is_no_picture_is_told_in_a_line(content_image, style_image, bad):
+    def stacked(plane, style):
+        list(iter_stylize_stack([lambda: plane], [style], TINY))
+
+    calls = [lambda content, style: list(iter_stylize(content, [style], TINY)), stacked]
+    calls += [
+        lambda content, style: plan(content, [style], TINY),
+        lambda content, style: stylize(content, [style], TINY),
+    ]
+    for call in calls:
+        for pictures in ((bad, style_image), (content_image, bad)):
+            with pytest.raises(StyleTransferError) as caught:
+                call(*pictures)
+            assert re.fullmatch(r"[A-Z].{20,400}[.)]", str(caught.value)), str(caught.value)
+    with pytest.raises(StyleTransferError):
+        stylize(content_image, bad, TINY)
+    with pytest.raises(StyleTransferError):
+        stylize(None, bad, TINY, mode="style-reconstruction")
+    if bad is not None:
+        with pytest.raises(ImageError):
+            stylize(content_image, style_image, TINY, start="image", init=bad)
+        with pytest.raises(ImageError):
+            stylize(content_image, style_image, TINY, labels=bad)
+    for styles in (bad, [bad]):
+        with pytest.raises(StyleTransferError):
+            plan(None, styles, TINY.changed(mode="style-reconstruction", start="image"))
+
+
+def test_labels_that_are_hidden_mark_nothing(content_image, style_image):
+    labels = np.ma.masked_array(two_labels() + 1, mask=two_labels() != 1)
+    result, expected = (
+        stylize(content_image, style_image, TINY, size=None, labels=given) for given in (labels, two_labels() == 1)
+    )
+    np.testing.assert_array_equal(result, expected)
 
 
 WITHOUT_NAPARI = """

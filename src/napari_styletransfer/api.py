@@ -6,7 +6,7 @@ is a consumer like any other. Importing this module loads neither torch nor Qt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from napari_styletransfer.config import Mode, StyleConfig
 from napari_styletransfer.engine.events import Event, Finished
 from napari_styletransfer.errors import ConfigError, NothingToDoError, StyleTransferError
-from napari_styletransfer.pixels import Encoding, encode, encoding_of
+from napari_styletransfer.pixels import Encoding, as_array, encode, encoding_of
 
 _PREVIEW_INTERVAL = 0.15
 """Seconds between previews, at least, where someone looks at them."""
@@ -39,8 +39,8 @@ def stylize(
     Parameters
     ----------
     content
-        The picture to stylise: (H, W), (H, W, 3) or (H, W, 4), of any real dtype. None in the mode
-        "style-reconstruction", which has no content.
+        The picture to stylise: (H, W), (H, W, 3) or (H, W, 4), of any real dtype, as an array or anything that
+        `pixels.as_array` makes one of. None in the mode "style-reconstruction", which has no content.
     styles
         One style picture, or a sequence of them, each as `content`. Their sizes and dtypes may differ. None is
         needed in the mode "content-reconstruction".
@@ -92,14 +92,13 @@ def stylize(
             f"Level {settings.level} is asked for, but an array has one resolution. Pass the array of that level, and "
             "level=None."
         )
-    # An array is one picture; a list of them is not an array.
-    pictures: list[Any] = [styles] if hasattr(styles, "ndim") else list(styles)
+    pictures = _listed(styles)
     if content is None and settings.mode is not Mode.STYLE:
         raise ConfigError(f"Mode {settings.mode} needs a content picture. Give one, or use {Mode.STYLE}.")
     if not pictures and settings.mode is not Mode.CONTENT:
         raise ConfigError(f"Mode {settings.mode} needs a style picture. Give at least one, or use {Mode.CONTENT}.")
     # As floats the run makes the content for itself, and drops it when it needs it no more.
-    content = None if content is None else np.asarray(content)
+    content = None if content is None else as_array(content)
     encoding = result_encoding(content, pictures, settings)
 
     # Only now, because it loads torch.
@@ -124,13 +123,21 @@ def stylize(
     raise StyleTransferError("The run ended without an image. Please report this with the settings used.")
 
 
+def _listed(styles: Any) -> list[Any]:
+    """Return the styles as a list; what cannot be gone through, and an array, is one picture."""
+    if styles is None:
+        return []
+    several = isinstance(styles, Iterable) and not isinstance(styles, (str, bytes)) and not hasattr(styles, "ndim")
+    return list(styles) if several else [styles]
+
+
 def result_encoding(content: npt.NDArray[Any] | None, styles: Sequence[npt.ArrayLike], config: StyleConfig) -> Encoding:
     """Return how a result is encoded: as the content or, where there is none, as the first style without alpha.
 
     Styles whose weight is 0 do not count.
     """
     if content is None:
-        return replace(encoding_of(np.asarray(config.first_style(styles))), channels=3, alpha=None)
+        return replace(encoding_of(config.first_style(styles)), channels=3, alpha=None)
     return encoding_of(content)
 
 

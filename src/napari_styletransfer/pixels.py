@@ -9,7 +9,10 @@ the float64 arithmetic never doubles the memory of an image.
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +50,69 @@ class Encoding:
     alpha: npt.NDArray[Any] | None = field(default=None, repr=False, compare=False)
 
 
+def as_array(given: Any, *, hidden: int | None = None) -> npt.NDArray[Any]:
+    """Return what someone hands in as an array.
+
+    Parameters
+    ----------
+    given
+        Anything that numpy takes for an array; a tensor of torch, on any device; a picture of Pillow.
+    hidden
+        What a masked array holds where it hides its values; None: the least of those it shows, and 0 for alpha.
+
+    Raises
+    ------
+    ImageError
+        If it is none: a path, a list of rows of several lengths, None.
+    """
+    if given is None or isinstance(given, (str, bytes, os.PathLike)):
+        what = "None" if given is None else f"a {type(given).__name__}"
+        raise ImageError(f"Expected an array, but got {what}. A file has to be read first, with imageio or Pillow.")
+    if isinstance(given, np.ma.MaskedArray):
+        return _filled(given, hidden)
+    # Whoever holds one of these has imported its library.
+    torch, pillow = sys.modules.get("torch"), sys.modules.get("PIL.Image")
+    try:
+        if torch is not None and isinstance(given, torch.Tensor):
+            if given.is_floating_point() and given.dtype not in (torch.float16, torch.float32, torch.float64):
+                given = given.float()  # numpy has no such format
+            given = given.numpy(force=True)
+        elif pillow is not None and isinstance(given, pillow.Image) and given.mode not in _LIKE_ARRAYS:
+            given = given.convert("RGBA" if given.has_transparency_data else "RGB")
+        return np.asarray(given)
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON].rstrip(".")
+        raise ImageError(f"Expected an array, but a {type(given).__name__} makes none: {reason}.") from error
+
+
+_LIKE_ARRAYS = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F", "RGB", "RGBA")
+"""Modes of Pillow in which a pixel is grey, RGB or RGBA."""
+
+_LONGEST_REASON = 200
+
+
+def _filled(masked: np.ma.MaskedArray[Any, Any], hidden: int | None) -> npt.NDArray[Any]:
+    """Return a masked array with other values in place of those that it hides."""
+    if hidden is not None or masked.dtype.kind not in "buif":
+        return masked.filled(hidden)
+    rgba = masked.ndim == 3 and masked.shape[2] == 4
+    shown = (masked[..., :3] if rgba else masked).compressed()
+    if masked.size and not shown.size:
+        raise ImageError("Every pixel of the picture is masked. Choose another picture or plane.")
+    array = masked.filled(shown.min() if shown.size else None)
+    if rgba:
+        array[..., 3] = masked[..., 3].filled(0)
+    return array
+
+
+@contextmanager
+def _unlimited() -> Iterator[None]:
+    """Let values overflow, underflow and be NaN while inside, whatever numpy is told to do then."""
+    with np.errstate(all="ignore"):
+        yield
+
+
+@_unlimited()
 def decode(
     array: npt.ArrayLike, *, low: float | None = None, high: float | None = None, planar: bool = False
 ) -> tuple[npt.NDArray[np.float32], Encoding]:
@@ -76,7 +142,7 @@ def decode(
     ImageError
         If the shape or dtype is none of these, no pixel is finite, or `low` is not below `high`.
     """
-    pixels = np.asarray(array)
+    pixels = as_array(array)
     encoding = encoding_of(pixels, low=low, high=high)
     color = _color(pixels)
     height, width = color.shape[:2]
@@ -95,6 +161,7 @@ def decode(
     return rgb, encoding
 
 
+@_unlimited()
 def encoding_of(array: npt.ArrayLike, *, low: float | None = None, high: float | None = None) -> Encoding:
     """Return what `decode` remembers of an array, without turning it into RGB.
 
@@ -110,6 +177,7 @@ def encoding_of(array: npt.ArrayLike, *, low: float | None = None, high: float |
     return Encoding(pixels.dtype, low, high, channels, alpha)
 
 
+@_unlimited()
 def encode(rgb: npt.ArrayLike, encoding: Encoding) -> npt.NDArray[Any]:
     """Turn RGB back into the dtype and value range it came from.
 
@@ -153,7 +221,7 @@ def encode(rgb: npt.ArrayLike, encoding: Encoding) -> npt.NDArray[Any]:
 
 
 def _checked(array: npt.ArrayLike) -> npt.NDArray[Any]:
-    pixels = np.asarray(array)
+    pixels = as_array(array)
     if pixels.dtype.kind == "c":
         raise ImageError(f"Expected real pixels, but got {_told(pixels)}. Pass its magnitude: numpy.abs(array).")
     if pixels.dtype.kind not in "buif":

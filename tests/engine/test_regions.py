@@ -301,6 +301,18 @@ def test_a_texture_has_no_place_for_labels(style_image: Image) -> None:
         next(iter_stylize(None, [style_image], settings(mode="style-reconstruction"), labels=halves()))
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, ">i8"])
+def test_labels_may_be_of_any_whole_numbers(content_image: Image, style_image: Image, dtype: Any) -> None:
+    first, second = (1, 0) if dtype is bool else (3, 2)
+    if dtype is np.uint64:
+        first, second = 2**64 - 1, 2**64 - 2  # as floats they are the same
+    labels = np.where(halves() == 1, first, np.array(second, dtype)).astype(dtype)
+
+    found = result(content_image, [style_image], labels, regions={first: 0})
+
+    np.testing.assert_array_equal(found, result(content_image, [style_image], halves(), regions={1: 0}))
+
+
 def test_a_label_that_is_named_and_absent_does_no_harm(content_image: Image, style_image: Image) -> None:
     labels = halves()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ from napari_styletransfer.config import ALL_STYLES, StyleConfig
 from napari_styletransfer.engine.backbones import RGB, Reach
 from napari_styletransfer.engine.terms import Region
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError
+from napari_styletransfer.pixels import as_array
 
 _TOLD = 5
 """How many labels an error names."""
@@ -33,7 +33,7 @@ class Guide:
     `styles` maps a label to the index of its style, or to None for all styles blended.
     """
 
-    labels: npt.NDArray[np.integer[Any] | np.bool_]
+    labels: npt.NDArray[np.integer | np.bool_]
     styles: Mapping[int, int | None]
     feather: float
     _covered: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -55,7 +55,7 @@ class Guide:
             if config.regions is not None:
                 raise ConfigError("The settings give styles to regions; hand in the labels that say where those are.")
             return None
-        array = np.asarray(labels)
+        array = as_array(labels, hidden=0)
         if array.dtype.kind not in "bui":
             raise ImageError(f"Labels are whole numbers; these have dtype {array.dtype}.")
         if shape is None:
@@ -83,7 +83,7 @@ class Guide:
         return self._covered[height, width]
 
     def _cover(self, height: int, width: int) -> Tensor:
-        inside = self._where(list(self.styles), height, width)
+        inside = self._marked(list(self.styles), height, width)
         # Where nothing is outside, there is no distance to it.
         if not self.feather or inside.all():
             return torch.from_numpy(inside.astype(np.float32))[None, None]
@@ -102,13 +102,16 @@ class Guide:
 
     def mask(self, labels: list[int], height: int, width: int) -> npt.NDArray[np.float32]:
         """Return where any of `labels` is at a size, (H, W) of 0 and 1."""
-        return self._where(labels, height, width).astype(np.float32)
+        return self._marked(labels, height, width).astype(np.float32)
 
-    def _where(self, labels: list[int], height: int, width: int) -> npt.NDArray[np.bool_]:
+    def _marked(self, labels: list[int], height: int, width: int) -> npt.NDArray[np.bool_]:
+        # Of the same dtype: compared with another, the largest labels would be rounded.
+        return np.isin(self._labels_at(height, width), np.array(labels, self.labels.dtype))
+
+    def _labels_at(self, height: int, width: int) -> npt.NDArray[np.integer | np.bool_]:
         rows = ((np.arange(height) + 0.5) * self.labels.shape[0] / height).astype(int)
         columns = ((np.arange(width) + 0.5) * self.labels.shape[1] / width).astype(int)
-        # Of one dtype: beside uint64 whole numbers of Python would become floats.
-        return np.isin(self.labels[rows[:, None], columns], np.array(labels, self.labels.dtype))
+        return self.labels[rows[:, None], columns]
 
 
 def _nothing_to_do(labels: set[int]) -> str:

@@ -51,7 +51,7 @@ def pictures_record(job: Job) -> dict[str, Any]:
 Axis = Annotated[int, Field(ge=-64, lt=64)]
 """Of a layer, negative ones counted from the last."""
 
-Label = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Label = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 
 _NAMED = 3
 """How many layers a message names before it only counts them."""
