@@ -8,14 +8,13 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from napari_styletransfer.config import Precision
 from napari_styletransfer.engine import host
+from napari_styletransfer.engine.compute_context import compute_threads
 from napari_styletransfer.errors import DeviceError
 
 
@@ -51,7 +50,7 @@ def _info(name: str) -> DeviceInfo:
     free, total = host.memory()
     if name == "mps":
         return DeviceInfo(name, "Apple GPU", free, total)
-    label = f"{platform.processor() or platform.machine() or 'CPU'}, {torch.get_num_threads()} threads"
+    label = f"{platform.processor() or platform.machine() or 'CPU'}, {compute_threads()} threads"
     return DeviceInfo(name, label, free, total)
 
 
@@ -87,24 +86,6 @@ def _likes_bfloat16(device: str) -> bool:
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
-
-
-@contextmanager
-def sparing_a_core(device: str) -> Iterator[None]:
-    """Compute on all cores but one while inside, on the CPU and where there are more than two.
-
-    A window then stays fluid. Two cores are both used: waiting threads sleep, so the window gets its turn.
-    Every window does this alike, because sums over threads, and so the last bits of a result, depend on it.
-    """
-    threads = torch.get_num_threads()
-    spare = device == "cpu" and threads > 2
-    if spare:
-        torch.set_num_threads(threads - 1)
-    try:
-        yield
-    finally:
-        if spare:
-            torch.set_num_threads(threads)
 
 
 def release(device: str) -> None:

@@ -125,9 +125,8 @@ class Gatherer:
 
     def one_pass(self, image: Tensor, visit: Visit) -> None:
         """Go forward through every block, keeping nothing; `visit` is given what belongs to the cores."""
-        with torch.no_grad():
-            for block in self.blocks:
-                self._forward(image, block, visit)
+        for block in self.blocks:
+            self._forward(image, block, visit)
 
     def both_passes(self, image: Tensor, visit: Visit, between: Callable[[], None], seed: Seed) -> Tensor:
         """Go forward everywhere, call `between`, then go backward everywhere; return the image's gradient.

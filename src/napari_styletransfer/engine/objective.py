@@ -141,25 +141,24 @@ class Objective:
 
         # The seeds need the complete Gram matrices, so the mixers are made between the two passes.
         mixers: dict[Whose, Tensor] = {}
-        with torch.no_grad():
-            for region in self._regions if RGB in self._style_names else ():
-                total = torch.zeros(4, 4, dtype=image.dtype, device=image.device)
-                for rows in strips(image.shape[2], image.shape[3], _AT_ONCE):
-                    mask = None if region is None else region.masks[RGB][rows]
-                    total += losses.pixel_gram_sum(image[:, :, rows].clamp(0, 1), mask)
-                grams[region, RGB] = total.to(self._gather.network.device)
+        for region in self._regions if RGB in self._style_names else ():
+            total = torch.zeros(4, 4, dtype=image.dtype, device=image.device)
+            for rows in strips(image.shape[2], image.shape[3], _AT_ONCE):
+                mask = None if region is None else region.masks[RGB][rows]
+                total += losses.pixel_gram_sum(image[:, :, rows].clamp(0, 1), mask)
+            grams[region, RGB] = total.to(self._gather.network.device)
 
-            def between() -> None:
-                mixers.update(self._mixers(grams))
-                self._release()
-
-            try:
-                gradient = self._gather.both_passes(image, visit, between, seed)
-            finally:
-                if self._content is not None:
-                    self._content.let_go()
+        def between() -> None:
+            mixers.update(self._mixers(grams))
             self._release()
-            return self._combined(image, gradient, grams, content, mixers)
+
+        try:
+            gradient = self._gather.both_passes(image, visit, between, seed)
+        finally:
+            if self._content is not None:
+                self._content.let_go()
+        self._release()
+        return self._combined(image, gradient, grams, content, mixers)
 
     def _combined(
         self,

@@ -167,10 +167,9 @@ def _measured(device: str, dtype: torch.dtype) -> tuple[float, float, float]:
     kernel = torch.zeros(_CHANNELS, _CHANNELS, 3, 3, dtype=dtype, device=device).to(memory_format=torch.channels_last)
     source, copy = (torch.zeros(_BYTES, dtype=torch.uint8, device=device) for _ in range(2))
     small = torch.zeros(_SMALL, dtype=torch.float32, device=device)
-    with torch.no_grad():
-        convolved = _quickest(lambda: F.conv2d(image, kernel, padding=1))
-        moved = _quickest(lambda: copy.copy_(source))
-        started = _quickest(lambda: [small.add_(1) for _ in range(_MANY)][-1])
+    convolved = _quickest(lambda: F.conv2d(image, kernel, padding=1))
+    moved = _quickest(lambda: copy.copy_(source))
+    started = _quickest(lambda: [small.add_(1) for _ in range(_MANY)][-1])
     operations = 2 * 9 * _CHANNELS**2 * _SIDE**2
     return operations / convolved, 2 * _BYTES / moved, started / _MANY
 

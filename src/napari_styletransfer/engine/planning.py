@@ -15,6 +15,7 @@ from napari_styletransfer.config.settings import MOST_ITERATIONS
 from napari_styletransfer.engine import pace, weights
 from napari_styletransfer.engine.backbones import RGB, Backbone, Conv, Reach, backbone, reaches
 from napari_styletransfer.engine.blocks import Halo, layout
+from napari_styletransfer.engine.compute_context import compute_context
 from napari_styletransfer.engine.device import DeviceInfo, choose, choose_dtype
 from napari_styletransfer.engine.events import Plan, Scale
 from napari_styletransfer.engine.fitting import fitted, set_apart
@@ -66,6 +67,7 @@ class Prepared:
         return replace(self, plan=replace(self.plan, config=config))
 
 
+@compute_context()
 def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepared:
     """Decide everything that can be decided without weights.
 

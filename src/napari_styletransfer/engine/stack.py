@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.config import Mode, Movie, Network, Start, StyleConfig
+from napari_styletransfer.engine.compute_context import compute_context
 from napari_styletransfer.engine.events import Event, Finished, Reason, Started
 from napari_styletransfer.engine.inputs import Pictures
 from napari_styletransfer.engine.planning import prepare
@@ -108,6 +109,7 @@ def iter_stylize_stack(
                 return
 
 
+@compute_context()
 def with_network(
     content: npt.ArrayLike | None,
     styles: Sequence[npt.ArrayLike],
@@ -140,6 +142,7 @@ def with_network(
     return decided, plan.why_network
 
 
+@compute_context()
 def _untouched(content: npt.ArrayLike, config: StyleConfig) -> Finished:
     """Return the end of a run that did nothing: the content at the working size."""
     # Not the settings of the run: its regions and colours would ask for labels and touch the picture.

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from napari_styletransfer.config import Color, Mode, Start, StyleConfig
 from napari_styletransfer.engine import pace, weights
+from napari_styletransfer.engine.compute_context import compute_context, in_compute_context
 from napari_styletransfer.engine.descent import Descent
-from napari_styletransfer.engine.device import sparing_a_core
 from napari_styletransfer.engine.events import Event, Finished, Plan, Reason, Scale, Started
 from napari_styletransfer.engine.features import FrozenNetwork
 from napari_styletransfer.engine.gather import Stopped
@@ -47,6 +47,7 @@ class Shared:
     weights_sha256: str | None = None
 
 
+@compute_context()
 def plan(
     content: npt.ArrayLike | None,
     styles: Sequence[npt.ArrayLike],
@@ -71,6 +72,7 @@ def plan(
     return colors_plan(pictures, config) if config.mode is Mode.COLORS else prepare(pictures, config).plan
 
 
+@in_compute_context
 def iter_stylize(
     content: npt.ArrayLike | None,
     styles: Sequence[npt.ArrayLike],
@@ -153,10 +155,9 @@ def iter_stylize(
         del fetched  # float32 copies on the host; the network has its own
     prepared = prepared.made_with(shared.weights_sha256)
     yield Started(prepared.plan)
-    with sparing_a_core(prepared.plan.device):
-        run = _Run(pictures, prepared, shared, shared.network, should_stop or bool, preview_interval)
-        del pictures  # the run lets go of them when it needs them no more
-        yield from run.events(resume)
+    run = _Run(pictures, prepared, shared, shared.network, should_stop or bool, preview_interval)
+    del pictures  # the run lets go of them when it needs them no more
+    yield from run.events(resume)
 
 
 class _Run:
