@@ -81,7 +81,7 @@ def _array(rng: random.Random) -> Any:
     shape = rng.choice(_SOUND if rng.random() < 0.7 else _SHAPES)
     dtype = np.dtype(rng.choice(_DTYPES[:15] if rng.random() < 0.85 else _DTYPES))
     source = np.random.default_rng(rng.getrandbits(32))
-    array = _filled(rng, source, shape, dtype)
+    array = np.asarray(_filled(rng, source, shape, dtype))
     memory = rng.randrange(8)
     if memory == 0 and array.ndim > 1:
         return array[::-1, ::2]
