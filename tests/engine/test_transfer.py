@@ -549,6 +549,15 @@ def test_bfloat16_loses_next_to_nothing(content_image: Image, style_image: Image
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
+def test_a_long_run_in_bfloat16_does_not_end_in_refused_steps(content_image: Image, style_image: Image) -> None:
+    small = content_image[::2, ::2]  # the fewer pixels, the less their errors cancel
+
+    finished = end(run(small, [style_image], precision="bfloat16", iterations=120, tolerance=0))
+
+    assert finished.iterations == 120
+    assert finished.evaluations < 1.25 * finished.iterations
+
+
 def _loss_of(image: Image, content: Image, style: Image, **fields: Any) -> dict[str, float]:
     """The terms at an image, in float32: the start of a run that moves it by next to nothing."""
     (step,) = steps(
