@@ -204,7 +204,7 @@ def test_the_recipe_of_a_result_makes_the_same_result(
 def test_weights_are_fetched_before_anything_else(
     content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch, compact_weights: dict[str, Tensor]
 ) -> None:
-    def fetch(network: Network, expected: Any, file: Any) -> Iterator[Fetching]:
+    def fetch(network: Network, expected: Any, *_: Any) -> Iterator[Fetching]:
         yield Fetching(network, 1, 2)
         yield Fetching(network, 2, 2)
         return weights.Weights({key: compact_weights[key] for key in expected}, "0" * 64)

@@ -135,7 +135,7 @@ def test_a_checksum_is_no_field_and_settings_with_one_are_shown_without(settings
         ({"network": "vgg19", "weights_sha256": weights.ORIGINAL_VGG19.sha256}, False),
         ({"network": "vgg19", "weights_sha256": weights.EMBEDDED_SHA256}, True),
         ({"network": "vgg19", "weights_sha256": "1" * 64, "weights": "my.pth"}, False),
-        ({"network": "vgg19_torchvision", "weights_sha256": "dcbb9e9d" + "1" * 56}, False),
+        ({"network": "vgg16", "weights_sha256": weights.DOWNLOADS[Network.VGG16].sha256}, False),
         ({"network": "vgg19_torchvision", "weights_sha256": "1" * 64}, True),
         ({"network": "auto", "weights_sha256": "1" * 64}, False),
     ],
