@@ -11,7 +11,7 @@ ARGS ?=
 PYTEST := tools/with-display.sh $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 export NAPARI_STRICT_QT := 1
-# Before anything loads torch: see engine/__init__.py.
+# Before anything loads torch: see src/napari_styletransfer/__init__.py.
 export GOMP_SPINCOUNT ?= 2000
 
 .DEFAULT_GOAL := help
@@ -33,15 +33,16 @@ test-all: $(call STAMP,test) ## run all tests, and hypothesis for longer
 # The other Qt binding lies in a folder of its own, so that it needs no second torch and `make test` does not see it.
 test-pyside: $(call STAMP,pyside6) ## run the tests of the form with PySide6 in place of PyQt6
 	QT_API=pyside6 PYTEST_QT_API=pyside6 PYTHONPATH=$(CURDIR)/$(VENV)/pyside6 \
-	  $(PYTEST) -m "not slow" tests/test_worker.py tests/test_preview.py tests/widget $(ARGS)
+	  $(PYTEST) -m "not slow" tests/test_worker.py tests/test_output_image.py tests/widget $(ARGS)
 
 fuzz: $(call STAMP,test) ## try 10,000 odd inputs of each kind (ARGS="files --first 10000" chooses)
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-lint: $(call STAMP,lint) ## check style, format and types
+lint: $(call STAMP,lint) ## check style, format, types and which package knows which
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(call STAMP,lint) ## put the code into the house format
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -17,8 +17,8 @@ from torch import Tensor
 from benchmarks.runs import events, settle, warm_up
 from benchmarks.setting import Case, Setting
 from benchmarks.textbook import Textbook
-from napari_styletransfer.engine.events import Finished, Preview, Started, Step
-from napari_styletransfer.engine.features import FrozenNetwork
+from napari_styletransfer.events import Finished, Preview, Started, Step
+from napari_styletransfer.nn.frozen_network import FrozenNetwork
 
 _TRIED = 2
 """Iterations of the run that tells how long one takes."""

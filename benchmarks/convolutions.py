@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_styletransfer.engine.backbones import Backbone, Conv
+from napari_styletransfer.networks.architectures import Backbone, Conv
 
 
 @dataclass(frozen=True)

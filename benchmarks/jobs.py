@@ -26,8 +26,8 @@ from benchmarks.runs import events, settle, steps, textbook, timed, warm_up
 from benchmarks.setting import Case, Setting, save_pictures
 from benchmarks.textbook import Textbook
 from napari_styletransfer.config import Precision
-from napari_styletransfer.engine.device import choose, choose_dtype
-from napari_styletransfer.engine.events import Preview, Started, Step
+from napari_styletransfer.devices.device import choose, choose_dtype
+from napari_styletransfer.events import Preview, Started, Step
 
 Result = dict[str, Any]
 

@@ -19,12 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 from napari_styletransfer.config import Network, Padding, Pooling
-from napari_styletransfer.engine import losses, weights
-from napari_styletransfer.engine.backbones import Reach, backbone, reaches
-from napari_styletransfer.engine.blocks import Halo, layout
-from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.gather import Gatherer
-from napari_styletransfer.pixels import LUMINANCE
+from napari_styletransfer.images.pixels import LUMINANCE
+from napari_styletransfer.networks import weights
+from napari_styletransfer.networks.architectures import Reach, backbone, reaches
+from napari_styletransfer.nn import functional
+from napari_styletransfer.nn.frozen_network import FrozenNetwork
+from napari_styletransfer.tiling.tiled_network import Gatherer
+from napari_styletransfer.tiling.tiles import Halo, layout
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER = "relu4_2"
@@ -141,7 +142,7 @@ def at_side(image: Picture, side: int | None) -> npt.NDArray[np.float32]:
 
 
 def _grams(seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: losses.gram_sum(seen[name]) / seen[name][0, 0].numel() for name in STYLE_LAYERS}
+    return {name: functional.gram_sum(seen[name]) / seen[name][0, 0].numel() for name in STYLE_LAYERS}
 
 
 @lru_cache(maxsize=1)

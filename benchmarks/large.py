@@ -11,10 +11,10 @@ import numpy as np
 from benchmarks.memory import Peak
 from benchmarks.runs import settle, warm_up
 from benchmarks.setting import Case, Setting
-from napari_styletransfer.engine.blocks import layout
-from napari_styletransfer.engine.events import Plan, Started, Step
-from napari_styletransfer.engine.transfer import Shared, iter_stylize
+from napari_styletransfer.engine.run import Shared, iter_stylize
 from napari_styletransfer.errors import OutOfMemoryError
+from napari_styletransfer.events import Plan, Started, Step
+from napari_styletransfer.tiling.tiles import layout
 
 _TILE = 256
 """Side in pixels of the picture that is repeated."""

@@ -18,9 +18,9 @@ from PIL import Image, ImageDraw
 from benchmarks.judge import VGGJudge, at_side, fine_energy
 from benchmarks.runs import textbook
 from benchmarks.setting import Case, Setting
-from napari_styletransfer.engine.events import Finished
-from napari_styletransfer.engine.pyramid import resized
-from napari_styletransfer.engine.transfer import iter_stylize
+from napari_styletransfer.engine.run import iter_stylize
+from napari_styletransfer.events import Finished
+from napari_styletransfer.images.resize import resized
 
 PICTURES = {"clock": "picture-by-time.jpg", "whole": "whole-runs.jpg", "sizes": "size-invariance.jpg"}
 """Names of the files that show the results of a table next to each other."""

@@ -14,7 +14,7 @@ from benchmarks.looks import PICTURES, sheet, side_by_side
 from benchmarks.setting import Case, picture_file
 from benchmarks.suite import IDEAS, LARGE_PAIR, LOOSE, PAIRS, PEER, ROOT, SQUEEZENET, TIGHT, WHOLE, Suite
 from napari_styletransfer.config import Network
-from napari_styletransfer.engine import weights
+from napari_styletransfer.networks import weights
 
 Run = Callable[..., dict[str, Any]]
 Rows = list[dict[str, Any]]

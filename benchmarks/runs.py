@@ -15,11 +15,11 @@ from torch import Tensor
 from benchmarks.setting import PLAIN, Case, Setting
 from benchmarks.textbook import Textbook
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Event, Step
-from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.objective import Objective
-from napari_styletransfer.engine.terms import Evaluation
-from napari_styletransfer.engine.transfer import Shared, iter_stylize
+from napari_styletransfer.engine.run import Shared, iter_stylize
+from napari_styletransfer.events import Event, Step
+from napari_styletransfer.losses.objective import Objective
+from napari_styletransfer.losses.terms import Evaluation
+from napari_styletransfer.nn.frozen_network import FrozenNetwork
 
 WARM_SIZE = 64
 """Side in pixels of the run that readies the convolution library before anything is measured."""

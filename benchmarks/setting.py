@@ -14,18 +14,18 @@ from torch import Tensor
 
 from napari_styletransfer import samples
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine import weights
-from napari_styletransfer.engine.blocks import layout
-from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.gather import Gatherer
-from napari_styletransfer.engine.inputs import Pictures
-from napari_styletransfer.engine.objective import Objective
-from napari_styletransfer.engine.planning import Prepared, prepare
-from napari_styletransfer.engine.pyramid import resized
-from napari_styletransfer.engine.terms import StyleTarget
-from napari_styletransfer.files import read_image
+from napari_styletransfer.images.pixels import decode
+from napari_styletransfer.images.resize import resized
+from napari_styletransfer.io import read_image
+from napari_styletransfer.losses.objective import Objective
+from napari_styletransfer.losses.terms import StyleTarget
+from napari_styletransfer.networks import weights
+from napari_styletransfer.nn.frozen_network import FrozenNetwork
 from napari_styletransfer.paintings import PAINTINGS
-from napari_styletransfer.pixels import decode
+from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.planner import Prepared, prepare
+from napari_styletransfer.tiling.tiled_network import Gatherer
+from napari_styletransfer.tiling.tiles import layout
 
 FIXED = {"size": None, "scales": 1, "tolerance": 0.0, "tv_weight": 0.0, "coarse_weight": 0.0}
 """One scale and no early end, so that evaluations count; no term that the textbook loop does not have."""

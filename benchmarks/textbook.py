@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from napari_styletransfer.config import Network, Normalization, Padding, Pooling, StyleConfig
-from napari_styletransfer.engine.pooling import SWAP_GAIN
+from napari_styletransfer.nn.pooling import SWAP_GAIN
 
 _COMPACT = ((16, 16), (32, 32), (64, 64, 64), (128, 128, 128), (128,))
 """Widths of the embedded network's convolutions, group by group."""

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import settings
 
-# Read by the thread pools of torch and of scipy's OpenBLAS when those are first imported: see engine/__init__.py. Of
-# several processes that test side by side, each computes on one core.
+# Read by the thread pools of torch and of scipy's OpenBLAS when they are first imported: see the package's __init__.py.
+# Of several processes that test side by side, each computes on one core.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

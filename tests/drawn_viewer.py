@@ -15,7 +15,7 @@ import numpy as np
 from qtpy.QtWidgets import QApplication
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.widget.form import StyleTransferWidget
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
 DEADLINE = 240.0
 COMPILERS = ("triton", "torch._dynamo", "torchvision")

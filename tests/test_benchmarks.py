@@ -27,7 +27,7 @@ from benchmarks.setting import PLAIN, Case, Setting, save_pictures  # noqa: E402
 from benchmarks.suite import FULL, IDEAS, PEER, QUICK, WHOLE, Suite  # noqa: E402
 from benchmarks.tables import TABLES  # noqa: E402
 from napari_styletransfer.config import Network  # noqa: E402
-from napari_styletransfer.engine import weights  # noqa: E402
+from napari_styletransfer.networks import weights  # noqa: E402
 
 SIDE = 48
 
@@ -120,7 +120,7 @@ def test_targets_are_hit_in_order_and_one_out_of_reach_is_not(folder: Path) -> N
 
 
 def test_convolutions_alone_count_their_operations() -> None:
-    from napari_styletransfer.engine.backbones import backbone
+    from napari_styletransfer.networks.architectures import backbone
 
     whole = backbone(Network.COMPACT).truncated({"relu1_2"})
     convolutions = Convolutions(whole, 10, 7)

@@ -22,10 +22,9 @@ from napari_styletransfer import api
 from napari_styletransfer.cli import app, main, options
 from napari_styletransfer.cli.sheet import side_by_side
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
-from napari_styletransfer.engine import weights
-from napari_styletransfer.engine.events import Fetching, Finished, Plan, Reason, Scale, Started, Step
 from napari_styletransfer.errors import ConfigError, DeviceError, DivergedError, OutOfMemoryError
-from napari_styletransfer.files import (
+from napari_styletransfer.events import Fetching, Finished, Plan, Reason, Scale, Started, Step
+from napari_styletransfer.io import (
     level_shapes,
     pixel_density,
     read_image,
@@ -33,6 +32,7 @@ from napari_styletransfer.files import (
     write_image,
     writing_stack,
 )
+from napari_styletransfer.networks import weights
 
 TINY = ["--network", "compact", "--size", "32", "--iterations", "2", "--device", "cpu", "--precision", "float32"]
 runner = CliRunner()
@@ -613,18 +613,18 @@ def test_a_stack_that_fails_keeps_the_planes_before(done, tmp_path, movie, style
 
 
 def test_a_stack_tells_the_time_of_all_planes(movie, style, out, monkeypatch):
-    from napari_styletransfer.engine import planning
+    from napari_styletransfer.planning import planner
 
-    monkeypatch.setattr(planning, "longest", lambda *args, **options: 50.0)
+    monkeypatch.setattr(planner, "longest", lambda *args, **options: 50.0)
     _, _, error = call("stylize", movie, style, "-o", out.with_suffix(".tif"), *TINY)
     assert "steps for each of 4 planes, at most about 3 min" in error.splitlines()[0]
 
 
 def test_all_planes_of_a_stack_have_the_network_that_suits_their_number(tmp_path, movie, style, monkeypatch):
-    from napari_styletransfer.engine import planning
+    from napari_styletransfer.planning import planner
 
     # VGG-19 for any one of the four, but not for all of them.
-    monkeypatch.setattr(planning, "longest", lambda *args, **options: planning.LONGEST_AUTO / 2)
+    monkeypatch.setattr(planner, "longest", lambda *args, **options: planner.LONGEST_AUTO / 2)
     recipe = tmp_path / "recipe.json"
     own = ["--size", "32", "--iterations", "1", "--device", "cpu", "--save-recipe", recipe]
     status, _, error = call("stylize", movie, style, "-o", tmp_path / "out.tif", *own)
@@ -1201,7 +1201,7 @@ def test_the_demo_without_the_package_of_vgg19_says_so_and_shows_the_compact_net
 
 @pytest.mark.parametrize(("seconds", "sizes"), [(39.0, [512, 512]), (41.0, [512, 384])])
 def test_the_demo_makes_vgg19_smaller_where_it_would_take_long(tmp_path, monkeypatch, seconds, sizes):
-    from napari_styletransfer.engine import planning
+    from napari_styletransfer.planning import planner
 
     class Noting(FakeRun):
         def __call__(self, content, styles, config, **options):
@@ -1210,7 +1210,7 @@ def test_the_demo_makes_vgg19_smaller_where_it_would_take_long(tmp_path, monkeyp
 
     configs = []
     monkeypatch.setattr(api, "stylize", Noting())
-    monkeypatch.setattr(planning, "longest", lambda *args, **options: seconds)
+    monkeypatch.setattr(planner, "longest", lambda *args, **options: seconds)
     status, told, _ = call("demo", "-o", tmp_path)
     assert status == 0
     assert [(config.network, config.size) for config in configs] == 2 * [("compact", sizes[0]), ("vgg19", sizes[1])]

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from napari_styletransfer.config import Network
-from napari_styletransfer.engine.backbones import backbone
+from napari_styletransfer.networks.architectures import backbone
 
 SCRIPT = Path(__file__).with_name("drawn_viewer.py")
 SHORT = {"iterations": 2, "coarse_iterations": 1, "device": "cpu"}

@@ -20,11 +20,11 @@ import safetensors.torch  # noqa: E402
 import typer  # noqa: E402
 
 from napari_styletransfer.config import Network, Padding, Pooling, StyleConfig  # noqa: E402
-from napari_styletransfer.engine import checkpoint  # noqa: E402
-from napari_styletransfer.engine.backbones import COMPACT_PLAN, Backbone, compact_stages, reaches  # noqa: E402
-from napari_styletransfer.engine.features import FrozenNetwork  # noqa: E402
-from napari_styletransfer.engine.weights import EMBEDDED  # noqa: E402
 from napari_styletransfer.errors import WeightsError  # noqa: E402
+from napari_styletransfer.networks import weights_file  # noqa: E402
+from napari_styletransfer.networks.architectures import COMPACT_PLAN, Backbone, compact_stages, reaches  # noqa: E402
+from napari_styletransfer.networks.weights import EMBEDDED  # noqa: E402
+from napari_styletransfer.nn.frozen_network import FrozenNetwork  # noqa: E402
 from tools import judge_network, train_compact  # noqa: E402
 
 SIDE, PLAN = 16, "4,A,6,6"
@@ -73,7 +73,7 @@ def test_the_engine_reads_what_training_writes(pictures: Path, tmp_path: Path) -
     path = trained(pictures, tmp_path / "tiny.safetensors")
 
     expected = described().expected()
-    found = checkpoint.select(checkpoint.read(path), expected, network="compact", origin="here")
+    found = weights_file.select(weights_file.read(path), expected, network="compact", origin="here")
     assert found.keys() == expected.keys()
     card = json.loads(path.with_suffix(".json").read_text())
     assert card["bytes"] == path.stat().st_size
@@ -92,8 +92,8 @@ def test_a_seed_gives_the_same_file_from_a_folder_and_from_a_tar_file(pictures: 
 
 
 def test_the_head_helps_to_learn_but_is_not_written(pictures: Path, tmp_path: Path) -> None:
-    with_head = checkpoint.read(trained(pictures, tmp_path / "with.safetensors", head="8,5", epochs=3))
-    without = checkpoint.read(trained(pictures, tmp_path / "without.safetensors", head="", epochs=3))
+    with_head = weights_file.read(trained(pictures, tmp_path / "with.safetensors", head="8,5", epochs=3))
+    without = weights_file.read(trained(pictures, tmp_path / "without.safetensors", head="", epochs=3))
 
     assert {key: tensor.shape for key, tensor in with_head.items()} == {k: t.shape for k, t in without.items()}
     assert any(not torch.equal(with_head[key], without[key]) for key in without)
@@ -166,7 +166,7 @@ def test_pictures_that_cannot_serve_are_told(pictures: Path, tmp_path: Path) -> 
 
 
 def test_the_plan_is_read_off_the_weights() -> None:
-    assert judge_network.plan_of(checkpoint.read(Path(str(EMBEDDED)))) == COMPACT_PLAN
+    assert judge_network.plan_of(weights_file.read(Path(str(EMBEDDED)))) == COMPACT_PLAN
 
 
 def wide(path: Path, plan: tuple[int | str, ...], pool: str) -> Path:

@@ -17,7 +17,7 @@ from npe2 import PluginManifest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from napari_styletransfer.engine.weights import ORIGINAL_VGG19
+from napari_styletransfer.networks.weights import ORIGINAL_VGG19
 
 NAME = "napari-styletransfer"
 ROOT = Path(__file__).resolve().parents[1]

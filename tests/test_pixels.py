@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.pixels import Encoding, decode, encode, encoding_of
+from napari_styletransfer.images.pixels import Encoding, decode, encode, encoding_of
 
 DTYPES = ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">u2", ">i4", ">f4", ">f8", "<f8"]
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6)).flatmap(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Plan, Scale, Step
+from napari_styletransfer.events import Plan, Scale, Step
 from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, network_told, rough_duration
 
 SCALES = (Scale(10, 10, 5), Scale(20, 20, 5))

@@ -19,8 +19,8 @@ from qtpy.QtCore import QThreadPool
 from superqt.utils import WorkerBase
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
 from napari_styletransfer.errors import DeviceError, OutOfMemoryError, StyleTransferError, WeightsError
+from napari_styletransfer.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
 from napari_styletransfer.worker import Report, RunHandle, ShouldStop, engine_run, loading, start_run, translated
 from napari_styletransfer.worker.sharing import sharing_the_lock
 
@@ -267,10 +267,11 @@ def test_planes_are_told_what_to_start_from(monkeypatch):
 
 
 def test_variations_have_the_network_of_the_run_they_are_for_and_its_checksum(monkeypatch, content_image, style_image):
-    from napari_styletransfer.engine import planning, weights
+    from napari_styletransfer.networks import weights
+    from napari_styletransfer.planning import planner
 
     # VGG-19 would do for one picture, but not for the three that are to be made.
-    monkeypatch.setattr(planning, "longest", lambda *args, **options: planning.LONGEST_AUTO / 2)
+    monkeypatch.setattr(planner, "longest", lambda *args, **options: planner.LONGEST_AUTO / 2)
     fetched = []
     fetch = weights.fetch
     monkeypatch.setattr(weights, "fetch", lambda *args: fetched.append(args) or fetch(*args))
@@ -356,7 +357,7 @@ def test_torch_is_imported_without_collecting_garbage_meanwhile(monkeypatch):
     monkeypatch.setattr(loading, "_map_libraries", lambda: None)
     monkeypatch.setattr(importlib, "import_module", importing)
     usual = sys.getswitchinterval()
-    loading.load_engine("transfer")
+    loading.load_engine("engine.run")
     assert (collecting, gc.isenabled()) == ([False], True)
     assert shares[0] < usual == sys.getswitchinterval()
     assert gc.get_freeze_count() == 0
@@ -367,7 +368,7 @@ def test_torchs_libraries_are_open_before_the_import_and_the_import_works_with_t
     code = (
         "import sys; from napari_styletransfer.worker import loading; loading._map_libraries()\n"
         "assert 'torch' not in sys.modules; assert 'libtorch_cpu' in open('/proc/self/maps').read()\n"
-        "print(loading.load_engine('device').devices()[-1].name)"
+        "print(loading.load_engine('devices.device').devices()[-1].name)"
     )
     assert told_by_fresh_interpreter(code) == "cpu"
 
@@ -383,7 +384,7 @@ def test_a_broken_torch_is_explained(monkeypatch, error, words):
 
     monkeypatch.setattr(importlib, "import_module", failing)
     with pytest.raises(DeviceError, match=words):
-        loading.load_engine("transfer")
+        loading.load_engine("engine.run")
 
 
 def test_napari_really_swallows_a_runtime_error(qtbot):

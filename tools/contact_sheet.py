@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-# Must be set before torch loads its threads (see napari_styletransfer.engine).
+# Must be set before torch loads its threads (see napari_styletransfer/__init__.py).
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import numpy as np
@@ -32,10 +32,10 @@ from PIL import Image
 from benchmarks.judge import VGGJudge, fine_energy
 from napari_styletransfer import samples
 from napari_styletransfer.config import Network, StyleConfig
-from napari_styletransfer.engine.events import Finished
-from napari_styletransfer.engine.inputs import Pictures
-from napari_styletransfer.engine.transfer import iter_stylize
+from napari_styletransfer.engine.run import iter_stylize
+from napari_styletransfer.events import Finished
 from napari_styletransfer.paintings import PAINTINGS
+from napari_styletransfer.planning.inputs import Pictures
 
 CONTENTS = ("skimage:coffee", "histology", "fluorescence", "phase")
 STYLES = ("brush-swirls", "stained-glass", "mosaic", "ink-hatching")

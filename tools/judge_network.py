@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-# Must be set before torch loads its threads (see napari_styletransfer.engine).
+# Must be set before torch loads its threads (see napari_styletransfer/__init__.py).
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import numpy as np
@@ -36,19 +36,20 @@ from safetensors import safe_open
 from torch import Tensor
 
 from napari_styletransfer.config import Network, Padding, Pooling, StyleConfig
-from napari_styletransfer.engine import checkpoint, losses
-from napari_styletransfer.engine.backbones import Backbone, ChannelPlan, Reach, backbone, compact_stages, reaches
-from napari_styletransfer.engine.blocks import Halo, layout
-from napari_styletransfer.engine.events import Finished
-from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.gather import Gatherer
-from napari_styletransfer.engine.inputs import Pictures
-from napari_styletransfer.engine.planning import prepare
-from napari_styletransfer.engine.transfer import Shared, iter_stylize
-from napari_styletransfer.engine.weights import EMBEDDED
+from napari_styletransfer.engine.run import Shared, iter_stylize
 from napari_styletransfer.errors import StyleTransferError
-from napari_styletransfer.files import read_image
+from napari_styletransfer.events import Finished
+from napari_styletransfer.io import read_image
+from napari_styletransfer.networks import weights_file
+from napari_styletransfer.networks.architectures import Backbone, ChannelPlan, Reach, backbone, compact_stages, reaches
+from napari_styletransfer.networks.weights import EMBEDDED
+from napari_styletransfer.nn import functional
+from napari_styletransfer.nn.frozen_network import FrozenNetwork
+from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.planner import prepare
 from napari_styletransfer.samples import content as sample_content
+from napari_styletransfer.tiling.tiled_network import Gatherer
+from napari_styletransfer.tiling.tiles import Halo, layout
 
 PAIRS = (
     ("tubingen.jpg", "starry_night.jpg"),
@@ -87,8 +88,8 @@ class Judge:
     def __init__(self, weights: Path) -> None:
         layers = {*STYLE_LAYERS, CONTENT_LAYER}
         network = backbone(Network.SQUEEZENET).truncated(layers)
-        found = checkpoint.select(
-            checkpoint.read(weights), network.expected(), network=Network.SQUEEZENET, origin=str(weights)
+        found = weights_file.select(
+            weights_file.read(weights), network.expected(), network=Network.SQUEEZENET, origin=str(weights)
         )
         self._network = FrozenNetwork(network, found, layers, pooling=Pooling.NATIVE, padding=Padding.ZERO)
         self._reaches = {name: reach for name, reach in reaches(network).items() if name in layers}
@@ -116,7 +117,7 @@ def style_distance(seen: dict[str, Tensor], target: dict[str, Tensor]) -> float:
     """Return the squared relative error of the Gram matrices, mean over the layers."""
     errors = []
     for name in STYLE_LAYERS:
-        gram, wanted = (losses.gram_sum(maps[name]) / maps[name][0, 0].numel() for maps in (seen, target))
+        gram, wanted = (functional.gram_sum(maps[name]) / maps[name][0, 0].numel() for maps in (seen, target))
         errors.append(float((gram - wanted).square().sum() / wanted.square().sum()))
     return sum(errors) / len(errors)
 
@@ -144,14 +145,14 @@ class Candidate:
         WeightsError
             If it is no file of weights, or the layers are not those of the embedded network.
         """
-        found = checkpoint.read(path)
+        found = weights_file.read(path)
         with safe_open(path, framework="pt") as file:
             pool = (file.metadata() or {}).get("pool", "average")
         usual = backbone(Network.COMPACT)
         network = replace(usual, stages=compact_stages(plan_of(found), pool))
         # The layers decide, so that another number of them is told as what is missing.
         expected = network.expected() if network.layers == usual.layers else usual.expected()
-        tensors = checkpoint.select(found, expected, network=Network.COMPACT, origin=str(path))
+        tensors = weights_file.select(found, expected, network=Network.COMPACT, origin=str(path))
         return cls(path.stem, network, tensors)
 
     def shared(self, config: StyleConfig, content: Picture, style: Picture) -> Shared:

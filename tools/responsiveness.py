@@ -31,7 +31,7 @@ from qtpy.QtCore import QDeadlineTimer, QEventLoop, Qt, QTimer
 
 from napari_styletransfer import samples
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
+from napari_styletransfer.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
 
 BEAT = 5
 """Milliseconds between beats."""
@@ -160,7 +160,7 @@ def main() -> None:
 def opened(viewer: Any, how: dict[str, Any]) -> Any:
     """Open the form in the viewer, as the menu does, and tell how long that takes."""
     began = time.perf_counter()
-    from napari_styletransfer.widget.form import StyleTransferWidget
+    from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
     form = StyleTransferWidget(viewer, **how)
     viewer.window.add_dock_widget(form, name="Style Transfer")

@@ -25,8 +25,8 @@ from qtpy.QtWidgets import QApplication
 
 from napari_styletransfer import StyleConfig, samples
 from napari_styletransfer.paintings import PAINTINGS
-from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.status import State
+from napari_styletransfer.session.status import State
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 SIZE = (1400, 900)

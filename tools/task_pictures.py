@@ -21,8 +21,8 @@ from contents import PLANES, Picture, composite, drifting, eight_bits, glands
 from PIL import Image
 
 from napari_styletransfer import StyleConfig, samples, stylize
-from napari_styletransfer.engine.events import Finished
 from napari_styletransfer.engine.stack import iter_stylize_stack
+from napari_styletransfer.events import Finished
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 LARGEST = 250_000  # bytes of a picture

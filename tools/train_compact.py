@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-# Must be set before torch loads its threads (see napari_styletransfer.engine).
+# Must be set before torch loads its threads (see napari_styletransfer/__init__.py).
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import numpy as np
@@ -36,7 +36,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from napari_styletransfer.engine.backbones import COMPACT_PLAN, MEAN, STD, ChannelPlan, Conv, compact_stages
+from napari_styletransfer.networks.architectures import COMPACT_PLAN, MEAN, STD, ChannelPlan, Conv, compact_stages
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp"}
 SIZE_LIMIT = 2_500_000

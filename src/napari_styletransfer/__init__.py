@@ -6,6 +6,7 @@ loads neither torch nor Qt.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from napari_styletransfer.api import stylize
     from napari_styletransfer.config import PRESETS, StyleConfig
-    from napari_styletransfer.engine.transfer import iter_stylize, plan
+    from napari_styletransfer.engine.run import iter_stylize, plan
     from napari_styletransfer.errors import StyleTransferError
+
+# Read when torch loads its thread pool: how long a thread that waits for the others spins before it sleeps. By
+# default that is milliseconds, which on a core shared with a window or another program are lost each time: a run
+# among busy programs took twenty times as long. Not spinning at all costs a third on an idle machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 try:
     __version__ = version("napari-styletransfer")
@@ -26,8 +32,8 @@ _HOMES = {
     "StyleConfig": "config",
     "StyleTransferError": "errors",
     "stylize": "api",
-    "iter_stylize": "engine.transfer",
-    "plan": "engine.transfer",
+    "iter_stylize": "engine.run",
+    "plan": "engine.run",
 }
 
 __all__ = ["PRESETS", "StyleConfig", "StyleTransferError", "iter_stylize", "plan", "stylize"]

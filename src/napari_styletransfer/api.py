@@ -1,6 +1,6 @@
 """The one-call Python interface: arrays in, an array out; also what the command line runs.
 
-For those who want to watch or control a run closely there is `engine.transfer.iter_stylize`, of which this
+For those who want to watch or control a run closely there is `engine.run.iter_stylize`, of which this
 is a consumer like any other. Importing this module loads neither torch nor Qt.
 """
 
@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.config import Mode, StyleConfig
-from napari_styletransfer.engine.events import Event, Finished
 from napari_styletransfer.errors import ConfigError, NothingToDoError, StyleTransferError
-from napari_styletransfer.pixels import Encoding, as_array, encode, encoding_of
+from napari_styletransfer.events import Event, Finished
+from napari_styletransfer.images.pixels import Encoding, as_array, encode, encoding_of
 
 _PREVIEW_INTERVAL = 0.15
 """Seconds between previews, at least, where someone looks at them."""
@@ -47,7 +47,7 @@ def stylize(
     config
         The settings; those of `StyleConfig()` if None.
     on_event
-        Called with each event of the run (see `engine.events`), in this thread. What it raises ends the run.
+        Called with each event of the run (see `events`), in this thread. What it raises ends the run.
     should_stop
         Asked before every block of every evaluation of the loss; once it returns True the run ends and the best image
         so far is returned.
@@ -102,7 +102,7 @@ def stylize(
     encoding = result_encoding(content, pictures, settings)
 
     # Only now, because it loads torch.
-    from napari_styletransfer.engine.transfer import iter_stylize
+    from napari_styletransfer.engine.run import iter_stylize
 
     run = iter_stylize(
         content,
@@ -167,7 +167,7 @@ def encoded(
     own = np.asarray(content)
     if array.shape[:2] != own.shape[:2]:
         return array
-    from napari_styletransfer.engine.regions import Guide
+    from napari_styletransfer.losses.regions import Guide
 
     try:
         guide = Guide.checked(labels, own.shape[:2], styles, finished.config)

@@ -16,7 +16,7 @@ class StyleTransferError(Exception):
     Attributes
     ----------
     finished
-        Where a run broke off under way: the `engine.events.Finished` of its best image so far; else None.
+        Where a run broke off under way: the `events.Finished` of its best image so far; else None.
     """
 
     finished: Any = None

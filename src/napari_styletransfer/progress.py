@@ -7,7 +7,7 @@ evenly, and the time left is right long before the last scale begins. Used by th
 from __future__ import annotations
 
 from napari_styletransfer.config import Network
-from napari_styletransfer.engine.events import Finished, Plan, Step
+from napari_styletransfer.events import Finished, Plan, Step
 
 
 class WorkMeter:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Network
-from napari_styletransfer.engine import weights
-from napari_styletransfer.engine.backbones import Backbone, backbone
+from napari_styletransfer.networks import weights
+from napari_styletransfer.networks.architectures import Backbone, backbone
 
 Tensors = dict[str, Tensor]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from napari_styletransfer.engine.precondition import SpectralMetric
+from napari_styletransfer.optim.preconditioner import SpectralMetric
 
 
 def to_image(metric: SpectralMetric, z: Tensor) -> Tensor:

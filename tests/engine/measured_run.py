@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from benchmarks.memory import Peak
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Plan, Started
-from napari_styletransfer.engine.transfer import Shared, iter_stylize
+from napari_styletransfer.engine.run import Shared, iter_stylize
+from napari_styletransfer.events import Plan, Started
 
 Picture = npt.NDArray[np.uint8]
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from napari_styletransfer.engine.adam import Adam
 from napari_styletransfer.errors import DivergedError
+from napari_styletransfer.optim.adam import Adam
 
 
 def test_the_points_are_those_of_torch() -> None:

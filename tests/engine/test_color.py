@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_styletransfer.engine.color import lightness, match_colors, matched_lightness, with_lightness
+from napari_styletransfer.images.color import lightness, match_colors, matched_lightness, with_lightness
 
 ImageOf = Callable[..., Tensor]
 

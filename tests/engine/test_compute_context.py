@@ -16,10 +16,10 @@ import torch
 
 from napari_styletransfer.api import stylize
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.compute_context import compute_context, compute_threads
-from napari_styletransfer.engine.events import Finished, Step
+from napari_styletransfer.devices.compute_context import compute_context, compute_threads
+from napari_styletransfer.engine.run import iter_stylize, plan
 from napari_styletransfer.engine.stack import iter_stylize_stack
-from napari_styletransfer.engine.transfer import iter_stylize, plan
+from napari_styletransfer.events import Finished, Step
 
 CONFIG = StyleConfig(network="compact", device="cpu", precision="float32", size=32, iterations=3, scales=1, tolerance=0)
 
@@ -295,7 +295,7 @@ def forked(work):
     return answer
 
 # Before any run, a fork does no harm; nor does asking for the devices.
-from napari_styletransfer.engine.device import devices
+from napari_styletransfer.devices.device import devices
 devices()
 assert isinstance(forked(run), np.ndarray)
 

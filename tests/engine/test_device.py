@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from napari_styletransfer.config import Precision
-from napari_styletransfer.engine import host
-from napari_styletransfer.engine.device import (
+from napari_styletransfer.devices import system_memory
+from napari_styletransfer.devices.device import (
     choose,
     choose_dtype,
     devices,
@@ -40,7 +40,7 @@ def two_gpus(monkeypatch: pytest.MonkeyPatch, no_accelerator: None) -> None:
 
 @pytest.mark.usefixtures("no_accelerator")
 def test_a_machine_without_accelerator_has_its_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "limits", lambda: iter(()))
+    monkeypatch.setattr(system_memory, "limits", lambda: iter(()))
     (device,) = devices()
 
     assert device.name == "cpu"
@@ -222,8 +222,8 @@ def test_freed_memory_is_given_back_where_the_library_can(
     system: str, trims: bool, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = Library(trims=trims)
-    monkeypatch.setattr("napari_styletransfer.engine.device.sys.platform", system)
-    monkeypatch.setattr("napari_styletransfer.engine.device.ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr("napari_styletransfer.devices.device.sys.platform", system)
+    monkeypatch.setattr("napari_styletransfer.devices.device.ctypes.CDLL", lambda name: library)
 
     trim(torch.device(device))
 
@@ -251,7 +251,7 @@ def test_the_limits_of_a_container_and_of_what_is_around_it_are_read(tmp_path: P
     _group(tmp_path / "groups" / "slurm", NEW, "3000", 1500, 200)
     _group(tmp_path / "groups" / "slurm" / "job", NEW, "max", 900, 0)
 
-    assert list(host.limits(tmp_path / "groups", own)) == [(3000, 1300)]
+    assert list(system_memory.limits(tmp_path / "groups", own)) == [(3000, 1300)]
 
 
 def test_a_container_that_sees_only_its_own_group_is_limited_by_that(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_container_that_sees_only_its_own_group_is_limited_by_that(tmp_path: P
     own.write_text("0::/docker/12ab\n")
     _group(tmp_path / "groups", NEW, "500", 100, 0)
 
-    assert list(host.limits(tmp_path / "groups", own)) == [(500, 100)]
+    assert list(system_memory.limits(tmp_path / "groups", own)) == [(500, 100)]
 
 
 def test_older_control_groups_are_read_of_their_memory_alone(tmp_path: Path) -> None:
@@ -268,16 +268,16 @@ def test_older_control_groups_are_read_of_their_memory_alone(tmp_path: Path) -> 
     _group(tmp_path / "groups" / "memory" / "job", OLD, "700", 400, 100)
     _group(tmp_path / "groups" / "job", OLD, "1", 1, 0)
 
-    assert list(host.limits(tmp_path / "groups", own)) == [(700, 300)]
+    assert list(system_memory.limits(tmp_path / "groups", own)) == [(700, 300)]
 
 
 def test_without_control_groups_there_is_no_limit(tmp_path: Path) -> None:
-    assert list(host.limits(tmp_path, tmp_path / "missing")) == []
+    assert list(system_memory.limits(tmp_path, tmp_path / "missing")) == []
 
 
 @pytest.mark.usefixtures("no_accelerator")
 def test_a_limit_below_the_memory_of_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "limits", lambda: iter([(1 << 60, 0), (1000, 300), (900, 950)]))
+    monkeypatch.setattr(system_memory, "limits", lambda: iter([(1 << 60, 0), (1000, 300), (900, 950)]))
 
     device = choose("cpu")
 

@@ -11,11 +11,11 @@ import scipy.ndimage
 import torch
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine import color
-from napari_styletransfer.engine.inputs import Pictures, check_size
-from napari_styletransfer.engine.octaves import Look, match_finest, match_look
-from napari_styletransfer.engine.pyramid import resized, working_size
 from napari_styletransfer.errors import ConfigError, ImageError
+from napari_styletransfer.images import color
+from napari_styletransfer.images.laplacian import Look, match_finest, match_look
+from napari_styletransfer.images.resize import resized, working_size
+from napari_styletransfer.planning.inputs import Pictures, check_size
 
 
 def picture(height: int = 40, width: int = 50, seed: int = 0, dtype: Any = np.float32) -> Any:

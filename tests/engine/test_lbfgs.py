@@ -18,16 +18,16 @@ from latent_terms import latent_gradient, to_image
 from torch import Tensor
 
 from napari_styletransfer.config import LineSearch, Normalization
-from napari_styletransfer.engine.backbones import RGB, Backbone, reaches
-from napari_styletransfer.engine.blocks import Halo, layout
-from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.gather import Gatherer
-from napari_styletransfer.engine.history import _FORGET, _SMALLEST_CURVATURE, Heading, History
-from napari_styletransfer.engine.lbfgs import LBFGS
-from napari_styletransfer.engine.objective import Objective
-from napari_styletransfer.engine.precondition import SpectralMetric
-from napari_styletransfer.engine.terms import StyleTarget, Terms
 from napari_styletransfer.errors import DivergedError
+from napari_styletransfer.losses.objective import Objective
+from napari_styletransfer.losses.terms import StyleTarget, Terms
+from napari_styletransfer.networks.architectures import RGB, Backbone, reaches
+from napari_styletransfer.nn.frozen_network import FrozenNetwork
+from napari_styletransfer.optim.history import _FORGET, _SMALLEST_CURVATURE, Heading, History
+from napari_styletransfer.optim.lbfgs import LBFGS
+from napari_styletransfer.optim.preconditioner import SpectralMetric
+from napari_styletransfer.tiling.tiled_network import Gatherer
+from napari_styletransfer.tiling.tiles import Halo, layout
 
 Array = npt.NDArray[np.float64]
 Function = Callable[[Array], tuple[float, Array]]
@@ -183,7 +183,7 @@ def test_a_point_is_brought_along_by_the_metric() -> None:
 
 @pytest.mark.parametrize("pieces", [50, 1 << 20])
 def test_with_a_metric_points_are_those_of_the_image_it_is_about(pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_styletransfer.engine.history._SLICE", pieces)
+    monkeypatch.setattr("napari_styletransfer.optim.history._SLICE", pieces)
     metric = SpectralMetric(8, 12, 0.5)
     scale = torch.logspace(0, 1, 12, dtype=torch.float64)
     latent = torch.randn(1, 3, 8, 12, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -240,7 +240,7 @@ def test_looking_at_the_best_point_after_a_step_does_not_change_the_run() -> Non
 
 
 def test_memory_that_runs_out_on_the_way_to_a_point_leaves_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_styletransfer.engine.history._SLICE", 2)
+    monkeypatch.setattr("napari_styletransfer.optim.history._SLICE", 2)
     optimizer = LBFGS(torch.full((6,), -1.2, dtype=torch.float64))
     minimise(optimizer, rosenbrock, 8)
     best = optimizer.best.clone()
@@ -423,7 +423,7 @@ def test_the_history_in_pieces_is_the_history_at_once(monkeypatch: pytest.Monkey
     whole = LBFGS(torch.ones(50), storage=torch.bfloat16)
     minimise(whole, badly_scaled, 30)
     pieces = LBFGS(torch.ones(50), storage=torch.bfloat16)
-    monkeypatch.setattr("napari_styletransfer.engine.history._SLICE", 64)
+    monkeypatch.setattr("napari_styletransfer.optim.history._SLICE", 64)
 
     minimise(pieces, badly_scaled, 30)
 
@@ -665,7 +665,7 @@ def test_learned_scales_save_evaluations_where_the_scales_differ(search: LineSea
 def test_scaled_steps_meet_the_conditions_of_the_search(
     search: LineSearch, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_styletransfer.engine.history._SLICE", pieces)
+    monkeypatch.setattr("napari_styletransfer.optim.history._SLICE", pieces)
     optimizer = LBFGS(torch.full((6,), -1.2, dtype=torch.float64), line_search=search, scaled=True)
 
     accepted = [told for told in minimise(optimizer, rosenbrock, 60) if told.accepted]

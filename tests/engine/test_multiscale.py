@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Normalization, StyleConfig
-from napari_styletransfer.engine.backbones import RGB, Backbone, Reach, reaches
-from napari_styletransfer.engine.blocks import Block, Halo, layout
-from napari_styletransfer.engine.events import Finished, Started, Step
-from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.gather import Gatherer, Stopped
-from napari_styletransfer.engine.inputs import Pictures
-from napari_styletransfer.engine.multiscale import MultiscaleObjective
-from napari_styletransfer.engine.objective import Objective
-from napari_styletransfer.engine.planning import prepare
-from napari_styletransfer.engine.pyramid import resized
-from napari_styletransfer.engine.terms import StyleTarget, Terms
-from napari_styletransfer.engine.transfer import iter_stylize
+from napari_styletransfer.engine.run import iter_stylize
+from napari_styletransfer.events import Finished, Started, Step
+from napari_styletransfer.images.resize import resized
+from napari_styletransfer.losses.multiscale import MultiscaleObjective
+from napari_styletransfer.losses.objective import Objective
+from napari_styletransfer.losses.terms import StyleTarget, Terms
+from napari_styletransfer.networks.architectures import RGB, Backbone, Reach, reaches
+from napari_styletransfer.nn.frozen_network import FrozenNetwork
+from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.planner import prepare
+from napari_styletransfer.tiling.tiled_network import Gatherer, Stopped
+from napari_styletransfer.tiling.tiles import Block, Halo, layout
 
 Image = npt.NDArray[np.float32]
 ImageOf = Callable[..., Tensor]
@@ -176,7 +176,7 @@ def test_a_request_to_stop_is_heard_between_the_sizes(parts: Parts, asked: int) 
 @pytest.fixture
 def small_sizes_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pictures of the tests' size be large ones."""
-    monkeypatch.setattr("napari_styletransfer.engine.planning.COARSEST_JUDGED", 24)
+    monkeypatch.setattr("napari_styletransfer.planning.planner.COARSEST_JUDGED", 24)
 
 
 def settings(**fields: Any) -> StyleConfig:
@@ -223,7 +223,7 @@ def test_a_run_keeps_at_the_coarse_size_what_it_found_there(
 def test_coarser_sizes_count_at_the_finest_scale_alone_too_if_they_are_large_enough(
     judged_from: int, content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_styletransfer.engine.planning.COARSEST_JUDGED", judged_from)
+    monkeypatch.setattr("napari_styletransfer.planning.planner.COARSEST_JUDGED", judged_from)
 
     without, counting = (
         end(content_image, style_image, scales=1, iterations=1, coarse_weight=weight).losses["style"]

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Normalization
-from napari_styletransfer.engine.backbones import RGB, Backbone, reaches
-from napari_styletransfer.engine.blocks import Halo, layout
-from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.gather import Gatherer, Stopped
-from napari_styletransfer.engine.objective import RANGE_WEIGHT, Objective
-from napari_styletransfer.engine.terms import StyleTarget, Terms
+from napari_styletransfer.losses.objective import RANGE_WEIGHT, Objective
+from napari_styletransfer.losses.terms import StyleTarget, Terms
+from napari_styletransfer.networks.architectures import RGB, Backbone, reaches
+from napari_styletransfer.nn.frozen_network import FrozenNetwork
+from napari_styletransfer.tiling.tiled_network import Gatherer, Stopped
+from napari_styletransfer.tiling.tiles import Halo, layout
 
 Tensors = dict[str, Tensor]
 ImageOf = Callable[..., Tensor]

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Network, StyleConfig
-from napari_styletransfer.engine import original_vgg19, weights
-from napari_styletransfer.engine.backbones import MEAN, STD, backbone
-from napari_styletransfer.engine.events import Fetching, Finished
-from napari_styletransfer.engine.transfer import iter_stylize
+from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.errors import WeightsError
+from napari_styletransfer.events import Fetching, Finished
+from napari_styletransfer.networks import original_vgg19, weights
+from napari_styletransfer.networks.architectures import MEAN, STD, backbone
 
 Tensors = dict[str, Tensor]
 Image = npt.NDArray[np.float32]

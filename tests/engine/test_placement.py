@@ -16,10 +16,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from napari_styletransfer.config import Network, StyleConfig
-from napari_styletransfer.engine import device, planning, transfer, weights
-from napari_styletransfer.engine.device import DeviceInfo
-from napari_styletransfer.engine.events import Finished, Preview, Started, Step
-from napari_styletransfer.engine.transfer import iter_stylize
+from napari_styletransfer.devices import device
+from napari_styletransfer.devices.device import DeviceInfo
+from napari_styletransfer.engine import run
+from napari_styletransfer.engine.run import iter_stylize
+from napari_styletransfer.events import Finished, Preview, Started, Step
+from napari_styletransfer.networks import weights
+from napari_styletransfer.planning import planner
 
 GPU = DeviceInfo("cuda:0", "pretended GPU", 8 << 30, 8 << 30)
 SIZE = (256, 320)
@@ -45,10 +48,10 @@ def pretended(monkeypatch: pytest.MonkeyPatch, compact_weights: dict[str, Tensor
         assert tensor.device.type == "cpu"
         return np.full(tuple(tensor.shape), 0.5, np.float32)
 
-    monkeypatch.setattr(planning, "choose", lambda name: GPU)
+    monkeypatch.setattr(planner, "choose", lambda name: GPU)
     monkeypatch.setattr(device, "_likes_bfloat16", lambda name: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(transfer, "copied", lambda optimizer, _: optimizer)  # a deep copy needs values
+    monkeypatch.setattr(run, "copied", lambda optimizer, _: optimizer)  # a deep copy needs values
     monkeypatch.setattr(weights, "fetch", lambda *_: _given({k: t.clone() for k, t in compact_weights.items()}))
     for name, answer in (("__float__", value), ("item", value), ("tolist", values), ("numpy", array)):
         monkeypatch.setattr(Tensor, name, answer)

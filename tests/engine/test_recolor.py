@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_styletransfer.config import ColorMatch, Start, StyleConfig
-from napari_styletransfer.engine.events import Finished, Preview, Started
-from napari_styletransfer.engine.transfer import iter_stylize, plan
+from napari_styletransfer.engine.run import iter_stylize, plan
+from napari_styletransfer.events import Finished, Preview, Started
 
 
 def _result(content: Any, styles: Any, **options: Any) -> Finished:
@@ -37,7 +37,7 @@ def test_no_network_is_loaded(
     def refuse(*args: Any) -> None:
         raise AssertionError("weights were asked for")
 
-    monkeypatch.setattr("napari_styletransfer.engine.weights.fetch", refuse)
+    monkeypatch.setattr("napari_styletransfer.networks.weights.fetch", refuse)
 
     assert _result(content_image, [style_image]).iterations == 0
 

@@ -13,18 +13,19 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Color, Normalization, StyleConfig
-from napari_styletransfer.engine import pyramid, weights
-from napari_styletransfer.engine.backbones import RGB, Backbone, Reach, reaches
-from napari_styletransfer.engine.blocks import Halo, layout
-from napari_styletransfer.engine.events import Finished, Preview
-from napari_styletransfer.engine.features import FrozenNetwork
-from napari_styletransfer.engine.gather import Gatherer
-from napari_styletransfer.engine.objective import Objective
-from napari_styletransfer.engine.regions import Guide, region_of
-from napari_styletransfer.engine.terms import Region, StyleTarget, Terms
-from napari_styletransfer.engine.transfer import iter_stylize, plan
+from napari_styletransfer.engine.run import iter_stylize, plan
 from napari_styletransfer.errors import ConfigError, ImageError
-from napari_styletransfer.pixels import decode
+from napari_styletransfer.events import Finished, Preview
+from napari_styletransfer.images import resize
+from napari_styletransfer.images.pixels import decode
+from napari_styletransfer.losses.objective import Objective
+from napari_styletransfer.losses.regions import Guide, region_of
+from napari_styletransfer.losses.terms import Region, StyleTarget, Terms
+from napari_styletransfer.networks import weights
+from napari_styletransfer.networks.architectures import RGB, Backbone, Reach, reaches
+from napari_styletransfer.nn.frozen_network import FrozenNetwork
+from napari_styletransfer.tiling.tiled_network import Gatherer
+from napari_styletransfer.tiling.tiles import Halo, layout
 
 Image = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -205,8 +206,8 @@ def test_what_lies_under_the_image_is_made_once_a_scale(
 
         return call
 
-    monkeypatch.setattr("napari_styletransfer.engine.inputs.resized", noted("resized", pyramid.resized))
-    monkeypatch.setattr(Guide, "_where", noted("labels", Guide._where))
+    monkeypatch.setattr("napari_styletransfer.planning.inputs.resized", noted("resized", resize.resized))
+    monkeypatch.setattr(Guide, "_marked", noted("labels", Guide._marked))
     counts = []
     for iterations in (1, 5):
         made.clear()

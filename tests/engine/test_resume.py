@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pytest
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine import planning, weights
-from napari_styletransfer.engine.events import Event, Finished, Preview, Reason, Step
-from napari_styletransfer.engine.transfer import iter_stylize
+from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.errors import ConfigError
+from napari_styletransfer.events import Event, Finished, Preview, Reason, Step
+from napari_styletransfer.networks import weights
+from napari_styletransfer.planning import planner
 
 Image = npt.NDArray[np.float32]
 
@@ -148,7 +149,7 @@ def test_other_stopping_rules_keep_the_memory_of_the_optimiser(
 def test_the_decided_settings_of_the_first_half_serve_for_the_second(
     content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "LONGEST_AUTO", 0.0)  # which leaves the compact network
+    monkeypatch.setattr(planner, "LONGEST_AUTO", 0.0)  # which leaves the compact network
     half = end(run(content_image, style_image, network="auto", start="auto"))
 
     rest = end(list(iter_stylize(content_image, [style_image], half.config, resume=half.state)))

@@ -10,12 +10,13 @@ import numpy.typing as npt
 import pytest
 
 from napari_styletransfer.config import Movie, StyleConfig
-from napari_styletransfer.engine import planning, weights
-from napari_styletransfer.engine.events import Finished, Preview, Reason, Started, Step
-from napari_styletransfer.engine.gather import Gatherer
+from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.engine.stack import PlaneEvent, iter_stylize_stack, with_network
-from napari_styletransfer.engine.transfer import iter_stylize
 from napari_styletransfer.errors import ImageError
+from napari_styletransfer.events import Finished, Preview, Reason, Started, Step
+from napari_styletransfer.networks import weights
+from napari_styletransfer.planning import planner
+from napari_styletransfer.tiling.tiled_network import Gatherer
 
 Image = npt.NDArray[np.float32]
 
@@ -214,9 +215,9 @@ def test_network_auto_is_decided_once_by_the_time_of_all_planes(
     def seconds(*args: Any, **options: Any) -> float:
         asked.append(args)
         # As if the machine had become much slower meanwhile.
-        return planning.LONGEST_AUTO * (share if len(asked) == 1 else 100)
+        return planner.LONGEST_AUTO * (share if len(asked) == 1 else 100)
 
-    monkeypatch.setattr(planning, "longest", seconds)
+    monkeypatch.setattr(planner, "longest", seconds)
     read: list[int] = []
 
     def reader(number: int) -> Callable[[], Image]:
@@ -238,7 +239,7 @@ def test_a_stack_that_goes_on_has_the_network_of_the_whole(
     movie: list[Image], style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # VGG-19 would do for the one plane that is left, but not for all three.
-    monkeypatch.setattr(planning, "longest", lambda *args, **options: planning.LONGEST_AUTO / 2)
+    monkeypatch.setattr(planner, "longest", lambda *args, **options: planner.LONGEST_AUTO / 2)
     auto = settings(network="auto", size=32, iterations=1)
 
     found = results(iter_stylize_stack(given(movie[:3]), [style_image], auto, finished={0: movie[0], 1: movie[1]}))

@@ -14,11 +14,11 @@ from torch import Tensor
 
 import napari_styletransfer as st
 from napari_styletransfer.config import CHANNEL_STRUCTURE, StyleConfig
-from napari_styletransfer.engine.events import Finished
-from napari_styletransfer.engine.inputs import Pictures
-from napari_styletransfer.engine.precondition import SpectralMetric
-from napari_styletransfer.engine.structure import Averaging, Seen, StructureLoss, grid_of
-from napari_styletransfer.pixels import LUMINANCE
+from napari_styletransfer.events import Finished
+from napari_styletransfer.images.pixels import LUMINANCE
+from napari_styletransfer.losses.structure import Averaging, Seen, StructureLoss, grid_of
+from napari_styletransfer.optim.preconditioner import SpectralMetric
+from napari_styletransfer.planning.inputs import Pictures
 
 ImageOf = Callable[..., Tensor]
 

@@ -27,9 +27,9 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from napari_styletransfer.config import Network
-from napari_styletransfer.engine import checkpoint, download, weights
-from napari_styletransfer.engine.events import Fetching
 from napari_styletransfer.errors import ConfigError, WeightsError
+from napari_styletransfer.events import Fetching
+from napari_styletransfer.networks import download, weights, weights_file
 
 Tensors = dict[str, torch.Tensor]
 
@@ -499,7 +499,7 @@ def test_nothing_in_a_file_is_ever_run(form: str, suffix: str, tmp_path: Path) -
     path, canary = tmp_path / f"own{suffix}", tmp_path / "canary"
     path.write_bytes(PICKLERS[form]({**model(), "features.9.weight": Canary(canary)}))
     with pytest.raises(WeightsError) as caught:
-        checkpoint.read(path)
+        weights_file.read(path)
     assert str(path) in str(caught.value)
     assert not canary.exists()
     if form != "bare pickle":
@@ -718,7 +718,7 @@ def test_folder_is_torchs_own_also_while_torch_is_not_loaded(
 def test_status_does_not_load_torch() -> None:
     told = (
         "import sys; from napari_styletransfer.config import Network; "
-        "from napari_styletransfer.engine.weights import status; "
+        "from napari_styletransfer.networks.weights import status; "
         "print(*(status(n).source for n in Network if n is not Network.AUTO), 'torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)

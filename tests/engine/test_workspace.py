@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_styletransfer.engine import workspace as workspaces
-from napari_styletransfer.engine.workspace import Workspace
+from napari_styletransfer.nn import workspace as workspaces
+from napari_styletransfer.nn.workspace import Workspace
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ import PIL.Image
 import torch
 
 from napari_styletransfer import StyleConfig, stylize
-from napari_styletransfer.engine.transfer import plan
+from napari_styletransfer.engine.run import plan
 
 from .odd import odd, told
 from .outcomes import Call

@@ -18,11 +18,10 @@ from napari_styletransfer.layers.read import resolve
 from napari_styletransfer.layers.regions import resolve_labels
 from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import METADATA_KEY, is_sheet, read_recipe, run_metadata
-from napari_styletransfer.widget.job import Job
-from napari_styletransfer.widget.networks import made_with_others
-from napari_styletransfer.widget.record import PICTURES_KEY, pictures_record
-from napari_styletransfer.widget.regions import Relabelled
-from napari_styletransfer.widget.resume import chosen_result, continuation
+from napari_styletransfer.session.job import Job, Relabelled
+from napari_styletransfer.session.networks import made_with_others
+from napari_styletransfer.session.result_metadata import PICTURES_KEY, pictures_record
+from napari_styletransfer.session.resume import chosen_result, continuation
 
 from .odd import mutated, odd, told
 from .outcomes import Call

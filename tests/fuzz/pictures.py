@@ -16,7 +16,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from napari_styletransfer.files import level_shapes, pixel_density, read_image, read_labels, read_stack, write_image
+from napari_styletransfer.io import level_shapes, pixel_density, read_image, read_labels, read_stack, write_image
 
 from .odd import damaged, number_bytes
 from .outcomes import Call

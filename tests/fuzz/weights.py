@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save
 
 from napari_styletransfer.config import Network
-from napari_styletransfer.engine.weights import fetch
+from napari_styletransfer.networks.weights import fetch
 
 from .odd import damaged, mutated, odd
 from .outcomes import Call

@@ -15,9 +15,9 @@ from qtpy.QtGui import QColor
 from superqt.utils import WorkerBase
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Preview, Reason, Scale, Started, Step
+from napari_styletransfer.events import Event, Fetching, Finished, Plan, Preview, Reason, Scale, Started, Step
 from napari_styletransfer.widget import user_presets
-from napari_styletransfer.widget.form import StyleTransferWidget
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 from napari_styletransfer.worker import News, PlaneBegun, Run, ShouldStop
 
 DEADLINE = 20.0

@@ -14,7 +14,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.widget.form import StyleTransferWidget
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
 DEADLINE = 120.0
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from napari_styletransfer.config import Network, Start, StyleConfig
-from napari_styletransfer.widget import kept
-from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.kept import EndedRun, KeptRuns, state_bytes
-from napari_styletransfer.widget.status import State
+from napari_styletransfer.session import run_cache
+from napari_styletransfer.session.run_cache import EndedRun, KeptRuns, state_bytes
+from napari_styletransfer.session.status import State
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
 NAME = "cells × waves"
 METADATA = "napari-styletransfer"
@@ -296,7 +296,7 @@ def test_regions_and_layers_seen_together_are_found_again(form, engine, viewer, 
 
 
 def test_a_run_beyond_those_kept_goes_on_from_its_picture(form, engine, viewer, qtbot):
-    layers = [run(form, engine, qtbot) for _ in range(kept.MOST_RUNS + 1)]
+    layers = [run(form, engine, qtbot) for _ in range(run_cache.MOST_RUNS + 1)]
     viewer.layers.selection.active = layers[0]
     call = go_on(form, qtbot)
     assert call["resume"] is None

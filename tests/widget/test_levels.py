@@ -7,7 +7,7 @@ import pytest
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.layers.write import METADATA_KEY
-from napari_styletransfer.widget.session import State
+from napari_styletransfer.session.run_session import State
 
 PLACE = {"scale": (2, 0.5), "translate": (7, -3), "rotate": 20}
 

@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import QEvent, QObject
 from qtpy.QtWidgets import QApplication
 
-from napari_styletransfer.widget.form import StyleTransferWidget
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 from napari_styletransfer.widget.next_turn import NextTurn
 
 

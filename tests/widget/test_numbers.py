@@ -10,7 +10,7 @@ from qtpy.QtCore import QLocale, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractSpinBox, QDoubleSpinBox, QLineEdit
 
-from napari_styletransfer.widget.form import StyleTransferWidget
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
 LOCALES = {"German": QLocale.Language.German, "English": QLocale.Language.English, "French": QLocale.Language.French}
 

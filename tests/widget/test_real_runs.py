@@ -13,8 +13,8 @@ from PIL import Image as PillowImage
 from superqt.utils import WorkerBase
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.session import State
+from napari_styletransfer.session.run_session import State
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
 SHORT = StyleConfig(network="compact", size=48, iterations=2, scales=1, device="cpu")
 CONTENTS = {

@@ -14,10 +14,10 @@ from napari.utils import progress
 from napari.utils.notifications import notification_manager
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Fetching, Finished, Reason
 from napari_styletransfer.errors import DivergedError, OutOfMemoryError, StyleTransferError, WeightsError
-from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.session import State
+from napari_styletransfer.events import Fetching, Finished, Reason
+from napari_styletransfer.session.run_session import State
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
 NAME = "cells × waves"
 METADATA = "napari-styletransfer"

@@ -7,8 +7,8 @@ import pytest
 
 from napari_styletransfer.config import Mode, StyleConfig
 from napari_styletransfer.layers.write import METADATA_KEY
-from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.session import State
+from napari_styletransfer.session.run_session import State
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
 RAMP = np.linspace(0, 1, 40 * 60).reshape(40, 60)
 

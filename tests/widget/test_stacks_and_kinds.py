@@ -7,10 +7,10 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_styletransfer.config import CHANNEL_STRUCTURE, Color, Movie, Start, StyleConfig
-from napari_styletransfer.engine import host
+from napari_styletransfer.devices import system_memory
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.session import State
+from napari_styletransfer.session.run_session import State
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
 RNG = np.random.default_rng(0)
 
@@ -216,7 +216,7 @@ def test_nothing_outside_the_regions_is_touched(form, engine, viewer, movie, qtb
 def test_results_of_regions_take_the_contents_own_size(form, viewer, movie, monkeypatch):
     form.result.choose(axes=(1,))
     form.settings.editors["size"].write(32)
-    monkeypatch.setattr(host, "memory", lambda: (3 * 48 * 64 * 3 - 1, 1 << 30))
+    monkeypatch.setattr(system_memory, "memory", lambda: (3 * 48 * 64 * 3 - 1, 1 << 30))
     assert form.job().stack is not None
     form.regions.choose(viewer.add_labels(np.ones((48, 64), int), scale=(0.5, 0.5)))
     with pytest.raises(ImageError, match="results of 3 planes"):

@@ -15,9 +15,9 @@ from superqt.utils import WorkerBase
 
 from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.looks import Elision
-from napari_styletransfer.widget.session import State
+from napari_styletransfer.session.run_session import State
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
+from napari_styletransfer.widget.qt_utils import Elision
 from napari_styletransfer.worker import engine_run
 
 SHORT = StyleConfig(network="compact", size=48, iterations=2, scales=1, device="cpu")

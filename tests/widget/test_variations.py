@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from napari_styletransfer.config import Start, StyleConfig
-from napari_styletransfer.widget.captions import broken, caption_height, draw_caption, font_for
-from napari_styletransfer.widget.form import StyleTransferWidget
-from napari_styletransfer.widget.status import State
-from napari_styletransfer.widget.variations import caption_of, variations_of
+from napari_styletransfer.outputs.captions import broken, caption_height, draw_caption, font_for
+from napari_styletransfer.outputs.contact_sheet import caption_of, variations_of
+from napari_styletransfer.session.status import State
+from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
 SHEET = "Variations of cells"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from napari_styletransfer.cli import stack as stacks
 from napari_styletransfer.config import Mode, Start, StyleConfig
 from napari_styletransfer.errors import ConfigError, ImageError
-from napari_styletransfer.files import level_shapes
+from napari_styletransfer.io import level_shapes
 
 
 def assign(pictures: Sequence[Path], config: StyleConfig) -> tuple[Path | None, list[Path]]:

@@ -19,10 +19,10 @@ from napari_styletransfer.cli.lists import INSTALL
 from napari_styletransfer.cli.run import run
 from napari_styletransfer.cli.sheet import side_by_side
 from napari_styletransfer.config import Network, StyleConfig
-from napari_styletransfer.engine import weights
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.files import check_writable, write_image
-from napari_styletransfer.pixels import decode
+from napari_styletransfer.images.pixels import decode
+from napari_styletransfer.io import check_writable, write_image
+from napari_styletransfer.networks import weights
 from napari_styletransfer.progress import duration, rough_duration
 
 PAIRS = (("histology", "stained-glass", 0.5), ("fluorescence", "brush-swirls", 0.4))
@@ -108,7 +108,7 @@ def _sizes(networks: list[Network], usual: StyleConfig, *, chosen: bool) -> tupl
     if not chosen:
         return sizes, ""
     # Only now, because it loads torch.
-    from napari_styletransfer.engine.transfer import plan
+    from napari_styletransfer.engine.run import plan
 
     stand_in = np.zeros((_SIZE, _SIZE), np.uint8)
     seconds = len(PAIRS) * plan(stand_in, [stand_in], usual.changed(network=Network.VGG19)).seconds

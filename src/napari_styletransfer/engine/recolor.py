@@ -1,7 +1,7 @@
 """A run that changes colours alone: no network, no steps, done at once.
 
 The content gets the mean and covariance of the style's colours, as in stain normalisation. It serves as a
-quick look at what a style's palette does to a picture. Called by `transfer` for mode `colors`.
+quick look at what a style's palette does to a picture. Called by `engine.run` for mode `colors`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import time
 from collections.abc import Generator
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.device import choose
-from napari_styletransfer.engine.events import Event, Finished, Plan, Preview, Reason, Scale, Started
-from napari_styletransfer.engine.inputs import Pictures
+from napari_styletransfer.devices.device import choose
+from napari_styletransfer.events import Event, Finished, Plan, Preview, Reason, Scale, Started
+from napari_styletransfer.planning.inputs import Pictures
 
 
 def colors_plan(pictures: Pictures, config: StyleConfig) -> Plan:

@@ -1,6 +1,6 @@
 """What a run has to tell so far: its counts, its time and its losses, as the events that the windows consume.
 
-Called by `transfer`.
+Called by `engine.run`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_styletransfer.engine.events import Finished, Plan, Preview, Reason, Step
+from napari_styletransfer.events import Finished, Plan, Preview, Reason, Step
 
 
 class Record:

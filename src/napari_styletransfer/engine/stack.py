@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.config import Mode, Movie, Network, Start, StyleConfig
-from napari_styletransfer.engine.compute_context import compute_context
-from napari_styletransfer.engine.events import Event, Finished, Reason, Started
-from napari_styletransfer.engine.inputs import Pictures
-from napari_styletransfer.engine.planning import prepare
-from napari_styletransfer.engine.transfer import Shared, iter_stylize
+from napari_styletransfer.devices.compute_context import compute_context
+from napari_styletransfer.engine.run import Shared, iter_stylize
 from napari_styletransfer.errors import NothingToDoError
+from napari_styletransfer.events import Event, Finished, Reason, Started
+from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.planner import prepare
 
 Read = Callable[[], npt.ArrayLike]
 

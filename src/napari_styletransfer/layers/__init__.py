@@ -1,1 +1,1 @@
-"""napari layers to pictures and back: the only room that knows what a layer looks like, without Qt or torch."""
+"""napari layers to pictures and back: the only package that knows what a layer looks like, without Qt or torch."""

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from napari_styletransfer.images.pixels import LUMINANCE
 from napari_styletransfer.layers.compose import Composite
 from napari_styletransfer.layers.snapshot import Snapshot
-from napari_styletransfer.pixels import LUMINANCE
 
 BYTES = np.dtype(np.uint8)
 """What a layer in colour holds, whatever its content: napari cannot save other colours as PNG."""

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.errors import ImageError
+from napari_styletransfer.images.pixels import decode
 from napari_styletransfer.layers.display import FloatImage, Picture, alpha_of, show_colors, show_values
 from napari_styletransfer.layers.geometry import Grid
-from napari_styletransfer.pixels import decode
 
 _PROJECTIONS: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.mean, "max": np.max, "min": np.min}
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 import napari_styletransfer
 from napari_styletransfer.errors import ImageError
+from napari_styletransfer.images.pixels import Encoding, encode
 from napari_styletransfer.layers.geometry import Grid, lift
-from napari_styletransfer.pixels import Encoding, encode
 
 if TYPE_CHECKING:
     from napari.layers import Layer

@@ -1,1 +1,1 @@
-"""The dock widget: the only room with Qt and magicgui."""
+"""The dock widget: the only package with Qt widgets and magicgui."""

@@ -13,12 +13,12 @@ from napari.qt.threading import create_worker
 from qtpy.QtCore import QEvent, QObject, Signal
 
 from napari_styletransfer.errors import DeviceError
-from napari_styletransfer.widget.settings import memory_words
+from napari_styletransfer.widget.settings_form import memory_words
 from napari_styletransfer.worker import load_engine
 
 if TYPE_CHECKING:
-    from napari_styletransfer.engine.device import DeviceInfo
-    from napari_styletransfer.widget.settings import SettingsForm
+    from napari_styletransfer.devices.device import DeviceInfo
+    from napari_styletransfer.widget.settings_form import SettingsForm
 
 _LOOKS = (QEvent.Type.Enter, QEvent.Type.FocusIn, QEvent.Type.MouseButtonPress)
 
@@ -70,7 +70,7 @@ class DeviceList(QObject):
 
 def _ask() -> list[DeviceInfo] | None:
     try:
-        found: list[DeviceInfo] = load_engine("device").devices()
+        found: list[DeviceInfo] = load_engine("devices.device").devices()
     except DeviceError:
         # A broken torch is told in full when Run is pressed; a list of devices is no place for it.
         return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtWidgets import QLabel
 
-from napari_styletransfer.widget.looks import text_color
+from napari_styletransfer.widget.qt_utils import text_color
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer

@@ -12,8 +12,8 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox
 
 from napari_styletransfer.layers.read import levels_in
-from napari_styletransfer.widget.fields import Editor
-from napari_styletransfer.widget.together import Picture, Together
+from napari_styletransfer.session.layer_group import Picture, Together
+from napari_styletransfer.widget.field_editors import Editor
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

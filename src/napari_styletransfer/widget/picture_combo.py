@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QComboBox
 
-from napari_styletransfer.widget.looks import elide
+from napari_styletransfer.session.layer_group import Picture, Together
+from napari_styletransfer.widget.qt_utils import elide
 from napari_styletransfer.widget.style_list import ICON_SIZE, thumbnail_icon
-from napari_styletransfer.widget.together import Picture, Together
 
 
 class PictureCombo(QComboBox):

@@ -13,8 +13,8 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_styletransfer.config import ALL_STYLES
-from napari_styletransfer.widget.looks import CalmWheel, FormRows, elide
-from napari_styletransfer.widget.together import Picture, Together
+from napari_styletransfer.session.layer_group import Picture, Together
+from napari_styletransfer.widget.qt_utils import CalmWheel, FormRows, elide
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer

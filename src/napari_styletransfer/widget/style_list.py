@@ -25,14 +25,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_styletransfer.session.layer_group import Together
 from napari_styletransfer.widget.numbers import accept_both_separators
-from napari_styletransfer.widget.together import Together
 
 if TYPE_CHECKING:
     from napari.layers import Image
     from qtpy.QtGui import QResizeEvent
 
-    from napari_styletransfer.widget.looks import CalmWheel
+    from napari_styletransfer.widget.qt_utils import CalmWheel
 
 ICON_SIZE = 22
 _ROWS_SHOWN = 5

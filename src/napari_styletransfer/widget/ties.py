@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_styletransfer.widget.session import Session
+    from napari_styletransfer.session.run_session import Session
 
 
 class Ties:

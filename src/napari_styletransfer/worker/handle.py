@@ -15,8 +15,8 @@ from napari.qt.threading import create_worker
 from qtpy.QtCore import QElapsedTimer, QThreadPool, QTimer
 from superqt.utils import WorkerBase
 
-from napari_styletransfer.engine.events import Fetching, Plan, Preview, Started
 from napari_styletransfer.errors import StyleTransferError
+from napari_styletransfer.events import Fetching, Plan, Preview, Started
 from napari_styletransfer.worker.failures import translated
 from napari_styletransfer.worker.mailbox import REPORT_INTERVAL, Failure, Mailbox, Report
 from napari_styletransfer.worker.runs import Run, ShouldStop

@@ -28,7 +28,7 @@ _one_at_a_time = threading.RLock()
 
 
 def load_engine(module: str) -> Any:
-    """Import a module of the engine, telling apart what can be wrong with the installation.
+    """Import a module that needs torch, telling apart what can be wrong with the installation.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def load_engine(module: str) -> Any:
     """
     try:
         with _one_at_a_time, _gently():
-            return importlib.import_module(f"napari_styletransfer.engine.{module}")
+            return importlib.import_module(f"napari_styletransfer.{module}")
     except ImportError as error:
         raise DeviceError(
             f"PyTorch, which does the computing, cannot be imported: {error}. Install it into napari's "

@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from napari_styletransfer.engine.events import Fetching, Preview
 from napari_styletransfer.errors import StyleTransferError
+from napari_styletransfer.events import Fetching, Preview
 from napari_styletransfer.worker.runs import News
 
 REPORT_INTERVAL = 125

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
-from napari_styletransfer.engine.events import Event, Finished, Reason
+from napari_styletransfer.events import Event, Finished, Reason
 from napari_styletransfer.worker import loading
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def engine_run(
     Parameters
     ----------
     content, styles, config, init, resume
-        As `engine.transfer.iter_stylize` takes them.
+        As `engine.run.iter_stylize` takes them.
     labels
         Of the content, or of each of the planes.
     planes
@@ -76,7 +76,7 @@ def engine_run(
 
     def run_planes(should_stop: ShouldStop) -> Generator[News, None, None]:
         assert planes is not None
-        iter_stylize_stack = loading.load_engine("stack").iter_stylize_stack
+        iter_stylize_stack = loading.load_engine("engine.stack").iter_stylize_stack
         number: int | None = None
         for told in iter_stylize_stack(
             [partial(_read, planes, index) for index in range(len(planes))],
@@ -93,11 +93,13 @@ def engine_run(
             yield told.event
 
     def run_variations(should_stop: ShouldStop) -> Generator[News, None, None]:
-        engine = loading.load_engine("transfer")
+        engine = loading.load_engine("engine.run")
         pixels = None if content is None else content.read()
         pictures = [style.read() for style in styles]
         marks = None if labels is None else labels[0].read()
-        named, _ = loading.load_engine("stack").with_network(pixels, pictures, config, images=images, init=pixels)
+        named, _ = loading.load_engine("engine.stack").with_network(
+            pixels, pictures, config, images=images, init=pixels
+        )
         shared = engine.Shared()
         for number, variation in enumerate(variations):
             yield PlaneBegun(number, len(variations))
@@ -115,7 +117,7 @@ def engine_run(
                     return
 
     def run(should_stop: ShouldStop) -> Generator[News, None, None]:
-        iter_stylize = loading.load_engine("transfer").iter_stylize
+        iter_stylize = loading.load_engine("engine.run").iter_stylize
         yield from iter_stylize(
             None if content is None else content.read(),
             [style.read() for style in styles],

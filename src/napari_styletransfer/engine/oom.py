@@ -1,0 +1,99 @@
+"""What is done when memory runs out, step by step: smaller blocks, a narrower and shorter history, and a clear error.
+
+Estimates can be wrong, and other programs take memory while a run goes on. Each step down costs time or a little
+precision, never the run, and none of them changes what is optimised. Called by `engine.run` and `objective_factory`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+from napari_styletransfer.devices.device import release
+from napari_styletransfer.errors import DivergedError, OutOfMemoryError, is_out_of_memory
+from napari_styletransfer.events import Finished
+from napari_styletransfer.tiling.tiles import Block, Halo, layout
+
+Result = TypeVar("Result")
+
+
+class Cutting:
+    """How images are cut into blocks: as planned at first, finer from each time on that memory ran out.
+
+    Parameters
+    ----------
+    core
+        Side of the blocks' cores in pixels, None for whole images.
+    halo
+        What the blocks need around their cores.
+    device
+        Whose memory it is.
+    budget
+        Bytes for what is kept of blocks between the passes of an evaluation; none from the first time on.
+    """
+
+    def __init__(self, core: int | None, halo: Halo, device: str, budget: int = 0) -> None:
+        self.budget = budget
+        self._core = core
+        self._halo = halo
+        self._device = device
+
+    def blocks(self, size: tuple[int, int]) -> tuple[Block, ...]:
+        """Return the blocks of an image (H, W) as they are cut now."""
+        return layout(*size, self._core, self._halo)
+
+    def recovering(self, size: tuple[int, int], action: Callable[[], Result]) -> Result:
+        """Do something with an image (H, W); when memory runs out, do it again in blocks half as large.
+
+        Where more than needed is kept of blocks, it is done again without that first.
+        """
+        while True:
+            try:
+                return action()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                core = self._core
+                if not self.budget:
+                    core = (core or max(size)) // 2
+                    if core < self._halo.before + self._halo.after:
+                        raise
+            # Here, not above: what the failed attempt made lives on with its error.
+            self._core, self.budget = core, 0
+            release(self._device)
+
+
+@contextmanager
+def broken_off(reached: Callable[[], Finished] | None, device: str) -> Iterator[None]:
+    """Give an error that ends a run what the run has reached; of an exhausted memory one that says what to do.
+
+    `reached` is None as long as there is no image.
+    """
+    try:
+        yield
+    except DivergedError as error:
+        error.finished = reached() if reached is not None else None
+        raise
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        # What failed must go before anything else is made of the little there is.
+        traceback.clear_frames(error.__traceback__)
+        release(device)
+        told = OutOfMemoryError(_BEFORE if reached is None else _UNDER_WAY)
+        if reached is not None:
+            with suppress(RuntimeError, MemoryError):
+                told.finished = reached()
+        raise told from error
+
+
+_BEFORE = (
+    "The device has no room for the network and the image. Choose the network 'compact', a smaller size, or another "
+    "device."
+)
+_UNDER_WAY = (
+    "The device ran out of memory, even with the smallest blocks. Choose a smaller size, a shorter history, or another "
+    "device."
+)

@@ -1,0 +1,1 @@
+"""Pictures as arrays and tensors: number formats, colours, sizes, octaves. Knows no network."""

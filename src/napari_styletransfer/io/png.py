@@ -1,0 +1,77 @@
+"""PNG with 16-bit colours, which Pillow can neither write nor read in full depth; called by `files` alone.
+
+Layout and filters are those of the PNG specification (W3C, third edition, sections 9 and 11).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_styletransfer.errors import ImageError
+from napari_styletransfer.io import raster
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_RGB, _GREY_ALPHA, _RGBA = 2, 4, 6
+_UP = 2
+_BLOCK_BYTES = 1 << 22
+
+
+def is_deep_color(start: bytes) -> bool:
+    """Tell from the first 26 bytes whether a file is a PNG with 16 bits and more than one channel."""
+    return start[:8] == _SIGNATURE and start[24:25] == b"\x10" and start[25:26] in (b"\2", b"\4", b"\6")
+
+
+def read(path: Path) -> npt.NDArray[np.uint16]:
+    """Read 16-bit RGB or RGBA; see `files.read_image`."""
+    # Pillow unfilters all 16 bits and then keeps the first byte of each value. Told that the values are
+    # little-endian it keeps the second one, so that two passes give both.
+    with raster.opened(path) as picture:
+        tile = picture.tile[0]  # type: ignore[attr-defined]
+        if tile.args not in ("RGB;16B", "RGBA;16B"):
+            raise ImageError(f"{path} is a 16-bit grey picture with transparency. Save it as TIFF, or without.")
+        orientation = raster.orientation_of(picture)
+        clear = picture.info.get("transparency")
+        array = np.asarray(picture).astype(np.uint16) << 8
+    with raster.opened(path) as picture:
+        picture.tile = [tile._replace(args=tile.args.replace("16B", "16L"))]  # type: ignore[attr-defined]
+        array |= np.asarray(picture)
+    if clear is not None:
+        array = raster.with_clear(array, clear)
+    return raster.upright(array, orientation)
+
+
+def write(file: BinaryIO, array: npt.NDArray[np.uint16]) -> None:
+    """Write (H, W, 3) or (H, W, 4) with 16 bits a channel."""
+    height, width, channels = array.shape
+    kind = _RGB if channels == 3 else _RGBA
+    file.write(_SIGNATURE)
+    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+    _write_rows(file, array)
+    _chunk(file, b"IEND", b"")
+
+
+def _write_rows(file: BinaryIO, array: npt.NDArray[np.uint16]) -> None:
+    """Write rows as differences to the row above, which compress much better than the values."""
+    height, row_bytes = array.shape[0], array[0].size * 2
+    squeeze = zlib.compressobj()
+    above = np.zeros((1, row_bytes), np.uint8)
+    step = max(1, _BLOCK_BYTES // row_bytes)
+    for top in range(0, height, step):
+        rows = np.ascontiguousarray(array[top : top + step], ">u2").view(np.uint8).reshape(-1, row_bytes)
+        lines = np.empty((len(rows), 1 + row_bytes), np.uint8)
+        lines[:, 0] = _UP
+        lines[:, 1:] = rows - np.concatenate((above, rows[:-1]))
+        above = rows[-1:]
+        if packed := squeeze.compress(lines.tobytes()):
+            _chunk(file, b"IDAT", packed)
+    _chunk(file, b"IDAT", squeeze.flush())
+
+
+def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
+    file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))

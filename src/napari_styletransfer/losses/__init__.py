@@ -1,0 +1,1 @@
+"""The loss of a picture and its gradient: Gatys' terms, structure, regions, several sizes."""

@@ -1,0 +1,313 @@
+"""A frozen network run forward and backward, keeping only what the backward pass needs.
+
+The weights never change, so the gradient of a convolution needs none of its inputs. Of each ReLU only
+where it was positive is kept, as one bit a value; of the loss layers the feature map itself; the first
+stage, which is large and cheap, is computed again. Autograd would keep every activation as floats.
+
+Stages up to a pooling are a segment. Where its maps are large it is worked through in bands of rows: a band's maps stay
+in the processor's cache, and are never all there at once.
+
+Feature maps lie channels-last in memory: convolutions are fastest there, and a map is a (positions,
+channels) matrix without a copy. Called by `tiled_network`, on a whole image or on one block of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Literal, overload
+
+import torch
+from torch import Tensor
+
+from napari_styletransfer.config import Padding, Pooling
+from napari_styletransfer.devices.device import trim
+from napari_styletransfer.networks.architectures import MEAN, STD, Backbone, Conv, folded
+from napari_styletransfer.nn.bands import Band, Rows, band_bytes, bands, segments
+from napari_styletransfer.nn.convolution import FrozenConvolution, Scratch
+from napari_styletransfer.nn.pooling import FrozenPool
+from napari_styletransfer.nn.relu_mask import mask_by_signs, packed_signs
+from napari_styletransfer.nn.workspace import Workspace
+
+Visit = Callable[[str, Tensor, int], None]
+"""Called with a layer's name, some rows of its feature map, and the number of the first of them."""
+
+Seed = Callable[[str, Tensor, Tensor, int], None]
+"""The same with the gradient of those rows before the number."""
+
+HEAVY = 100_000
+"""Multiplications a pixel from which the convolutions take so long that, beside them, it costs nothing to give freed
+memory back twice in every pass: of VGG-19 at 512 px 100 bytes a pixel. `compact` has a fifth of that and would lose a
+tenth of its speed."""
+
+
+@dataclass
+class Tape:
+    """What a forward pass over some stages leaves for its backward pass."""
+
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    positive: dict[int, Tensor] = field(default_factory=dict)
+    winners: dict[int, Tensor | None] = field(default_factory=dict)
+    sizes: dict[int, tuple[Rows, int]] = field(default_factory=dict)
+
+
+@dataclass
+class Recording:
+    """What a forward pass leaves for its backward pass: the bands of every segment, each with its tape."""
+
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    segments: list[list[tuple[Band, Tape]]] = field(default_factory=list)
+
+
+class FrozenNetwork:
+    """A truncated backbone with its weights on a device.
+
+    Parameters
+    ----------
+    backbone
+        Already truncated to the deepest layer wanted.
+    tensors
+        State dict with the keys of `backbone.expected()`.
+    wanted
+        Names of the layers that are visited; all must be in the backbone.
+    pooling, padding
+        As in the settings.
+    device, dtype
+        Where and in which number format convolutions run (float32 or bfloat16).
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        tensors: dict[str, Tensor],
+        wanted: Collection[str],
+        *,
+        pooling: Pooling = Pooling.AVERAGE,
+        padding: Padding = Padding.REFLECT,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.stages = backbone.stages
+        self.wanted = frozenset(wanted)
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.band_bytes = band_bytes(self.device.type)
+        scratch = Scratch(self.device, dtype)
+        self._workspace: weakref.ref[Workspace] | None = None
+        self._layers: list[FrozenConvolution | FrozenPool] = []
+        for stage in self.stages:
+            if isinstance(stage, Conv):
+                weights = [folded(branch, tensors) for branch in stage.branches]
+                self._layers.append(FrozenConvolution(stage, weights, padding, scratch))
+            else:
+                self._layers.append(FrozenPool(stage, pooling))
+        self._segments = segments(self.stages)
+        self._heavy = backbone.multiplications > HEAVY
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=self.device).view(1, 3, 1, 1) for values in (MEAN, STD)
+        )
+        self._shift, self._gain = -mean / std, 1 / std
+
+    def up_to(self, names: Collection[str]) -> FrozenNetwork:
+        """Return the network as far as the deepest of these layers, visiting them alone; the weights are shared."""
+        shallow = copy.copy(self)
+        last = max(index for index, stage in enumerate(self.stages) if isinstance(stage, Conv) and stage.name in names)
+        shallow.stages, shallow._layers = self.stages[: last + 1], self._layers[: last + 1]
+        shallow._segments = segments(shallow.stages)
+        shallow.wanted = frozenset(names)
+        shallow._workspace = None
+        return shallow
+
+    def workspace(self) -> Workspace:
+        """Return memory for `forward` that all share who hold it now; it goes with the last of them."""
+        workspace = self._workspace() if self._workspace is not None else None
+        if workspace is None:
+            workspace = Workspace()
+            self._workspace = weakref.ref(workspace)
+        return workspace
+
+    def layer_sizes(self, height: int, width: int) -> dict[str, tuple[int, int]]:
+        """Sizes (h, w) of the wanted layers for an image of the given size."""
+        sizes = {}
+        for stage in self.stages:
+            height, width = stage.out_size(height), stage.out_size(width)
+            if isinstance(stage, Conv) and stage.name in self.wanted:
+                sizes[stage.name] = (height, width)
+        return sizes
+
+    @overload
+    def forward(
+        self, image: Tensor, visit: Visit, *, keep: Literal[True], workspace: Workspace | None = None
+    ) -> Recording: ...
+
+    @overload
+    def forward(
+        self, image: Tensor, visit: Visit, *, keep: Literal[False], workspace: Workspace | None = None
+    ) -> None: ...
+
+    def forward(
+        self, image: Tensor, visit: Visit, *, keep: bool, workspace: Workspace | None = None
+    ) -> Recording | None:
+        """Run the network and call `visit(name, feature_map, row)` for each wanted layer, shallow to deep.
+
+        Of a layer with a large map `visit` is given some rows at a time, from the top.
+
+        Parameters
+        ----------
+        image
+            (1, 3, H, W) float32 sRGB in [0, 1] on the network's device.
+        keep
+            Whether to return what `backward` needs besides the image.
+        workspace
+            Memory for that, until the workspace takes it back; by default memory of this call's own.
+        """
+        recording = Recording() if keep else None
+        workspace = workspace or Workspace()
+        workspace.passing.restart()
+        x = image
+        for segment in self._segments:
+            joined: Tensor | None = None
+            taped: list[tuple[Band, Tape]] = []
+            cut = self._bands(segment, x.shape[2], x.shape[3])
+            for band in cut:
+                rows = band.core.grown(len(segment) - 1) if len(cut) > 1 else band.core
+                part = x[:, :, rows.first : rows.stop]
+                tape = Tape() if keep else None
+                if segment.start == 0:
+                    part = self._normalised(part)
+                part = self._through(segment, part, rows, band, visit, tape, workspace)
+                if band.whole:
+                    joined = part
+                else:
+                    joined = workspace.passing.map_like(part, band.pooled.height) if joined is None else joined
+                    joined[:, :, band.pooled.first : band.pooled.stop] = part
+                del part  # the next band's would lie beside it
+                if tape is not None:
+                    taped.append((band, tape))
+            if recording is not None:
+                recording.sizes.append((x.shape[2], x.shape[3]))
+                recording.segments.append(taped)
+            if joined is None:
+                raise AssertionError("a map has at least one band")
+            x = joined
+        return recording
+
+    def backward(self, recording: Recording, image: Tensor, seed: Seed) -> Tensor:
+        """Return the gradient with respect to the image, (1, 3, H, W) float32.
+
+        `seed(name, feature_map, gradient, row)` is called for each wanted layer, deep to shallow, and adds that
+        layer's own loss gradient to `gradient` in place. The recording is used up.
+        """
+        g: Tensor | None = None
+        for segment in reversed(self._segments):
+            taped, (height, width) = recording.segments.pop(), recording.sizes.pop()
+            g = self._segment_backward(segment, g, taped, image, height, width, seed)
+            if self._heavy and (segment.start == 0 or segment is self._segments[-1]):
+                trim(self.device)
+        return torch.zeros_like(image) if g is None else g
+
+    def _segment_backward(
+        self,
+        segment: range,
+        g: Tensor | None,
+        taped: list[tuple[Band, Tape]],
+        image: Tensor,
+        height: int,
+        width: int,
+        seed: Seed,
+    ) -> Tensor | None:
+        """Return the gradient with respect to the input of a segment, or to the image for the first."""
+        first, alone = segment.start == 0, len(taped) == 1
+        total: Tensor | None = torch.zeros_like(image) if first else None
+        while taped:
+            band, tape = taped.pop()
+            rows = band.core if alone else band.core.grown(len(segment) - 1)
+            inside = slice(rows.first, rows.stop)
+            part = None if g is None else g[:, :, band.pooled.first : band.pooled.stop]
+            part = self._back_through(segment, part, band, image[:, :, inside] if first else image, tape, seed)
+            if part is None:
+                continue
+            if first:
+                part = part * self._gain
+            elif alone:
+                return part
+            if total is None:
+                shape = (1, height, width, part.shape[1])
+                total = torch.zeros(shape, dtype=part.dtype, device=part.device).permute(0, 3, 1, 2)
+            total[:, :, inside] += part
+        return total
+
+    def _through(
+        self, indices: range, x: Tensor, rows: Rows, band: Band, visit: Visit, tape: Tape | None, workspace: Workspace
+    ) -> Tensor:
+        """Run some stages on some rows, those of a band or all."""
+        for index in indices:
+            layer = self._layers[index]
+            if tape is not None:
+                tape.sizes[index] = (rows, x.shape[3])
+            if isinstance(layer, FrozenPool):
+                x, winners = layer.forward(x, keep=tape is not None)
+                if tape is not None:
+                    tape.winners[index] = winners if winners is None else workspace.kept(winners)
+                rows = Rows.all(x.shape[2])
+                continue
+            x = layer.forward(x, rows)
+            rows = layer.rows_out(rows)
+            name = self._named(index)
+            if name is not None:
+                core = band.core_of(rows)
+                visit(name, x[:, :, core.within(rows)], core.first)
+            if tape is not None and index > 0:
+                if name is not None:
+                    tape.maps[name] = workspace.kept(x)
+                else:
+                    tape.positive[index] = packed_signs(x, workspace)
+        return x
+
+    def _back_through(
+        self, indices: range, g: Tensor | None, band: Band, image: Tensor, tape: Tape, seed: Seed
+    ) -> Tensor | None:
+        for index in reversed(indices):
+            layer = self._layers[index]
+            rows, width = tape.sizes[index]
+            if isinstance(layer, FrozenPool):
+                winners = tape.winners.pop(index)
+                g = None if g is None else layer.backward(g, winners, rows.stop - rows.first, width)
+                continue
+            name = self._named(index)
+            feature_map = None
+            if index == 0:
+                feature_map = layer.forward(self._normalised(image), rows)
+            elif name is not None:
+                feature_map = tape.maps.pop(name)
+            if g is None:
+                if feature_map is None:
+                    continue
+                g = torch.zeros_like(feature_map)
+            if feature_map is not None:
+                if name is not None:
+                    out = layer.rows_out(rows)
+                    core = band.core_of(out)
+                    inner = core.within(out)
+                    seed(name, feature_map[:, :, inner], g[:, :, inner], core.first)
+                torch.ops.aten.threshold_backward.grad_input(g, feature_map, 0, grad_input=g)
+                del feature_map
+            else:
+                mask_by_signs(g, tape.positive.pop(index))
+            g = layer.backward(g, rows, width)
+        return g
+
+    def _named(self, index: int) -> str | None:
+        """Return the name of a wanted layer."""
+        stage = self.stages[index]
+        return stage.name if isinstance(stage, Conv) and stage.name in self.wanted else None
+
+    def _bands(self, segment: range, height: int, width: int) -> list[Band]:
+        values = max(1, self.band_bytes // self.dtype.itemsize)
+        return bands(self.stages[segment.start : segment.stop], height, width, values)
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        x = torch.addcmul(self._shift.to(image.dtype), image, self._gain.to(image.dtype))
+        return x.to(self.dtype, memory_format=torch.channels_last)

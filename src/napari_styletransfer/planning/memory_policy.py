@@ -1,0 +1,109 @@
+"""What a run gives up to fit in the memory there is: a ladder from harmless to harmful, and the blocks on each rung.
+
+`memory_model` says what a run takes; here the least is chosen that has to go. Called by `planner`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from napari_styletransfer.config import Optimizer, Precision
+from napari_styletransfer.errors import OutOfMemoryError
+from napari_styletransfer.planning.memory_model import Footprint
+from napari_styletransfer.tiling.tiles import layout
+
+_SMALLEST_CORE = 128
+
+_LITTLE_MORE, _MORE = 1.25, 1.6
+"""Area that blocks may read, in images: as long as something else can be given up, and as long as that is the history,
+which costs steps."""
+
+
+def fitted(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
+    """Return the footprint with the least given up that must be, and the side of the blocks' cores.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If not even small blocks and a history of one pair fit.
+    """
+    for lesser, area in _arrangements(footprint):
+        with suppress(OutOfMemoryError):
+            return lesser, core_within(lesser, available, area)
+    return lesser, core_within(lesser, available)  # once more for its error
+
+
+def set_apart(footprint: Footprint, available: int, on_host: int) -> tuple[Footprint, int | None]:
+    """Return the footprint with all but the blocks in the host's memory, and the side of the blocks' cores.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If the host has no room for that either, or the device none for a block.
+    """
+    for lesser, _ in _arrangements(replace(footprint, apart=True)):
+        needed = lesser.host_bytes()
+        if needed <= on_host:
+            return lesser, core_within(lesser, available)
+    raise OutOfMemoryError(
+        f"The run needs about {needed / 2**30:.2f} GiB of the computer's memory besides the device's; "
+        f"{on_host / 2**30:.2f} GiB are available. Choose a smaller size."
+    )
+
+
+def core_within(footprint: Footprint, available: int, most: float = math.inf) -> int | None:
+    """Return the side of the largest blocks' cores that fit, None for the whole image.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If none fit that read no more than `most` times the image's area.
+    """
+    longest, asked = max(footprint.size), footprint.config.block_size
+    core: int | None = None
+    if asked is not None and asked < longest:
+        core = asked
+    while (needed := footprint.bytes(core)) > available:
+        core = (core or longest) // 2
+        if core < _SMALLEST_CORE or _area(footprint, core) > most:
+            # Set apart, the history is in the host's memory, and a shorter one would not help.
+            shortened = footprint.config.optimizer is Optimizer.LBFGS and not footprint.apart
+            shortest = " and with the shortest history" if shortened else ""
+            raise OutOfMemoryError(
+                f"The run needs about {needed / 2**30:.2f} GiB even in small blocks{shortest}; "
+                f"{available / 2**30:.2f} GiB are available. Choose a smaller size, a higher memory limit where "
+                "one is set, or another device."
+            )
+    return core
+
+
+def _arrangements(footprint: Footprint) -> Iterator[tuple[Footprint, float]]:
+    """Yield what can be given up for memory, from harmless to harmful, and the area that blocks may read then."""
+    config = footprint.config
+    yield footprint, _LITTLE_MORE
+    lbfgs = config.optimizer is Optimizer.LBFGS
+    if lbfgs and config.history_precision is not Precision.BFLOAT16:
+        config = config.changed(history_precision=Precision.BFLOAT16)
+        footprint = replace(footprint, config=config)
+        yield footprint, _LITTLE_MORE
+    if lbfgs:
+        footprint = replace(footprint, keeps_base=False)
+        yield footprint, _LITTLE_MORE
+    if footprint.content_counts:
+        footprint = replace(footprint, keeps_content=False)
+        yield footprint, _LITTLE_MORE
+    yield footprint, _MORE
+    while lbfgs and config.history > 1:
+        config = config.changed(history=config.history // 2)
+        footprint = replace(footprint, config=config)
+        yield footprint, _MORE
+    yield footprint, math.inf
+
+
+def _area(footprint: Footprint, core: int) -> float:
+    """Return how often the image is read in blocks with that core."""
+    height, width = footprint.size
+    return sum(block.area for block in layout(height, width, core, footprint.halo)) / (height * width)

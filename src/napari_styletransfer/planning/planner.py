@@ -1,0 +1,224 @@
+"""What a run will do and need, decided before it begins: network, device, sizes, blocks, memory.
+
+Called by `engine.run`; the form and the command line show its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from napari_styletransfer.config import Color, LayerWeights, Mode, Network, Precision, StyleConfig
+from napari_styletransfer.config.settings import MOST_ITERATIONS
+from napari_styletransfer.devices.compute_context import compute_context
+from napari_styletransfer.devices.device import DeviceInfo, choose, choose_dtype
+from napari_styletransfer.errors import ConfigError, ImageError, OutOfMemoryError
+from napari_styletransfer.events import Plan, Scale
+from napari_styletransfer.images.resize import COARSEST_JUDGED, schedule
+from napari_styletransfer.losses.terms import Terms
+from napari_styletransfer.networks import weights
+from napari_styletransfer.networks.architectures import RGB, Backbone, Conv, Reach, backbone, reaches
+from napari_styletransfer.planning import runtime_estimate
+from napari_styletransfer.planning.inputs import Pictures, check_size
+from napari_styletransfer.planning.memory_model import GUIDED, Footprint
+from napari_styletransfer.planning.memory_policy import fitted, set_apart
+from napari_styletransfer.planning.runtime_estimate import longest
+from napari_styletransfer.tiling.tiles import Halo, layout
+
+LONGEST_AUTO = 120.0
+"""Seconds that a run with VGG-19 may take on a processor for `auto` to choose it."""
+
+_SPARE = 0.8
+"""Share of the free memory that a run plans with; the rest is for everything else on the machine."""
+
+_LARGE = 4_000_000
+"""Pixels above which the optimiser's history is kept in bfloat16 in any case unless asked otherwise."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with the parts the run is built from.
+
+    `judged` are the sizes whose objectives count in the loss of finer ones, from coarse to fine; `budget` is how many
+    bytes of what blocks leave behind can be kept between the passes of an evaluation; `seconds` is how long the run
+    takes where that decides the network.
+    """
+
+    plan: Plan
+    terms: Terms
+    backbone: Backbone
+    reaches: dict[str, Reach]
+    halo: Halo
+    smallest: int
+    judged: tuple[tuple[int, int], ...]
+    dtype: torch.dtype
+    budget: int
+    seconds: float
+
+    @property
+    def layers(self) -> set[str]:
+        """Layers the network has to visit."""
+        return set(self.reaches)
+
+    def made_with(self, weights_sha256: str | None) -> Prepared:
+        """Return it with the checksum of the weights in the settings, which are the recipe of the result."""
+        config = self.plan.config.changed(weights_sha256=weights_sha256)
+        return replace(self, plan=replace(self.plan, config=config))
+
+
+@compute_context()
+def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepared:
+    """Decide everything that can be decided without weights.
+
+    Parameters
+    ----------
+    images
+        How many such images are to be made, for the choice of the network.
+
+    Raises
+    ------
+    ConfigError, ImageError, DeviceError, OutOfMemoryError
+        If the run cannot work as asked; the message says what to change.
+    """
+    device = choose(config.device)
+    if config.network is Network.AUTO:
+        return _with_network_chosen(pictures, config, device, images)
+    whole = backbone(config.network)
+    terms = _terms(config, whole, pictures.structure_weight(config))
+    named = {name for name in (*terms.content_layers, *terms.style_layers) if name != RGB}
+    cut = whole.truncated(named)
+    reach = {name: found for name, found in reaches(cut).items() if name in named}
+    halo = Halo.of(reach.values())
+    smallest = smallest_side(cut)
+    height, width = pictures.size
+    check_size(pictures, smallest, config.network.value)
+    dtype = choose_dtype(device.name, config.precision)
+    sizes = schedule(height, width, config.scales, smallest)
+    # The loss does not depend on where a run begins, so that one that goes on from a picture keeps its look.
+    judged = schedule(height, width, None, smallest, COARSEST_JUDGED) if config.coarse_weight else []
+    available = int(config.memory_limit * 2**30) if config.memory_limit else int(device.free_bytes * _SPARE)
+    decided = config.changed(
+        device=device.name,
+        precision=str(dtype).removeprefix("torch."),
+        history_precision=_history_precision(config, dtype, height * width),
+        content_layers=terms.content_layers or None,
+        style_layers=terms.style_layers or None,
+        start=config.resolved_start,
+        structure_weight=terms.structure_weight,
+    )
+    beside = GUIDED if pictures.guide is not None else float(config.color is Color.CONTENT)
+    footprint = Footprint(cut, frozenset(named), (height, width), halo, decided, beside, pictures.bytes)
+    footprint, core = _placed(footprint, available)
+    decided = footprint.config
+    blocks = layout(height, width, core, halo)
+    budget = footprint.budget(core, available)
+    scales = _scales(sizes, config)
+    seconds = longest(cut, scales, device.name, device.label, dtype, judged=judged)
+    plan = Plan(
+        config=decided,
+        device=device.name,
+        device_name=device.label,
+        precision=decided.precision.value,
+        scales=scales,
+        block=core,
+        blocks=len(blocks),
+        memory_bytes=footprint.peak(core, budget),
+        memory_available=available,
+        resident="cpu" if footprint.apart else device.name,
+        keeps_base=footprint.keeps_base,
+        keeps_content=footprint.keeps_content,
+        seconds=seconds * runtime_estimate.lately(config.network, device.label, dtype),
+        asked=config,
+    )
+    steady = seconds * runtime_estimate.mostly(config.network, device.label, dtype)
+    return Prepared(plan, terms, cut, reach, halo, smallest, tuple(judged), dtype, budget, steady)
+
+
+def _placed(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
+    """Place image and optimiser on the device, or where that is too small for them, in the memory of its host."""
+    try:
+        return fitted(footprint, available)
+    except OutOfMemoryError:
+        if footprint.config.device in ("cpu", "mps"):
+            raise
+    return set_apart(footprint, available, int(choose("cpu").free_bytes * _SPARE))
+
+
+def smallest_side(backbone: Backbone) -> int:
+    """Return the shortest side in pixels that leaves every layer at least one position."""
+    side = 1
+    while not _reaches_the_end(backbone, side):
+        side += 1
+    return side
+
+
+def _with_network_chosen(pictures: Pictures, config: StyleConfig, device: DeviceInfo, images: int) -> Prepared:
+    """Decide for VGG-19 where its weights are here and a run takes little enough time, else for the compact network."""
+    if config.weights is not None:
+        raise ConfigError("A file of weights belongs to one network: name it in place of network 'auto'.")
+
+    def chosen(network: Network, why: str) -> Prepared:
+        decided = config.changed(network=network, weights_sha256=config.weights_sha256)
+        prepared = prepare(pictures, decided)
+        return replace(prepared, plan=replace(prepared.plan, asked=config, why_network=why))
+
+    if not weights.status(Network.VGG19).cached:
+        return chosen(Network.COMPACT, f"the weights of {Network.VGG19} are not installed")
+    on_gpu = device.name != "cpu"
+    try:
+        large = chosen(Network.VGG19, "there is a GPU" if on_gpu else "it takes little enough time")
+    except (ImageError, OutOfMemoryError) as error:
+        reason = "is too small" if isinstance(error, ImageError) else "takes too much memory"
+        return chosen(Network.COMPACT, f"the image {reason} for {Network.VGG19}")
+    seconds = large.seconds * images
+    if seconds > LONGEST_AUTO and not on_gpu:
+        return chosen(Network.COMPACT, f"{Network.VGG19} would take about {seconds / 60:.0f} min")
+    return large
+
+
+def _scales(sizes: Sequence[tuple[int, int]], config: StyleConfig) -> tuple[Scale, ...]:
+    """Give every scale its steps: those of the finest, and of each coarser one a multiple."""
+    factors = (config.coarse_iterations**coarser for coarser in reversed(range(len(sizes))))
+    return tuple(
+        Scale(*size, min(round(config.iterations * factor), MOST_ITERATIONS))
+        for size, factor in zip(sizes, factors, strict=True)
+    )
+
+
+def _history_precision(config: StyleConfig, dtype: torch.dtype, pixels: int) -> Precision:
+    if config.history_precision is not Precision.AUTO:
+        return config.history_precision
+    # Where gradients come from features of this format, a history of it leaves the course of a run as it is.
+    return Precision.BFLOAT16 if dtype is torch.bfloat16 or pixels > _LARGE else Precision.FLOAT32
+
+
+def _terms(config: StyleConfig, whole: Backbone, structure_weight: float) -> Terms:
+    content_weight, style_weight = config.term_weights
+    content = config.content_layers or whole.content_layers
+    style = config.style_layers or whole.style_layers
+    whole.check(content, pixels=False)
+    whole.check(style, pixels=True)
+    return Terms(
+        _counting(content) if config.mode is not Mode.STYLE else {},
+        _counting(style) if config.mode is not Mode.CONTENT else {},
+        content_weight,
+        style_weight,
+        config.tv_weight,
+        config.normalization,
+        structure_weight,
+    )
+
+
+def _counting(layers: LayerWeights) -> LayerWeights:
+    return {name: weight for name, weight in layers.items() if weight > 0}
+
+
+def _reaches_the_end(backbone: Backbone, side: int) -> bool:
+    for stage in backbone.stages:
+        # A convolution without padding, like a pool, needs its whole window.
+        if side + 2 * (stage.pad if isinstance(stage, Conv) else 0) < stage.kernel:
+            return False
+        side = stage.out_size(side)
+    return side >= 1

@@ -1,0 +1,1 @@
+"""A run in napari, without widgets: its job, state and events, and how to go on with it."""

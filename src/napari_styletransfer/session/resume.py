@@ -1,0 +1,194 @@
+"""What Continue goes on with: a run of this session, or one that has left nothing but its layer.
+
+The form asks for the `Continuation` of the layer the user means, to say beside the button what will happen or why
+nothing can, and hands what it makes of it to the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from napari_styletransfer.config import Movie, Network, Start, StyleConfig
+from napari_styletransfer.errors import ConfigError
+from napari_styletransfer.layers.regions import resolve_labels, resolve_shapes
+from napari_styletransfer.layers.snapshot import Snapshot
+from napari_styletransfer.layers.stack import stack_of
+from napari_styletransfer.layers.write import METADATA_KEY
+from napari_styletransfer.outputs.factory import output_for
+from napari_styletransfer.outputs.stack import StackOutput
+from napari_styletransfer.session.job import Job, Relabelled, suited
+from napari_styletransfer.session.networks import made_with_others
+from napari_styletransfer.session.result_metadata import ResultRecord, pixels_again, read_again
+from napari_styletransfer.session.run_cache import EndedRun
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+    from napari_styletransfer.layers.compose import Composite
+    from napari_styletransfer.layers.regions import ShapesRegion
+    from napari_styletransfer.session.run_session import Session
+
+_OF_THE_FORM = ("iterations", "max_seconds", "device", "memory_limit")
+"""Settings that say how long and where to go on, not what the picture is to become."""
+
+_OF_THE_PICTURES = ("style_weights", "regions", "start", "level", "size", "scales")
+"""Settings that belong to the pictures of a run and their sizes, which stay as they are while it goes on."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What Continue would do.
+
+    Attributes
+    ----------
+    words
+        That, for people.
+    take_up
+        Returns the run to go on with, given the settings of the form; raises a `StyleTransferError` where the
+        layers of the run cannot be read again.
+    """
+
+    words: str
+    take_up: Callable[[StyleConfig], EndedRun]
+
+
+def chosen_result(candidates: Iterable[Layer | None]) -> Layer | None:
+    """Return the first of the layers that is a result."""
+    return next((layer for layer in candidates if layer is not None and METADATA_KEY in layer.metadata), None)
+
+
+def continuation(session: Session, viewer: ViewerModel, layer: Layer | None) -> Continuation:
+    """Find out how to go on with a result, or with the last run where no layer is given.
+
+    Raises
+    ------
+    ConfigError
+        If there is nothing to go on with; says why.
+    """
+    last = session.last
+    run = last if layer is None else session.kept.of(layer)
+    if layer is not None and last is not None and last.output.layer == layer:
+        run = last
+    if run is None and layer is None:
+        raise ConfigError("There is no result yet. Press Run, or select a layer that was made by style transfer.")
+    if run is None or (run.hindrance and run.finished is None and layer is not None):
+        assert layer is not None
+        return _from_layer(viewer, layer)
+    if run.hindrance:
+        raise ConfigError(run.hindrance)
+    run = replace(run, own=run.own or run is not last)
+    return Continuation(_words_of_run(run), lambda settings: _with_settings(run, settings))
+
+
+def _words_of_run(run: EndedRun) -> str:
+    name = "the last result" if run.output.layer is None else f"'{run.output.layer.name}'"
+    if isinstance(run.output, StackOutput):
+        return f"Go on with {name}, in its layer, with the planes that are not done."
+    whose = "its own settings" if run.own else "the settings as they are now (but for the size)"
+    return f"Go on with {name}, in its layer, with {whose}, from where it stopped: for as many iterations more."
+
+
+def _with_settings(run: EndedRun, settings: StyleConfig) -> EndedRun:
+    """Return a run of this session as it goes on.
+
+    The last run takes the settings as they are now; its pictures stay, and so do what belongs to them. One that is
+    taken up after another keeps its own. The planes of a stack belong together, so a stack keeps them too.
+    """
+    job = run.job
+    if isinstance(run.output, StackOutput):
+        config = job.config
+    elif run.own:
+        config = _going_on(job.config, settings)
+    else:
+        settings = suited(settings, channel=job.channel)
+        config = settings.changed(**{name: getattr(job.config, name) for name in _OF_THE_PICTURES})
+    if config.network is Network.AUTO and run.finished is not None:
+        # Whatever 'auto' would be for the steps to come: the picture goes on with the network that it was begun with.
+        config = config.changed(network=run.finished.config.network)
+    return replace(run, job=replace(job, config=config))
+
+
+def _going_on(config: StyleConfig, settings: StyleConfig) -> StyleConfig:
+    return config.changed(**{name: getattr(settings, name) for name in _OF_THE_FORM})
+
+
+def _from_layer(viewer: ViewerModel, layer: Layer) -> Continuation:
+    record = ResultRecord.of(layer)
+    record.check_present(viewer.layers)
+    if made_with_others(record.config):
+        raise ConfigError(
+            f"'{layer.name}' was made with other weights of '{record.config.network}' than those installed here, so it "
+            "cannot go on as it began. Load its settings and run them anew."
+        )
+    if not record.axes:
+        words = f"Go on with '{layer.name}', from its picture and with its own settings, in its layer."
+        return Continuation(words, lambda settings: _picture_again(viewer, layer, record, settings))
+    if len(record.planes) == record.count(layer):
+        raise ConfigError("All planes of this result are done.")
+    if record.config.start is Start.IMAGE and not (record.planes and record.config.movie is Movie.FOLLOW):
+        # Which picture that was is not written down; only a plane that follows another does without.
+        raise ConfigError(f"'{layer.name}' began from a start image, which is not known any more. Run it anew.")
+    words = f"Go on with '{layer.name}', with its own settings and the planes that are not done, in its layer."
+    return Continuation(words, lambda settings: _stack_again(viewer, layer, record, settings))
+
+
+def _picture_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, settings: StyleConfig) -> EndedRun:
+    """Return a run that starts from the picture of a layer."""
+    channel = not layer.rgb
+    content = _content_again(viewer, record, channel)
+    styles = tuple(read_again(style, viewer.layers) for style in record.styles)
+    job = Job(
+        content=content,
+        styles=styles,
+        # A coarse scale would lay the picture out anew.
+        config=_going_on(record.config, settings).changed(start=Start.IMAGE, scales=1),
+        init=pixels_again(layer, record.config.first_style(styles) if content is None else content),
+        regions=None if content is None else _regions_again(viewer, record, [content]),
+        channel=channel,
+        original=record.config,
+        history=record.history,
+    )
+    output = output_for(viewer, job)
+    output.layer = layer
+    return EndedRun(job, output, own=True)
+
+
+def _stack_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, settings: StyleConfig) -> EndedRun:
+    """Return a run of the planes that a layer does not have yet."""
+    channel = not layer.rgb
+    base = _content_again(viewer, record, channel)
+    assert base is not None
+    stack = stack_of(base, record.axes)
+    job = Job(
+        content=base,
+        styles=tuple(read_again(style, viewer.layers) for style in record.styles),
+        config=record.config.changed(device=settings.device, memory_limit=settings.memory_limit),
+        regions=_regions_again(viewer, record, stack),
+        stack=stack,
+        channel=channel,
+    )
+    output = output_for(viewer, job)
+    assert isinstance(output, StackOutput)
+    output.adopt(layer, record.planes)
+    return EndedRun(job, output, own=True)
+
+
+def _content_again(viewer: ViewerModel, record: ResultRecord, channel: bool) -> Snapshot | Composite | None:
+    return None if record.content is None else read_again(record.content, viewer.layers, colored=not channel)
+
+
+def _regions_again(
+    viewer: ViewerModel, record: ResultRecord, planes: Iterable[Snapshot | Composite]
+) -> list[Relabelled | ShapesRegion] | None:
+    from napari.layers import Shapes
+
+    if record.regions is None:
+        return None
+    name, numbers = record.regions
+    layer = viewer.layers[name]
+    if isinstance(layer, Shapes):
+        return [resolve_shapes(plane, layer) for plane in planes]
+    return [Relabelled(resolve_labels(plane, layer), numbers) for plane in planes]

@@ -1,0 +1,124 @@
+"""Runs that are over but can go on, with the optimiser's memory as long as that is affordable.
+
+The session puts a run in when it ends; when the user selects the layer of an earlier one, it is found here. What
+has been dropped goes on from its layer and metadata, see `resume`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_styletransfer.outputs.contact_sheet import SheetOutput
+from napari_styletransfer.outputs.stack import StackOutput
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+
+    from napari_styletransfer.events import Finished
+    from napari_styletransfer.outputs.image import OutputLayer
+    from napari_styletransfer.session.job import Job
+
+MOST_RUNS = 3
+MOST_BYTES = 256 << 20
+"""Memory of all states together, on what may be a small graphics card: three runs of 512 × 512 pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class EndedRun:
+    """A run, its layer, and how far it came.
+
+    Attributes
+    ----------
+    job
+        Pictures and settings.
+    output
+        What shows it.
+    finished
+        How it ended last; None if it never did. Its state is what the optimiser remembers.
+    own
+        Whether it goes on with its own settings in place of the form's: it was taken up after another run.
+    """
+
+    job: Job
+    output: OutputLayer | StackOutput | SheetOutput
+    finished: Finished | None = None
+    own: bool = False
+
+    @property
+    def hindrance(self) -> str:
+        """Why it cannot go on, or an empty string."""
+        if isinstance(self.output, SheetOutput):
+            return "Double-click a variation to use its settings, then press Run."
+        if isinstance(self.output, StackOutput):
+            return "All planes of this result are done." if self.output.complete else ""
+        if self.finished is None:
+            return "The last run did not come to a result."
+        if self.finished.state is None:
+            return "Colours are taken over at once, so there is nothing to go on with."
+        return ""
+
+
+class KeptRuns:
+    """The last few runs, the oldest dropped first.
+
+    Parameters
+    ----------
+    most_runs, most_bytes
+        Limits; the newest run is kept, however large it is, until another begins.
+    """
+
+    def __init__(self, most_runs: int = MOST_RUNS, most_bytes: int = MOST_BYTES) -> None:
+        self._runs: list[EndedRun] = []
+        self._most_runs = most_runs
+        self._most_bytes = most_bytes
+
+    def put(self, run: EndedRun) -> None:
+        """Keep a run, in place of what is known of it."""
+        self.drop_gone()
+        self._runs = [other for other in self._runs if other.output is not run.output]
+        self._runs.append(run)
+        while len(self._runs) > self._most_runs or (len(self._runs) > 1 and self._bytes > self._most_bytes):
+            del self._runs[0]
+
+    def make_room(self, run: EndedRun) -> None:
+        """Drop what should not lie about while a run is at work, which may be one of those kept."""
+        self.drop_gone()
+        self._runs = [other for other in self._runs if other.output is not run.output]
+        while self._runs and self._bytes > self._most_bytes:
+            del self._runs[0]
+
+    def drop_gone(self) -> None:
+        """Drop runs whose layer is not in the viewer any more: nobody can select it."""
+        self._runs = [run for run in self._runs if run.output.present]
+
+    def of(self, layer: Layer) -> EndedRun | None:
+        """Return the run that a layer shows, if it is kept."""
+        # Compared by value: napari gives plugins proxies of its layers, a new one each time.
+        return next((run for run in self._runs if run.output.layer == layer), None)
+
+    @property
+    def _bytes(self) -> int:
+        return sum(state_bytes(run.finished.state) for run in self._runs if run.finished is not None)
+
+
+def state_bytes(state: Any) -> int:
+    """Return how much memory the tensors in a state of the engine take, on whatever device."""
+    storages: dict[int, int] = {}
+    seen, left = set(), [state]
+    while left:
+        each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if hasattr(each, "untyped_storage"):
+            storage = each.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(each, Mapping):
+            left.extend(each.values())
+        elif isinstance(each, list | tuple):
+            left.extend(each)
+        elif type(each).__module__.startswith("napari_styletransfer"):
+            left.extend(getattr(each, "__dict__", {}).values())
+    return sum(storages.values())

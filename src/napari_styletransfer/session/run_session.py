@@ -1,0 +1,311 @@
+"""The runs of one form: started, stopped and continued here; the form only shows `status` and presses buttons.
+
+Knows the worker, the output layer and the viewer, but no widget, so that it outlives the dock: a run whose dock
+is closed is stopped, and its best image still reaches its layer.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from napari.utils import progress
+from napari.utils.notifications import show_error
+from psygnal import Signal
+
+from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.events import Fetching, Finished, Plan, Preview, Reason, Started, Step
+from napari_styletransfer.outputs.contact_sheet import SheetOutput
+from napari_styletransfer.outputs.factory import FILLING_IN, output_for
+from napari_styletransfer.outputs.image import OutputLayer
+from napari_styletransfer.outputs.stack import StackOutput
+from napari_styletransfer.progress import PlaneMeter, WorkMeter
+from napari_styletransfer.session.job import Job, ReadOnce
+from napari_styletransfer.session.messages import ending_words, fetching_words, message_of, step_words
+from napari_styletransfer.session.result_metadata import pictures_record
+from napari_styletransfer.session.run_cache import EndedRun, KeptRuns
+from napari_styletransfer.session.status import RunStatus, State
+from napari_styletransfer.worker import News, PlaneBegun, Report, Run, RunHandle, engine_run, start_run
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from napari_styletransfer.errors import StyleTransferError
+    from napari_styletransfer.outputs.factory import Output
+
+
+class Session:
+    """One form's runs, at most one at a time.
+
+    Parameters
+    ----------
+    viewer
+        Where results go.
+    make_run
+        Makes the event generator of a run; `worker.engine_run` unless a test says otherwise.
+
+    Attributes
+    ----------
+    status
+        What the form shows.
+    steps, plan
+        Of the run under way or, if there is none, the last one.
+    last
+        That run, as far as it has come.
+    kept
+        Runs that can go on.
+    """
+
+    stepped = Signal()
+    """`steps` has grown, or was emptied for a new run."""
+
+    variation_chosen = Signal(StyleConfig)
+    """The user has chosen a tile of a contact sheet; its settings."""
+
+    def __init__(self, viewer: ViewerModel, make_run: Callable[..., Run] = engine_run) -> None:
+        self.status = RunStatus()
+        self.steps: list[Step] = []
+        self.plan: Plan | None = None
+        self.last: EndedRun | None = None
+        self.kept = KeptRuns()
+        self._viewer = viewer
+        self._make_run = make_run
+        self._handle: RunHandle | None = None
+        self._meter: WorkMeter | None = None
+        self._planes: PlaneMeter | None = None
+        self._bar: progress | None = None
+        self._reading: ReadOnce | None = None
+        self._result_came = self._unwanted = False
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no thread of this session is at work."""
+        return self._handle is None
+
+    @property
+    def output(self) -> Output | None:
+        """What shows the last run."""
+        return None if self.last is None else self.last.output
+
+    @property
+    def finished(self) -> Finished | None:
+        """How the last run ended."""
+        return None if self.last is None else self.last.finished
+
+    def start(self, job: Job) -> None:
+        """Begin a run; does nothing while one is under way."""
+        if self.status.active:
+            return
+        self.steps.clear()
+        self._begin(EndedRun(job, output_for(self._viewer, job, self.variation_chosen.emit)))
+
+    def resume(self, run: EndedRun) -> None:
+        """Go on with a run in its own layer; does nothing while one is under way.
+
+        One picture is given as many steps more as its settings say, a stack goes on with its first unfinished plane.
+        """
+        if self.status.active:
+            return
+        if run.output is not self.output:
+            self.steps.clear()
+        self._begin(run)
+
+    def stop(self) -> None:
+        """Ask the run to end with its best image."""
+        if self._handle is not None and self.status.state is State.RUNNING:
+            self._handle.stop()
+            self.status.state = State.STOPPING
+            self.status.message = "Stopping …"
+
+    def abandon(self) -> None:
+        """End the run and touch nothing any more: the viewer is gone."""
+        if self._handle is not None:
+            self._handle.abandon()
+            self._handle = None
+        self._close_bar()
+
+    def release(self) -> None:
+        """Follow the viewer no more; a run under way still brings its result."""
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
+
+    def _begin(self, run: EndedRun) -> None:
+        job, output, finished = run.job, run.output, run.finished
+        self.last = run
+        self.kept.make_room(run)
+        self._meter, self._planes, self._result_came, self._unwanted = None, None, False, False
+        self._reading = None if job.content is None else ReadOnce(job.content)
+        options: dict[str, Any] = {
+            "init": job.init,
+            "resume": None if finished is None else finished.state,
+            "labels": job.regions,
+        }
+        if isinstance(output, StackOutput):
+            options |= {"planes": output.planes, "finished": output.results}
+            self._planes = PlaneMeter()
+        elif isinstance(output, SheetOutput):
+            options |= {"variations": job.variations, "images": job.images}
+            self._planes = PlaneMeter()
+        self.stepped.emit()
+        self.status.fraction = None
+        self.status.message = "Preparing …"
+        self.status.state = State.RUNNING
+        self._bar = progress(total=100, desc="Style transfer", file=io.StringIO())
+        self._handle = start_run(
+            self._make_run(self._reading, job.styles, job.config, **options),
+            on_report=self._on_report,
+            on_error=self._break_off,
+            on_done=self._on_done,
+            prepare=lambda image, plan: output.prepared(image, _final_shape(plan)),
+        )
+
+    def _on_report(self, report: Report) -> None:
+        if self._unwanted:
+            return
+        for event in report.events:
+            self._take(event)
+        steps = [event for event in report.events if isinstance(event, Step)]
+        if steps:
+            self._tell_step(steps[-1])
+            self.stepped.emit()
+
+    def _take(self, event: News) -> None:
+        assert self.output is not None
+        if isinstance(event, Fetching):
+            self.status.fraction = event.done / event.total if event.total else None
+            self.status.message = fetching_words(event)
+        elif isinstance(event, PlaneBegun):
+            assert isinstance(self.output, FILLING_IN)
+            assert self._planes is not None
+            self.output.begin(event.plane)
+            self._planes.begin(event.plane, event.planes)
+            self.steps.clear()
+        elif isinstance(event, Started):
+            self.plan, self._meter = event.plan, WorkMeter(event.plan)
+            self.output.alpha = None if self._reading is None else self._reading.alpha
+            if self.status.state is State.RUNNING and self._planes is None:
+                self.status.message = f"Running on {event.plan.device_name} …"
+        elif isinstance(event, Preview):
+            self.output.show(event.image)
+        elif isinstance(event, Step):
+            self.steps.append(event)
+            if self._meter is not None:
+                self._meter.update(event)
+        elif isinstance(event, Finished):
+            self._take_result(event)
+
+    def _take_result(self, result: Finished) -> None:
+        assert self.last is not None
+        self._result_came = True
+        self.last = replace(self.last, finished=result)
+        if self._planes is not None:
+            self._planes.end(result.seconds)
+        self._write(result)
+
+    def _write(self, result: Finished) -> None:
+        """Show a result in its layer, with how it was made."""
+        assert self.last is not None
+        job, output = self.last.job, self.last.output
+        # A plane that follows another starts from it, as does a run from the picture of an earlier one: the recipe
+        # is that of the whole.
+        whole = job.config if self._planes is not None else job.original
+        config = result.config if whole is None else result.config.changed(start=whole.start, scales=whole.scales)
+        output.finish(
+            result.image,
+            recipe=config.recipe(),
+            history=(*job.history, *result.history),
+            losses=result.losses,
+            structure=result.structure,
+            reason=str(result.reason),
+            seconds=result.seconds,
+            level=job.level,
+            **pictures_record(job),
+        )
+
+    def _tell_step(self, step: Step) -> None:
+        if self._meter is None or self.status.state is not State.RUNNING:
+            return
+        left, fraction, where = self._meter.seconds_left, self._meter.fraction, ""
+        if self._planes is not None:
+            left, fraction = self._planes.overall(self._meter)
+            assert isinstance(self.output, FILLING_IN)
+            where = f"{self.output.noun.capitalize()} {self._planes.plane + 1} of {self._planes.planes} · "
+        self.status.fraction = fraction
+        self.status.message = where + step_words(step, left)
+        if self._bar is not None:
+            self._bar.update(max(round(100 * fraction) - self._bar.n, 0))
+
+    def refuse(self, error: StyleTransferError) -> None:
+        """Tell the user why something they asked for was not done; a run under way goes on."""
+        if self.status.active:
+            show_error(message_of(error))
+        else:
+            self._fail(error)
+
+    def clear_error(self) -> None:
+        """Tell no longer of what went wrong: the user has gone on to something else."""
+        if self.status.state is State.FAILED:
+            self.status.message, self.status.state = "", State.IDLE
+
+    def _break_off(self, error: StyleTransferError) -> None:
+        """Show what a run has reached that failed under way, and tell the error."""
+        assert self.last is not None
+        if self._unwanted:
+            return
+        output, reached, before = self.last.output, error.finished, self.last.finished
+        stepped = reached is not None and reached.iterations > (0 if before is None else before.iterations)
+        if isinstance(output, OutputLayer) and reached is not None and stepped:
+            self._write(reached)
+            # It goes on from that picture, not from what the optimiser remembers of an earlier one.
+            self.last = replace(self.last, finished=None)
+            self._fail(error, more=" The best image so far is in its layer.")
+        else:
+            self._fail(error)
+
+    def _fail(self, error: StyleTransferError, more: str = "") -> None:
+        self.status.message = f"{message_of(error)}{more}"
+        self.status.fraction = 0.0
+        self.status.state = State.FAILED
+        show_error(self.status.message)
+
+    def _on_done(self) -> None:
+        self._handle = None
+        self._close_bar()
+        if self._unwanted:
+            self.status.message = "Stopped, as all layers were removed"
+            self.status.fraction, self.status.state = 0.0, State.IDLE
+            return
+        assert self.last is not None
+        output, result = self.last.output, self.last.finished
+        if isinstance(output, FILLING_IN) and self._result_came:
+            output.close()
+        if not isinstance(output, SheetOutput) and result is not None:
+            self.kept.put(self.last)
+        if not self.status.active:
+            return
+        if result is None or not self._result_came:
+            # Stopped while weights were downloaded, or shut down by napari with the viewer.
+            self.status.message = "Stopped before there was a picture"
+            self.status.fraction, self.status.state = 0.0, State.IDLE
+            return
+        self.status.message = ending_words(output, result)
+        self.status.fraction = 1.0
+        self.status.state = State.STOPPED if result.reason is Reason.STOPPED else State.DONE
+
+    def _on_removed(self, event: Any) -> None:
+        self.kept.drop_gone()
+        if self.status.active and not self._viewer.layers:
+            # Who removes everything wants nothing put back.
+            self._unwanted = True
+            self.stop()
+
+    def _close_bar(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def _final_shape(plan: Plan) -> tuple[int, int]:
+    return plan.scales[-1].height, plan.scales[-1].width

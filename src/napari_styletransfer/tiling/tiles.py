@@ -1,0 +1,102 @@
+"""An image cut into blocks that can be worked on one after another with exactly the whole image's result.
+
+Every feature belongs to the core of one block. A block reaches beyond its core by a halo as wide as the
+receptive field of the deepest layer, so that the features of the core, and their gradients with respect to
+the image, are those of the whole image. Cores begin at multiples of the network's total stride, which
+keeps the pooling windows where they are in the whole image. Called by `planner`, `oom` and `tiled_network`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from napari_styletransfer.networks.architectures import Reach
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a block, in pixels of the image: the core within what is read."""
+
+    outer: slice
+    core: slice
+    last: bool
+
+    def core_of(self, reach: Reach, size: int) -> slice:
+        """Positions of a layer, counted within the block, that belong to the core.
+
+        `size` is the length of the layer's axis in the whole image; the last core takes all that is left.
+        """
+        first = self.core.start // reach.stride
+        stop = size if self.last else self.core.stop // reach.stride
+        shift = self.outer.start // reach.stride
+        return slice(first - shift, stop - shift)
+
+    def target_of(self, reach: Reach, size: int) -> slice:
+        """Return the same positions counted in the whole image."""
+        return slice(self.core.start // reach.stride, size if self.last else self.core.stop // reach.stride)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block: its rows and its columns."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def outer(self) -> tuple[slice, slice]:
+        """What is read of the image."""
+        return self.rows.outer, self.columns.outer
+
+    @property
+    def area(self) -> int:
+        """Pixels read."""
+        rows, columns = self.outer
+        return (rows.stop - rows.start) * (columns.stop - columns.start)
+
+
+@dataclass(frozen=True)
+class Halo:
+    """Pixels that a block needs before and after its core, in multiples of the total `stride`."""
+
+    before: int
+    after: int
+    stride: int
+
+    @classmethod
+    def of(cls, reaches: Iterable[Reach]) -> Halo:
+        """Return the halo that serves all the given layers."""
+        reaches = tuple(reaches)
+        stride = max((reach.stride for reach in reaches), default=1)
+        before = max((reach.before for reach in reaches), default=0)
+        after = max((reach.after + 1 - reach.stride for reach in reaches), default=0)
+        return cls(_up(before, stride), _up(max(after, 0), stride), stride)
+
+
+def layout(height: int, width: int, core: int | None, halo: Halo) -> tuple[Block, ...]:
+    """Cut an image into blocks with square cores of about `core` pixels a side, or into one for None.
+
+    Cores along an axis are as equal as the stride allows, so that no narrow rest remains; they may exceed `core` by
+    two strides.
+    """
+    return tuple(Block(rows, columns) for rows in _spans(height, core, halo) for columns in _spans(width, core, halo))
+
+
+def _spans(size: int, core: int | None, halo: Halo) -> list[Span]:
+    if core is None or size <= core:
+        return [Span(slice(0, size), slice(0, size), last=True)]
+    count = -(-size // core)
+    side = _up(-(-size // count), halo.stride)
+    starts = list(range(0, size, side))
+    if len(starts) > 1 and size - starts[-1] < halo.stride:
+        starts.pop()
+    spans = []
+    for start, stop in zip(starts, [*starts[1:], size], strict=True):
+        outer = slice(max(0, start - halo.before), min(size, stop + halo.after))
+        spans.append(Span(outer, slice(start, stop), last=stop == size))
+    return spans
+
+
+def _up(value: int, step: int) -> int:
+    return -(-value // step) * step

@@ -1,0 +1,254 @@
+"""The settings part of the form: every field of `StyleConfig`, basic ones open, the rest folded, and the presets.
+
+The form asks `config()` for what a run should do and hands presets, recipes and preferences to `show_config`.
+Which fields exist, how they are called and where they stand comes from the config alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from magicgui.widgets import ComboBox
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QVBoxLayout, QWidget
+from superqt import QCollapsible
+
+from napari_styletransfer.config import PRESETS, Network, StyleConfig
+from napari_styletransfer.devices import system_memory
+from napari_styletransfer.errors import ConfigError
+from napari_styletransfer.session.networks import network_words
+from napari_styletransfer.widget.field_editors import Editor, make_editor, open_choice, rich_tooltip
+from napari_styletransfer.widget.levels import level_editor
+from napari_styletransfer.widget.qt_utils import CalmWheel, FormRows, beside, elide, heading, quiet_fold
+from napari_styletransfer.widget.user_presets import UserPresets
+
+CUSTOM = "custom"
+ELSEWHERE = frozenset({"style_weights", "regions", "weights_sha256"})
+"""Fields without an editor here: blend weights stand beside the styles, regions in their table, and a checksum is
+nothing for people, so that the form asks for none."""
+
+_NO_BALANCE = "<p>'Content weight' in the advanced settings is set and stands in place of this. Empty it.</p>"
+
+PLACED_ELSEWHERE = frozenset({"feather", "movie", "level"})
+"""Fields whose editor another part of the form shows, when it applies."""
+
+
+class SettingsForm(QWidget):
+    """All settings of a run.
+
+    Parameters
+    ----------
+    defaults
+        What the form shows at first, and what a preset is laid upon.
+    presets
+        The user's own.
+    """
+
+    edited = Signal()
+
+    def __init__(
+        self,
+        defaults: StyleConfig | None = None,
+        presets: UserPresets | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._defaults = defaults or StyleConfig()
+        self._presets = presets or UserPresets()
+        self._own = self._presets.read()
+        self._showing = False
+        self._told_file: Path | None = None
+        self.editors: dict[str, Editor] = {
+            name: _editor_for(name, info) for name, info in StyleConfig.model_fields.items() if name not in ELSEWHERE
+        }
+        self.preset = ComboBox(
+            name="preset",
+            choices=self._preset_names(),
+            tooltip="<p>A named set of settings; once you change one of them they are your own.</p>",
+        )
+        self.rows = FormRows()
+        self._preset_row = beside(self.preset.native)
+        self.rows.add("Preset", self._preset_row)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.rows)
+        layout.addWidget(self._placed())
+        self._calm = CalmWheel(self)
+        elsewhere = [self.editors[name].native for name in PLACED_ELSEWHERE]
+        for child in [*self.findChildren(QWidget), *elsewhere]:
+            if isinstance(child, QAbstractSpinBox | QAbstractSlider | QComboBox):
+                self._calm.guard(child)
+            if isinstance(child, QComboBox):
+                elide(child)
+        self.preset.changed.connect(self._choose_preset)
+        for editor in self.editors.values():
+            editor.changed.connect(self._on_edited)
+        self.edited.connect(self._show_balance)
+        self.edited.connect(self._show_weights)
+        self.show_config(self._defaults)
+
+    def config(self) -> StyleConfig:
+        """Return what the form says.
+
+        Raises
+        ------
+        ConfigError
+            If a field holds something that cannot work.
+        """
+        return StyleConfig.make(**{name: editor.read() for name, editor in self.editors.items()})
+
+    def show_config(self, config: StyleConfig) -> None:
+        """Show a config in place of what the form says."""
+        self._showing = True
+        try:
+            for name, editor in self.editors.items():
+                editor.write(getattr(config, name))
+            self.preset.value = self._matching_preset(self.preset.value)
+        finally:
+            self._showing = False
+        self.edited.emit()
+
+    @property
+    def own_preset(self) -> str | None:
+        """The user's preset that is shown, if it is one."""
+        return self.preset.value if self.preset.value in self._own else None
+
+    def save_preset(self, name: str) -> None:
+        """Keep what the form says as a preset of the user, and show it as such.
+
+        Raises
+        ------
+        ConfigError
+            If the settings cannot work, or cannot be kept under that name.
+        """
+        self._presets.save(name, self.config())
+        self._offer_presets(name)
+
+    def delete_preset(self, name: str) -> None:
+        """Forget a preset of the user; the settings stay.
+
+        Raises
+        ------
+        ConfigError
+            If its file cannot be deleted.
+        """
+        self._presets.delete(name)
+        self._offer_presets(self.preset.value)
+
+    def add_beside_preset(self, widget: QWidget) -> None:
+        """Put a widget behind the list of presets."""
+        self._preset_row.layout().addWidget(widget)
+
+    def offer(self, name: str, choices: list[tuple[str, Any]]) -> None:
+        """Give a field with choices other words, or more choices; what is chosen stays."""
+        editor = self.editors[name]
+        chosen = editor.read()
+        if chosen not in [value for _, value in choices]:
+            choices = [*choices, (str(chosen), chosen)]
+        self._showing = True
+        try:
+            # magicgui leaves choices whose words stay the same where they are, and puts new ones behind them.
+            with QSignalBlocker(editor.native):
+                editor.native.clear()
+            editor.widget.choices = choices
+            editor.write(chosen)
+        finally:
+            self._showing = False
+
+    def offer_networks(self) -> None:
+        """Say beside each network whether its weights are here."""
+        file = self._told_file = self.editors["weights"].read()
+        self.offer("network", [(network_words(network, file), network) for network in Network])
+
+    def _placed(self) -> QWidget:
+        """Put each editor into its place and return the folded part."""
+        fold = quiet_fold("Advanced settings")
+        groups: dict[str, FormRows] = {}
+        for editor in self.editors.values():
+            if editor.name in PLACED_ELSEWHERE:
+                continue
+            group, advanced = _place(editor.name)
+            rows = self.rows
+            if advanced:
+                if group not in groups:
+                    groups[group] = FormRows()
+                    fold.addWidget(heading(group))
+                    fold.addWidget(groups[group])
+                rows = groups[group]
+            rows.add(editor.title, editor.native)
+        self.fold: QCollapsible = fold
+        return fold
+
+    def _preset_names(self) -> list[tuple[str, str]]:
+        return [("default", ""), *((name, name) for name in (*PRESETS, CUSTOM, *self._own))]
+
+    def _offer_presets(self, wanted: str) -> None:
+        self._own = self._presets.read()
+        self._showing = True
+        try:
+            self.preset.choices = self._preset_names()
+            self.preset.value = self._matching_preset(wanted)
+        finally:
+            self._showing = False
+
+    def _choose_preset(self, preset: str) -> None:
+        if self._showing or preset == CUSTOM:
+            return
+        if preset in self._own:
+            self.show_config(self._own[preset])
+        else:
+            self.show_config(self._defaults.changed(**PRESETS.get(preset, {})))
+
+    def _on_edited(self) -> None:
+        if self._showing:
+            return
+        self._showing = True
+        try:
+            self.preset.value = self._matching_preset(self.preset.value)
+        finally:
+            self._showing = False
+        self.edited.emit()
+
+    def _show_balance(self) -> None:
+        """Show whether the balance counts: a content weight stands in its place."""
+        balance = self.editors["balance"].native
+        counts = not self.editors["content_weight"].native.text().strip()
+        balance.setEnabled(counts)
+        info = StyleConfig.model_fields["balance"]
+        balance.setToolTip(rich_tooltip(info) if counts else _NO_BALANCE)
+
+    def _show_weights(self) -> None:
+        """Say beside the networks that their weights are those of a file, or no longer."""
+        if self.editors["weights"].read() != self._told_file:
+            self.offer_networks()
+
+    def _matching_preset(self, wanted: str) -> str:
+        """Return the preset that the settings are: of equal ones the wanted one."""
+        try:
+            config = self.config()
+        except ConfigError:
+            return CUSTOM
+        known = {name: self._defaults.changed(**fields) for name, fields in PRESETS.items()}
+        matching = [name for name, preset in ({"": self._defaults} | known | self._own).items() if config == preset]
+        return wanted if wanted in matching else next(iter(matching), CUSTOM)
+
+
+def memory_words(free_bytes: int) -> str:
+    """Return free memory as the device choices show it."""
+    return f"{free_bytes / 2**30:.1f} GiB free"
+
+
+def _editor_for(name: str, info: Any) -> Editor:
+    if name == "device":
+        free, _ = system_memory.memory()
+        return open_choice(name, info, [("auto", "auto"), (f"cpu · {memory_words(free)}", "cpu")])
+    return level_editor(name, info) if name == "level" else make_editor(name, info)
+
+
+def _place(name: str) -> tuple[str, bool]:
+    """Return a field's group and whether it belongs to the folded part."""
+    extra = StyleConfig.model_fields[name].json_schema_extra
+    if not isinstance(extra, dict):
+        return "Other", True
+    return str(extra["group"]), bool(extra["advanced"])
