@@ -42,7 +42,7 @@ PACKAGES = {
     "layers": QT | TORCH,
     "progress": QT | TORCH | NAPARI,
 }
-LIGHT = {"api", "cli"}
+LIGHT = {"__main__", "api", "cli"}
 """Interfaces without Qt, which load torch only when they run something."""
 
 WITH_QT = {"widget", "session", "outputs", "worker"}
@@ -158,7 +158,10 @@ def test_an_interface_without_qt_starts_without_torch_qt_and_napari(package: str
 
 
 def test_the_public_functions_work_without_qt_and_napari() -> None:
-    code = f"import sys, {PACKAGE} as p; [getattr(p, name) for name in p.__all__]; print(*sys.modules)"
+    code = (
+        f"import sys, {PACKAGE} as p; assert set(p._HOMES) == set(p.__all__); "
+        "[getattr(p, name) for name in p.__all__]; print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not tops(set(done.stdout.split())) & (QT | NAPARI)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from napari_styletransfer.api import stylize
     from napari_styletransfer.config import PRESETS, StyleConfig
     from napari_styletransfer.engine.run import iter_stylize, plan
+    from napari_styletransfer.engine.stack import iter_stylize_stack
     from napari_styletransfer.errors import StyleTransferError
+    from napari_styletransfer.events import Event, Fetching, Finished, Preview, Reason, Started, Step
+    from napari_styletransfer.io import read_image, write_image
 
 # Read when torch loads its thread pool: how long a thread that waits for the others spins before it sleeps. By
 # default that is milliseconds, which on a core shared with a window or another program are lost each time: a run
@@ -34,9 +37,29 @@ _HOMES = {
     "stylize": "api",
     "iter_stylize": "engine.run",
     "plan": "engine.run",
-}
+    "iter_stylize_stack": "engine.stack",
+    "read_image": "io",
+    "write_image": "io",
+} | dict.fromkeys(("Event", "Fetching", "Finished", "Preview", "Reason", "Started", "Step"), "events")
 
-__all__ = ["PRESETS", "StyleConfig", "StyleTransferError", "iter_stylize", "plan", "stylize"]
+__all__ = [
+    "PRESETS",
+    "Event",
+    "Fetching",
+    "Finished",
+    "Preview",
+    "Reason",
+    "Started",
+    "Step",
+    "StyleConfig",
+    "StyleTransferError",
+    "iter_stylize",
+    "iter_stylize_stack",
+    "plan",
+    "read_image",
+    "stylize",
+    "write_image",
+]
 
 
 def __getattr__(name: str) -> Any:
