@@ -191,6 +191,17 @@ def with_pictures(viewer: Any, content_image: Any, style_image: Any) -> Any:
 
 
 @pytest.fixture
+def real_form(napari_window: Any) -> Iterator[StyleTransferWidget]:
+    """Return a form with the real engine in the dock of a viewer, set to a quick run."""
+    form = StyleTransferWidget(napari_window)
+    napari_window.window.add_dock_widget(form, name="Style Transfer")
+    form.show_config(StyleConfig(network="compact", size=48, iterations=2, scales=1, device="cpu"))
+    yield form
+    form.release()
+    WorkerBase.await_workers()
+
+
+@pytest.fixture
 def form(viewer: Any, engine: FakeEngine, qtbot: Any) -> Iterator[StyleTransferWidget]:
     """Return a form, run by the fake engine, in a dock of the viewer if that has a window."""
     form = StyleTransferWidget(viewer, engine)

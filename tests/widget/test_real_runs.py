@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image as PillowImage
-from superqt.utils import WorkerBase
 
-from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.session.run_session import State
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
-SHORT = StyleConfig(network="compact", size=48, iterations=2, scales=1, device="cpu")
 CONTENTS = {
     "uint16": lambda unit: (300 + 8700 * unit).astype(np.uint16),
     "float": lambda unit: (unit * 1e3 - 200).astype(np.float32),
     "bool": lambda unit: unit > 0.5,
     "uint8": lambda unit: np.rint(255 * unit).astype(np.uint8),
 }
-
-
-@pytest.fixture
-def form(napari_window: Any) -> Iterator[StyleTransferWidget]:
-    """Return a form with the real engine."""
-    form = StyleTransferWidget(napari_window)
-    napari_window.window.add_dock_widget(form, name="Style Transfer")
-    form.show_config(SHORT)
-    yield form
-    form.release()
-    WorkerBase.await_workers()
 
 
 def result_of(form: StyleTransferWidget, qtbot: Any) -> Any:
@@ -52,7 +37,7 @@ def saved(layer: Any, path: Path) -> npt.NDArray[Any]:
 @pytest.mark.parametrize("kind", CONTENTS)
 @pytest.mark.parametrize("color", [False, True], ids=["grey", "rgb"])
 def test_a_result_in_colour_of_any_content_is_saved_as_png(
-    form: StyleTransferWidget,
+    real_form: StyleTransferWidget,
     napari_window: Any,
     content_image: Any,
     qtbot: Any,
@@ -63,9 +48,9 @@ def test_a_result_in_colour_of_any_content_is_saved_as_png(
     unit = content_image.clip(0.05, 0.95)
     data = CONTENTS[kind](unit if color else unit[..., 0])
     content = napari_window.add_image(data, rgb=color, name="content")
-    form.pictures.choose(content, [napari_window.layers["waves"]])
+    real_form.pictures.choose(content, [napari_window.layers["waves"]])
 
-    layer = result_of(form, qtbot)
+    layer = result_of(real_form, qtbot)
 
     assert layer.rgb
     assert np.ptp(layer.data) > 50
@@ -73,16 +58,16 @@ def test_a_result_in_colour_of_any_content_is_saved_as_png(
 
 
 def test_a_texture_lies_on_the_first_style_that_counts(
-    form: StyleTransferWidget, napari_window: Any, style_image: Any, qtbot: Any
+    real_form: StyleTransferWidget, napari_window: Any, style_image: Any, qtbot: Any
 ) -> None:
     used = napari_window.add_image(style_image, rgb=True, name="used", scale=(0.5, 0.5), translate=(3, 4))
     unused = napari_window.add_image(style_image[:20, :30], rgb=True, name="unused", scale=(9, 9))
-    form.settings.editors["mode"].write("style-reconstruction")
-    form.pictures.choose(styles=[unused, used])
-    assert form.pictures.style_layers == [unused, used]
-    form.pictures.set_style_weights((0, 1))
+    real_form.settings.editors["mode"].write("style-reconstruction")
+    real_form.pictures.choose(styles=[unused, used])
+    assert real_form.pictures.style_layers == [unused, used]
+    real_form.pictures.set_style_weights((0, 1))
 
-    layer = result_of(form, qtbot)
+    layer = result_of(real_form, qtbot)
 
     np.testing.assert_allclose(layer.extent.world, used.extent.world, atol=0.5)
     assert layer.data.shape == (36, 48, 3)
@@ -90,7 +75,7 @@ def test_a_texture_lies_on_the_first_style_that_counts(
 
 @pytest.mark.parametrize("axes", [(), (0,)], ids=["this plane", "all planes"])
 def test_planes_of_a_stack_are_saved_as_png(
-    form: StyleTransferWidget,
+    real_form: StyleTransferWidget,
     napari_window: Any,
     content_image: Any,
     qtbot: Any,
@@ -99,11 +84,11 @@ def test_planes_of_a_stack_are_saved_as_png(
 ) -> None:
     frames = np.stack([content_image[..., number] for number in range(2)])
     content = napari_window.add_image(CONTENTS["uint16"](frames), name="movie")
-    form.pictures.choose(content, [napari_window.layers["waves"]])
+    real_form.pictures.choose(content, [napari_window.layers["waves"]])
     napari_window.dims.set_current_step(0, 1)
-    form.result.choose(axes=axes)
+    real_form.result.choose(axes=axes)
 
-    layer = result_of(form, qtbot)
+    layer = result_of(real_form, qtbot)
 
     assert layer.data.shape == (2 if axes else 1, 36, 48, 3)
     # Of several planes napari writes the frames of an animated PNG.

@@ -16,6 +16,7 @@ from napari.utils.notifications import notification_manager
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import DivergedError, OutOfMemoryError, StyleTransferError, WeightsError
 from napari_styletransfer.events import Fetching, Finished, Reason
+from napari_styletransfer.session.remembered import remembered
 from napari_styletransfer.session.run_session import State
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
@@ -236,6 +237,42 @@ def test_closing_the_dock_stops_the_run_and_keeps_its_best_image(form, engine, v
     viewer.add_image(np.zeros((4, 4)), name="later")
     viewer.layers["cells"].name = "renamed"
     viewer.theme = "light"
+
+
+def test_a_form_opened_after_another_was_closed_says_what_that_said(form, engine, viewer, qtbot):
+    viewer.add_image(np.random.default_rng(0).random((4, 48, 64)), name="movie")
+    viewer.add_image(np.zeros((48, 64, 3), np.uint8), rgb=True, name="paper")
+    viewer.add_labels(np.ones((48, 64), int), name="where")
+    form.show_config(StyleConfig(network="compact", balance=0.3, style_scale=2.0, seed=7))
+    form.pictures.choose(viewer.layers["movie"], [viewer.layers["paper"], viewer.layers["waves"]])
+    form.pictures.set_style_weights((1.0, 3.0))
+    form.regions.choose(viewer.layers["where"])
+    form.regions.look()
+    qtbot.waitUntil(lambda: 1 in form.regions.rows)
+    form.regions.rows[1].setCurrentIndex(2)
+    form.result.choose(axes=(0,), channel=True)
+    said = form.config()
+    assert said.regions is not None
+    # What no run could take is not what the form had.
+    form.settings.editors["tv_weight"].widget.value = "-1"
+    viewer.window.remove_dock_widget(form)
+    qtbot.waitUntil(lambda: remembered(viewer) is not None)
+
+    again = StyleTransferWidget(viewer, engine)
+    viewer.window.add_dock_widget(again, name="Style Transfer")
+
+    qtbot.waitUntil(lambda: again.config() == said)
+    assert again.pictures.content_layer.name == "movie"
+    assert [style.name for style in again.pictures.style_layers] == ["paper", "waves"]
+    assert again.regions.layer.name == "where"
+    assert (again.result.axes, again.result.channel) == ((0,), True)
+    viewer.window.remove_dock_widget(again)
+    qtbot.wait(1)
+    viewer.layers.remove("paper")
+    third = StyleTransferWidget(viewer, engine)
+    qtbot.addWidget(third)
+    assert [style.name for style in third.pictures.style_layers] == ["waves"]
+    third.release()
 
 
 def test_a_form_moved_to_another_dock_goes_on(form, engine, viewer, qtbot):

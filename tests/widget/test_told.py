@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication, QComboBox
-from superqt.utils import WorkerBase
 
 from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.errors import ConfigError
@@ -20,38 +19,26 @@ from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 from napari_styletransfer.widget.qt_utils import Elision
 from napari_styletransfer.worker import engine_run
 
-SHORT = StyleConfig(network="compact", size=48, iterations=2, scales=1, device="cpu")
 LONG = "20261129_experiment_37_well_B07_field_3_actin_and_nuclei_maximum_projection_stitched_and_corrected"
-
-
-@pytest.fixture
-def real(napari_window: Any) -> Iterator[StyleTransferWidget]:
-    """Return a form with the real engine."""
-    form = StyleTransferWidget(napari_window)
-    napari_window.window.add_dock_widget(form, name="Style Transfer")
-    form.show_config(SHORT)
-    yield form
-    form.release()
-    WorkerBase.await_workers()
 
 
 def ended(form: StyleTransferWidget, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: not form.session.status.active, timeout=120_000)
 
 
-def test_a_volume_cannot_be_run_until_the_viewer_shows_a_plane(real, napari_window, qtbot):
+def test_a_volume_cannot_be_run_until_the_viewer_shows_a_plane(real_form, napari_window, qtbot):
     volume = napari_window.add_image(np.random.default_rng(0).random((4, 40, 48)), name="volume")
-    real.pictures.choose(volume, [napari_window.layers["waves"]])
-    qtbot.waitUntil(real.controls.run.isEnabled)
+    real_form.pictures.choose(volume, [napari_window.layers["waves"]])
+    qtbot.waitUntil(real_form.controls.run.isEnabled)
     napari_window.dims.ndisplay = 3
-    qtbot.waitUntil(lambda: not real.controls.run.isEnabled())
-    assert "Switch the viewer to 2D" in real.controls.message.text()
-    assert "Switch the viewer to 2D" in real.controls.run.toolTip()
+    qtbot.waitUntil(lambda: not real_form.controls.run.isEnabled())
+    assert "Switch the viewer to 2D" in real_form.controls.message.text()
+    assert "Switch the viewer to 2D" in real_form.controls.run.toolTip()
     napari_window.dims.ndisplay = 2
-    qtbot.waitUntil(real.controls.run.isEnabled)
-    real.controls.run.click()
-    ended(real, qtbot)
-    assert real.session.status.state is State.DONE, real.session.status.message
+    qtbot.waitUntil(real_form.controls.run.isEnabled)
+    real_form.controls.run.click()
+    ended(real_form, qtbot)
+    assert real_form.session.status.state is State.DONE, real_form.session.status.message
 
 
 def test_a_style_off_the_slider_cannot_be_run_until_the_slider_is_on_it(form, viewer, qtbot):
@@ -66,14 +53,14 @@ def test_a_style_off_the_slider_cannot_be_run_until_the_slider_is_on_it(form, vi
 
 
 @pytest.mark.parametrize("own", [(8, 8), (10, 3000)])
-def test_a_picture_too_small_is_told_with_what_helps_before_run(real, napari_window, own, qtbot):
+def test_a_picture_too_small_is_told_with_what_helps_before_run(real_form, napari_window, own, qtbot):
     tiny = napari_window.add_image(np.zeros((*own, 3), np.uint8), name="tiny", rgb=True)
-    real.show_config(SHORT.changed(network="vgg19", size=512))
-    real.pictures.choose(tiny, [napari_window.layers["waves"]])
-    qtbot.waitUntil(lambda: "itself" in real.controls.message.text(), timeout=120_000)
-    assert not real.controls.run.isEnabled()
-    assert "Enlarge the picture" in real.controls.message.text()
-    assert "larger size" not in real.controls.message.text()
+    real_form.show_config(real_form.config().changed(network="vgg19", size=512))
+    real_form.pictures.choose(tiny, [napari_window.layers["waves"]])
+    qtbot.waitUntil(lambda: "itself" in real_form.controls.message.text(), timeout=120_000)
+    assert not real_form.controls.run.isEnabled()
+    assert "Enlarge the picture" in real_form.controls.message.text()
+    assert "larger size" not in real_form.controls.message.text()
 
 
 def refusals(form: StyleTransferWidget, folder: Path) -> Iterator[Callable[[], object]]:
@@ -111,16 +98,16 @@ def test_a_refusal_leaves_an_error_in_sight(form, tmp_path):
     assert form.session.status.state is State.FAILED
 
 
-def test_a_run_that_is_stopped_before_its_first_step_has_no_loss_to_tell(real, qtbot):
+def test_a_run_that_is_stopped_before_its_first_step_has_no_loss_to_tell(real_form, qtbot):
     def stopped_at_once(*pictures: Any, **options: Any) -> Any:
         run = engine_run(*pictures, **options)
         return lambda should_stop: run(lambda: True)
 
-    real.session._make_run = stopped_at_once
-    real.run()
-    ended(real, qtbot)
-    assert real.session.status.state is State.STOPPED
-    words = real.controls.message.text()
+    real_form.session._make_run = stopped_at_once
+    real_form.run()
+    ended(real_form, qtbot)
+    assert real_form.session.status.state is State.STOPPED
+    words = real_form.controls.message.text()
     assert words.startswith("Stopped before the first step; the picture is what the run starts from")
     assert "nan" not in words
     assert "0 steps" not in words

@@ -27,8 +27,8 @@ Tensors = dict[str, torch.Tensor]
 
 _WRAPPERS = ("state_dict", "model")
 _EXPECTED = "Expected a state dict: save it with torch.save(model.state_dict(), file)."
-_NAMED, _LONGEST = 3, 60
-"""How many tensors a message names before it only counts them, and characters of a name."""
+_NAMED, _LONGEST, _LONGEST_REASON = 3, 60, 160
+"""How many tensors a message names before it only counts them, and characters of a name and of a library's words."""
 
 
 def read(path: Path) -> Tensors:
@@ -113,7 +113,8 @@ def _read_safetensors(path: Path, size: int, header_size: int) -> Tensors:
                 f"The weights file {path} is cut off: {size:,} bytes found, at least {announced:,} expected. "
                 "Copy or download it again."
             ) from error
-        raise WeightsError(f"The safetensors file {path} is damaged ({error}). Copy or download it again.") from error
+        reason = shortened(error, _LONGEST_REASON)
+        raise WeightsError(f"The safetensors file {path} is damaged ({reason}). Copy or download it again.") from error
 
 
 def _announced_size(path: Path, size: int, header_size: int) -> int:
