@@ -44,7 +44,7 @@ def test_a_machine_without_accelerator_has_its_processor(monkeypatch: pytest.Mon
     (device,) = devices()
 
     assert device.name == "cpu"
-    assert "threads" in device.label
+    assert "thread" in device.label
     assert 0 < device.free_bytes <= device.total_bytes == psutil.virtual_memory().total
 
 

@@ -50,7 +50,9 @@ def _info(name: str) -> DeviceInfo:
     free, total = system_memory.memory()
     if name == "mps":
         return DeviceInfo(name, "Apple GPU", free, total)
-    label = f"{platform.processor() or platform.machine() or 'CPU'}, {compute_threads()} threads"
+    threads = compute_threads()
+    processor = platform.processor() or platform.machine() or "CPU"
+    label = f"{processor}, {threads} thread{'' if threads == 1 else 's'}"
     return DeviceInfo(name, label, free, total)
 
 
