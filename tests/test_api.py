@@ -280,6 +280,14 @@ def test_whatever_is_a_picture_is_taken_for_the_array_that_it_stands_for(content
     np.testing.assert_array_equal(as_style, stylize(style_image, [array], TINY))
 
 
+def test_a_masked_array_with_alpha_that_hides_nothing_is_only_read(content_image, style_image):
+    rgba = np.dstack([content_image, np.full(content_image.shape[:2], 0.5, np.float32)])
+    rgba.setflags(write=False)
+    np.testing.assert_array_equal(
+        stylize(np.ma.masked_array(rgba), [style_image], TINY), stylize(rgba, [style_image], TINY)
+    )
+
+
 def test_one_picture_of_pillow_is_one_style(content_image, style_image):
     image = (style_image * 255).astype(np.uint8)
     np.testing.assert_array_equal(

@@ -100,9 +100,8 @@ def _filled(masked: np.ma.MaskedArray[Any, Any], hidden: int | None) -> npt.NDAr
     if masked.size and not shown.size:
         raise ImageError("Every pixel of the picture is masked. Choose another picture or plane.")
     array = masked.filled(shown.min() if shown.size else None)
-    if rgba:
-        array[..., 3] = masked[..., 3].filled(0)
-    return array
+    # In a new array: with nothing masked, numpy fills none and returns the array behind it.
+    return np.dstack([array[..., :3], masked[..., 3].filled(0)]) if rgba else array
 
 
 @contextmanager
