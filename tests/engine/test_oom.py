@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from ended import end
 from torch import Tensor
 
 from napari_styletransfer.config import StyleConfig
@@ -16,7 +17,7 @@ from napari_styletransfer.engine.oom import Cutting
 from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.engine.run_state import RunState
 from napari_styletransfer.errors import DivergedError, OutOfMemoryError
-from napari_styletransfer.events import Event, Finished, Preview, Reason, Step
+from napari_styletransfer.events import Event, Preview, Reason, Step
 from napari_styletransfer.images.resize import resized
 from napari_styletransfer.nn.convolution import _Kernel
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
@@ -50,12 +51,6 @@ def settings(**fields: Any) -> StyleConfig:
 def run(content: Any, styles: Sequence[Any], options: dict[str, Any] | None = None, **fields: Any) -> list[Event]:
     """All events of a quick run."""
     return list(iter_stylize(content, styles, settings(**fields), **(options or {})))
-
-
-def end(events: Sequence[Event]) -> Finished:
-    last = events[-1]
-    assert isinstance(last, Finished)
-    return last
 
 
 # Blocks

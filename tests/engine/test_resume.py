@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from ended import end
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.events import Event, Finished, Preview, Reason, Step
+from napari_styletransfer.events import Event, Preview, Reason, Step
 from napari_styletransfer.networks import weights
 from napari_styletransfer.planning import planner
 
@@ -26,12 +27,6 @@ def settings(**fields: Any) -> StyleConfig:
 
 def run(content: Any, style: Any, options: dict[str, Any] | None = None, **fields: Any) -> list[Event]:
     return list(iter_stylize(content, [style], settings(**fields), **(options or {})))
-
-
-def end(events: Sequence[Event]) -> Finished:
-    last = events[-1]
-    assert isinstance(last, Finished)
-    return last
 
 
 def first_preview(events: Sequence[Event]) -> Preview:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from ended import end
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -55,12 +56,6 @@ def settings(**fields: Any) -> StyleConfig:
 def run(content: Any, styles: Sequence[Any], options: dict[str, Any] | None = None, **fields: Any) -> list[Event]:
     """All events of a quick run."""
     return list(iter_stylize(content, styles, settings(**fields), **(options or {})))
-
-
-def end(events: Sequence[Event]) -> Finished:
-    last = events[-1]
-    assert isinstance(last, Finished)
-    return last
 
 
 def steps(events: Sequence[Event]) -> list[Step]:
