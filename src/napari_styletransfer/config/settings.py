@@ -44,7 +44,7 @@ LARGEST_WEIGHT = 1e7
 _LONGEST_PATH = 4096
 
 _Weight = Annotated[float, Field(ge=0, lt=LARGEST_WEIGHT, allow_inf_nan=False)]
-_Label = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+Label = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 
 _Picture = TypeVar("_Picture")
 
@@ -200,7 +200,7 @@ class StyleConfig(Recipe):
         "whole: all of the picture, resized to the content's longest side.",
         "Style",
     )
-    regions: dict[_Label, Annotated[int, Field(ge=ALL_STYLES, le=9999)] | None] | None = _field(
+    regions: dict[Label, Annotated[int, Field(ge=ALL_STYLES, le=9999)] | None] | None = _field(
         None,
         "Regions",
         "Which style each label of the region layer is given, counted from 0, or -1 for all styles; a label given "

@@ -1,6 +1,6 @@
 """The boundary to the libraries that read files: what they make of a damaged one is an `ImageError`, in one line.
 
-Called by `files` alone.
+Called by `io` alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""PNG with 16-bit colours, which Pillow can neither write nor read in full depth; called by `files` alone.
+"""PNG with 16-bit colours, which Pillow can neither write nor read in full depth; called by `io` alone.
 
 Layout and filters are those of the PNG specification (W3C, third edition, sections 9 and 11).
 """
@@ -28,7 +28,7 @@ def is_deep_color(start: bytes) -> bool:
 
 
 def read(path: Path) -> npt.NDArray[np.uint16]:
-    """Read 16-bit RGB or RGBA; see `files.read_image`."""
+    """Read 16-bit RGB or RGBA; see `io.read_image`."""
     # Pillow unfilters all 16 bits and then keeps the first byte of each value. Told that the values are
     # little-endian it keeps the second one, so that two passes give both.
     with raster.opened(path) as picture:

@@ -1,4 +1,4 @@
-"""PNG, JPEG and whatever else Pillow reads, in the depths that Pillow has; called by `files` alone."""
+"""PNG, JPEG and whatever else Pillow reads, in the depths that Pillow has; called by `io` alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SLIDESHOWS = {"GIF", "PNG", "WEBP"}
 
 
 def read(path: Path) -> npt.NDArray[Any]:
-    """Read a picture of up to 8 bits, or grey of any depth; see `files.read_image`."""
+    """Read a picture of up to 8 bits, or grey of any depth; see `io.read_image`."""
     with opened(path) as picture:
         frames = getattr(picture, "n_frames", 1)
         if picture.format in _SLIDESHOWS and frames > 1:
@@ -44,7 +44,7 @@ def read(path: Path) -> npt.NDArray[Any]:
 
 
 def read_plain(path: Path) -> npt.NDArray[Any]:
-    """Read the numbers of a picture as they are stored, palette or not; see `files.read_labels`."""
+    """Read the numbers of a picture as they are stored, palette or not; see `io.read_labels`."""
     with opened(path) as picture:
         if picture.format in _LOSSY:
             raise ImageError(f"{path} is a {picture.format}, which changes numbers. Save the labels as PNG or TIFF.")

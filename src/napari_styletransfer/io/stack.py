@@ -1,7 +1,7 @@
 """Stacks and movies in TIFF files: their planes read one at a time, and written one at a time.
 
 The command line stylises a stack plane by plane; neither what goes in nor what comes out is ever wholly in
-memory. Results are OME-TIFF, which says which axis is time and which is depth. Called by `files` alone.
+memory. Results are OME-TIFF, which says which axis is time and which is depth. Called by `io` alone.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def stack_of(path: Path, level: int = 0) -> Stack | None:
 
 
 def level_shapes(path: Path) -> tuple[tuple[int, int], ...]:
-    """Return (H, W) of every resolution of a file; see `files.level_shapes`."""
+    """Return (H, W) of every resolution of a file; see `io.level_shapes`."""
     with guard.reading(path), tifffile.TiffFile(path) as file:
         levels = _series(file).levels if len(file.series) else []
         return tuple((level.shape[level.axes.index("Y")], level.shape[level.axes.index("X")]) for level in levels)

@@ -1,4 +1,4 @@
-"""TIFF of any depth, with its pixel size; called by `files` alone."""
+"""TIFF of any depth, with its pixel size; called by `io` alone."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def is_tiff(start: bytes) -> bool:
 
 
 def read(path: Path, level: int = 0) -> npt.NDArray[Any]:
-    """Read one picture; see `files.read_image`."""
+    """Read one picture; see `io.read_image`."""
     with guard.reading(path), tifffile.TiffFile(path) as file:
         series = _only_series(path, file).levels[level]
         page = series.keyframe
@@ -61,7 +61,7 @@ def read(path: Path, level: int = 0) -> npt.NDArray[Any]:
 
 
 def read_plain(path: Path) -> npt.NDArray[Any]:
-    """Read the numbers of one picture as they are stored; see `files.read_labels`."""
+    """Read the numbers of one picture as they are stored; see `io.read_labels`."""
     with guard.reading(path), tifffile.TiffFile(path) as file:
         series = _only_series(path, file)
         page = series.keyframe

@@ -1,4 +1,4 @@
-"""Pictures and stacks into files, whole or not at all, and whether that will be possible; called by `files` alone."""
+"""Pictures and stacks into files, whole or not at all, and whether that will be possible; called by `io` alone."""
 
 from __future__ import annotations
 

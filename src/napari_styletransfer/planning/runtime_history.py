@@ -10,12 +10,12 @@ import json
 import logging
 import math
 import platform
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from napari_styletransfer.networks.download import replacing
 from napari_styletransfer.networks.weights import checkpoints
 
 logger = logging.getLogger(__name__)
@@ -69,15 +69,9 @@ def write(label: str, precision: str, known: Known) -> None:
     key, entries = _key(label, precision), _entries()
     entries.pop(key, None)
     newest = dict([*entries.items(), (key, entry)][-_MOST_DEVICES:])
-    target = path()
-    part = target.with_name(f".{target.stem}-{secrets.token_hex(4)}.json")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_text(json.dumps(newest, indent=1), encoding="utf-8")
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path()) as file:
+            file.write(json.dumps(newest, indent=1).encode())
     except OSError as error:
         logger.debug("The pace of runs is not remembered: %s", error)
 

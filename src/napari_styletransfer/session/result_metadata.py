@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from napari_styletransfer.config import Mode, StyleConfig
 from napari_styletransfer.config.recipe import shortened
+from napari_styletransfer.config.settings import Label
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.layers.compose import Composite, compose
 from napari_styletransfer.layers.read import resolve
@@ -50,8 +51,6 @@ def pictures_record(job: Job) -> dict[str, Any]:
 
 Axis = Annotated[int, Field(ge=-64, lt=64)]
 """Of a layer, negative ones counted from the last."""
-
-Label = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 
 _NAMED = 3
 """How many layers a message names before it only counts them."""
