@@ -21,11 +21,11 @@ from torch import Tensor
 from napari_styletransfer.config import Network, Padding, Pooling
 from napari_styletransfer.images.pixels import LUMINANCE
 from napari_styletransfer.networks import weights
-from napari_styletransfer.networks.architectures import Reach, backbone, reaches
+from napari_styletransfer.networks.architectures import ReceptiveField, backbone, receptive_fields
 from napari_styletransfer.nn import functional
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
-from napari_styletransfer.tiling.tiled_network import Gatherer
-from napari_styletransfer.tiling.tiles import Halo, layout
+from napari_styletransfer.tiling.tiled_network import TiledNetwork
+from napari_styletransfer.tiling.tiles import Halo, tile_layout
 
 STYLE_LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 CONTENT_LAYER = "relu4_2"
@@ -102,8 +102,8 @@ class VGGJudge:
         network, reach = _network()
         pixels = torch.from_numpy(at_side(image, self._side)).permute(2, 0, 1)[None].contiguous()
         size = (pixels.shape[2], pixels.shape[3])
-        gatherer = Gatherer(network, reach, size, layout(*size, None, Halo.of(reach.values())))
-        return gatherer.feature_maps(pixels, dict.fromkeys(reach, 1.0))
+        tiled = TiledNetwork(network, reach, size, tile_layout(*size, None, Halo.of(reach.values())))
+        return tiled.feature_maps(pixels, dict.fromkeys(reach, 1.0))
 
 
 def fine_energy(image: Picture, style: Picture) -> float:
@@ -146,10 +146,10 @@ def _grams(seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 @lru_cache(maxsize=1)
-def _network() -> tuple[FrozenNetwork, dict[str, Reach]]:
+def _network() -> tuple[FrozenNetwork, dict[str, ReceptiveField]]:
     layers = {*STYLE_LAYERS, CONTENT_LAYER}
     cut = backbone(Network.VGG19).truncated(layers)
-    fetching = weights.fetch(Network.VGG19, cut.expected())
+    fetching = weights.fetch(Network.VGG19, cut.state_dict_shapes())
     while True:
         try:
             next(fetching)
@@ -157,4 +157,4 @@ def _network() -> tuple[FrozenNetwork, dict[str, Reach]]:
             tensors = end.value.tensors
             break
     network = FrozenNetwork(cut, tensors, layers, pooling=Pooling.NATIVE, padding=Padding.ZERO)
-    return network, {name: reach for name, reach in reaches(cut).items() if name in layers}
+    return network, {name: reach for name, reach in receptive_fields(cut).items() if name in layers}

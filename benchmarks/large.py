@@ -14,7 +14,7 @@ from benchmarks.setting import Case, Setting
 from napari_styletransfer.engine.run import Shared, iter_stylize
 from napari_styletransfer.errors import OutOfMemoryError
 from napari_styletransfer.events import Plan, Started, Step
-from napari_styletransfer.tiling.tiles import layout
+from napari_styletransfer.tiling.tiles import tile_layout
 
 _TILE = 256
 """Side in pixels of the picture that is repeated."""
@@ -52,7 +52,7 @@ def large(case: dict[str, Any], evaluations: int) -> dict[str, Any]:
             before = event.evaluation
     if plan is None:
         raise AssertionError("a run tells its plan before its first step")
-    cut = layout(height, width, plan.block, halo)
+    cut = tile_layout(height, width, plan.block, halo)
     return {
         "blocks": len(cut),
         "core": plan.block,

@@ -20,7 +20,7 @@ from benchmarks.runs import textbook
 from benchmarks.setting import Case, Setting
 from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.events import Finished
-from napari_styletransfer.images.resize import resized
+from napari_styletransfer.images.resize import resize
 
 PICTURES = {"clock": "picture-by-time.jpg", "whole": "whole-runs.jpg", "sizes": "size-invariance.jpg"}
 """Names of the files that show the results of a table next to each other."""
@@ -55,7 +55,7 @@ def render(case: dict[str, Any], judged: list[int], path: str) -> dict[str, Any]
     model = textbook(judge)
     shown = torch.from_numpy(finished.image).permute(2, 0, 1)[None].contiguous()
     with torch.no_grad():
-        small = resized(shown, *judge.size).clamp(0, 1).to(judge.device)
+        small = resize(shown, *judge.size).clamp(0, 1).to(judge.device)
         found = [[float(term) for term in model.terms(image)] for image in (small, judge.content_tensor())]
     return {
         "terms": found[0],

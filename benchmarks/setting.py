@@ -15,17 +15,17 @@ from torch import Tensor
 from napari_styletransfer import samples
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.images.pixels import decode
-from napari_styletransfer.images.resize import resized
+from napari_styletransfer.images.resize import resize
 from napari_styletransfer.io import read_image
 from napari_styletransfer.losses.objective import Objective
 from napari_styletransfer.losses.terms import StyleTarget
 from napari_styletransfer.networks import weights
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
 from napari_styletransfer.paintings import PAINTINGS
-from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.planning.planner import Prepared, prepare
-from napari_styletransfer.tiling.tiled_network import Gatherer
-from napari_styletransfer.tiling.tiles import layout
+from napari_styletransfer.tiling.tiled_network import TiledNetwork
+from napari_styletransfer.tiling.tiles import tile_layout
 
 FIXED = {"size": None, "scales": 1, "tolerance": 0.0, "tv_weight": 0.0, "coarse_weight": 0.0}
 """One scale and no early end, so that evaluations count; no term that the textbook loop does not have."""
@@ -90,9 +90,9 @@ class Setting:
         return self.config.changed(**{**usual, **self.case.fields})
 
     @cached_property
-    def pictures(self) -> Pictures:
+    def pictures(self) -> RunInputs:
         """The pictures as a run sees them."""
-        return Pictures.checked(self.content, [self.style], self.config, None)
+        return RunInputs.from_arrays(self.content, [self.style], self.config, None)
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -102,7 +102,7 @@ class Setting:
     def tensors(self) -> dict[str, Tensor]:
         """Read the weights that the layers need, float32 on the host."""
         fetching = weights.fetch(
-            self.prepared.plan.config.network, self.prepared.backbone.expected(), self.config.weights
+            self.prepared.plan.config.network, self.prepared.backbone.state_dict_shapes(), self.config.weights
         )
         while True:
             try:
@@ -149,10 +149,10 @@ class Setting:
         prepared, core = self.prepared, self.prepared.plan.block
         style = self.style_tensor()
         shape = (style.shape[2], style.shape[3])
-        gatherer = Gatherer(network, prepared.reaches, shape, layout(*shape, core, prepared.halo))
-        target = StyleTarget(gatherer.gram_means(style, prepared.terms.style_layers), 1.0)
+        tiled = TiledNetwork(network, prepared.reaches, shape, tile_layout(*shape, core, prepared.halo))
+        target = StyleTarget(tiled.gram_means(style, prepared.terms.style_layers), 1.0)
         del style
-        blocks = layout(*self.size, core, prepared.halo)
+        blocks = tile_layout(*self.size, core, prepared.halo)
         return Objective(
             network,
             prepared.reaches,
@@ -191,4 +191,4 @@ def picture_file(folder: Path, role: str, name: str) -> Path:
 
 def _enlarged(picture: npt.NDArray[np.float32], height: int, width: int) -> npt.NDArray[np.float32]:
     image = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()
-    return np.ascontiguousarray(resized(image, height, width).clamp(0, 1)[0].permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(resize(image, height, width).clamp(0, 1)[0].permute(1, 2, 0).numpy())

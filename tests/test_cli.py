@@ -615,7 +615,7 @@ def test_a_stack_that_fails_keeps_the_planes_before(done, tmp_path, movie, style
 def test_a_stack_tells_the_time_of_all_planes(movie, style, out, monkeypatch):
     from napari_styletransfer.planning import planner
 
-    monkeypatch.setattr(planner, "longest", lambda *args, **options: 50.0)
+    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: 50.0)
     _, _, error = call("stylize", movie, style, "-o", out.with_suffix(".tif"), *TINY)
     assert "steps for each of 4 planes, at most about 3 min" in error.splitlines()[0]
 
@@ -624,7 +624,7 @@ def test_all_planes_of_a_stack_have_the_network_that_suits_their_number(tmp_path
     from napari_styletransfer.planning import planner
 
     # VGG-19 for any one of the four, but not for all of them.
-    monkeypatch.setattr(planner, "longest", lambda *args, **options: planner.LONGEST_AUTO / 2)
+    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.LONGEST_AUTO / 2)
     recipe = tmp_path / "recipe.json"
     own = ["--size", "32", "--iterations", "1", "--device", "cpu", "--save-recipe", recipe]
     status, _, error = call("stylize", movie, style, "-o", tmp_path / "out.tif", *own)
@@ -1210,7 +1210,7 @@ def test_the_demo_makes_vgg19_smaller_where_it_would_take_long(tmp_path, monkeyp
 
     configs = []
     monkeypatch.setattr(api, "stylize", Noting())
-    monkeypatch.setattr(planner, "longest", lambda *args, **options: seconds)
+    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: seconds)
     status, told, _ = call("demo", "-o", tmp_path)
     assert status == 0
     assert [(config.network, config.size) for config in configs] == 2 * [("compact", sizes[0]), ("vgg19", sizes[1])]

@@ -33,7 +33,7 @@ def made_weights(tmp_path_factory: pytest.TempPathFactory) -> dict[Network, Path
     files = {}
     for network in (Network.VGG16, Network.SQUEEZENET):
         whole = backbone(network)
-        shapes = whole.truncated({*whole.style_layers, *whole.content_layers}).expected()
+        shapes = whole.truncated({*whole.style_layers, *whole.content_layers}).state_dict_shapes()
         files[network] = folder / f"{network}.safetensors"
         tensors = {key: torch.randn(shape, generator=generator) * 0.05 for key, shape in shapes.items()}
         save_file(tensors, files[network])

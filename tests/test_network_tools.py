@@ -22,7 +22,7 @@ import typer  # noqa: E402
 from napari_styletransfer.config import Network, Padding, Pooling, StyleConfig  # noqa: E402
 from napari_styletransfer.errors import WeightsError  # noqa: E402
 from napari_styletransfer.networks import weights_file  # noqa: E402
-from napari_styletransfer.networks.architectures import COMPACT_PLAN, Backbone, compact_stages, reaches  # noqa: E402
+from napari_styletransfer.networks.architectures import COMPACT_PLAN, Backbone, compact_stages, receptive_fields  # noqa: E402
 from napari_styletransfer.networks.weights import EMBEDDED  # noqa: E402
 from napari_styletransfer.nn.frozen_network import FrozenNetwork  # noqa: E402
 from tools import judge_network, train_compact  # noqa: E402
@@ -72,7 +72,7 @@ def archived(folder: Path, path: Path) -> Path:
 def test_the_engine_reads_what_training_writes(pictures: Path, tmp_path: Path) -> None:
     path = trained(pictures, tmp_path / "tiny.safetensors")
 
-    expected = described().expected()
+    expected = described().state_dict_shapes()
     found = weights_file.select(weights_file.read(path), expected, network="compact", origin="here")
     assert found.keys() == expected.keys()
     card = json.loads(path.with_suffix(".json").read_text())
@@ -117,7 +117,7 @@ def test_the_folded_network_is_the_one_that_was_trained(pool: str) -> None:
     plan, last = described(pool=pool), "relu2_2"
     frozen = FrozenNetwork(plan, network.folded(), {last}, pooling=Pooling.NATIVE, padding=Padding.ZERO)
 
-    maps = judge_network.feature_maps(frozen, {last: reaches(plan)[last]}, image[0].permute(1, 2, 0).numpy())
+    maps = judge_network.feature_maps(frozen, {last: receptive_fields(plan)[last]}, image[0].permute(1, 2, 0).numpy())
     with torch.no_grad():
         wanted = network.features(train_compact.normalised(image))
     assert wanted.abs().max() > 0
@@ -172,7 +172,7 @@ def test_the_plan_is_read_off_the_weights() -> None:
 def wide(path: Path, plan: tuple[int | str, ...], pool: str) -> Path:
     """Write random weights of a plan."""
     torch.manual_seed(0)
-    shapes = Backbone(Network.COMPACT, compact_stages(plan, pool), {}, {}).expected()
+    shapes = Backbone(Network.COMPACT, compact_stages(plan, pool), {}, {}).state_dict_shapes()
     tensors = {
         key: torch.randn(shape) * (2 / max(1, int(np.prod(shape[1:])))) ** 0.5 if len(shape) > 1 else torch.zeros(shape)
         for key, shape in shapes.items()

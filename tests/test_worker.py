@@ -21,8 +21,16 @@ from superqt.utils import WorkerBase
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import DeviceError, OutOfMemoryError, StyleTransferError, WeightsError
 from napari_styletransfer.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
-from napari_styletransfer.worker import Report, RunHandle, ShouldStop, engine_run, loading, start_run, translated
-from napari_styletransfer.worker.sharing import sharing_the_lock
+from napari_styletransfer.worker import (
+    Report,
+    RunHandle,
+    ShouldStop,
+    engine_run,
+    loading,
+    start_run,
+    to_styletransfer_error,
+)
+from napari_styletransfer.worker.sharing import short_switch_interval
 
 PLAN = Plan(StyleConfig(), "cpu", "fake", "float32", (Scale(8, 6, 5),), None, 1, 1, 2)
 PATIENCE = 20
@@ -195,7 +203,7 @@ def test_an_error_before_the_first_event_arrives_too(listener, qtbot):
 
 def test_a_translated_error_keeps_its_cause():
     cause = RuntimeError("deep inside")
-    assert translated(cause).__cause__ is cause
+    assert to_styletransfer_error(cause).__cause__ is cause
 
 
 def test_stop_is_seen_by_the_engine_and_its_result_arrives(listener, qtbot):
@@ -271,7 +279,7 @@ def test_variations_have_the_network_of_the_run_they_are_for_and_its_checksum(mo
     from napari_styletransfer.planning import planner
 
     # VGG-19 would do for one picture, but not for the three that are to be made.
-    monkeypatch.setattr(planner, "longest", lambda *args, **options: planner.LONGEST_AUTO / 2)
+    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.LONGEST_AUTO / 2)
     fetched = []
     fetch = weights.fetch
     monkeypatch.setattr(weights, "fetch", lambda *args: fetched.append(args) or fetch(*args))
@@ -334,9 +342,9 @@ def test_a_stop_is_heeded_while_nobody_looks_at_the_first_preview(qapp):
 
 def test_threads_hand_the_lock_over_sooner_while_runs_are_under_way(listener, qtbot):
     usual = sys.getswitchinterval()
-    with sharing_the_lock():
+    with short_switch_interval():
         first = sys.getswitchinterval()
-        with sharing_the_lock():
+        with short_switch_interval():
             pass
         assert sys.getswitchinterval() == first < usual
     assert sys.getswitchinterval() == usual

@@ -35,7 +35,7 @@ from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.events import Finished
 from napari_styletransfer.paintings import PAINTINGS
-from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.inputs import RunInputs
 
 CONTENTS = ("skimage:coffee", "histology", "fluorescence", "phase")
 STYLES = ("brush-swirls", "stained-glass", "mosaic", "ink-hatching")
@@ -96,7 +96,7 @@ def main(
 
 def _as_seen(content: Picture, style: Picture, config: StyleConfig) -> Picture:
     """Return the style as the losses at the full size see it."""
-    pictures = Pictures.checked(content, [style], config, None)
+    pictures = RunInputs.from_arrays(content, [style], config, None)
     (fitted,) = pictures.styles_at(*pictures.size, config, 16)
     return np.ascontiguousarray(fitted[0].permute(1, 2, 0).numpy())
 

@@ -41,15 +41,22 @@ from napari_styletransfer.errors import StyleTransferError
 from napari_styletransfer.events import Finished
 from napari_styletransfer.io import read_image
 from napari_styletransfer.networks import weights_file
-from napari_styletransfer.networks.architectures import Backbone, ChannelPlan, Reach, backbone, compact_stages, reaches
+from napari_styletransfer.networks.architectures import (
+    Backbone,
+    ChannelPlan,
+    ReceptiveField,
+    backbone,
+    compact_stages,
+    receptive_fields,
+)
 from napari_styletransfer.networks.weights import EMBEDDED
 from napari_styletransfer.nn import functional
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
-from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.planning.planner import prepare
 from napari_styletransfer.samples import content as sample_content
-from napari_styletransfer.tiling.tiled_network import Gatherer
-from napari_styletransfer.tiling.tiles import Halo, layout
+from napari_styletransfer.tiling.tiled_network import TiledNetwork
+from napari_styletransfer.tiling.tiles import Halo, tile_layout
 
 PAIRS = (
     ("tubingen.jpg", "starry_night.jpg"),
@@ -89,10 +96,10 @@ class Judge:
         layers = {*STYLE_LAYERS, CONTENT_LAYER}
         network = backbone(Network.SQUEEZENET).truncated(layers)
         found = weights_file.select(
-            weights_file.read(weights), network.expected(), network=Network.SQUEEZENET, origin=str(weights)
+            weights_file.read(weights), network.state_dict_shapes(), network=Network.SQUEEZENET, origin=str(weights)
         )
         self._network = FrozenNetwork(network, found, layers, pooling=Pooling.NATIVE, padding=Padding.ZERO)
-        self._reaches = {name: reach for name, reach in reaches(network).items() if name in layers}
+        self._reaches = {name: reach for name, reach in receptive_fields(network).items() if name in layers}
 
     def features(self, picture: Picture) -> dict[str, Tensor]:
         """Return the feature maps of the layers that count."""
@@ -105,12 +112,12 @@ class Judge:
         return distance, cosine(seen[CONTENT_LAYER], plain[CONTENT_LAYER])
 
 
-def feature_maps(network: FrozenNetwork, reach: dict[str, Reach], picture: Picture) -> dict[str, Tensor]:
+def feature_maps(network: FrozenNetwork, reach: dict[str, ReceptiveField], picture: Picture) -> dict[str, Tensor]:
     """Return the feature maps of a network for a picture (H, W, 3) in [0, 1]."""
     image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].contiguous()
     size = (image.shape[2], image.shape[3])
-    blocks = layout(*size, None, Halo.of(reach.values()))
-    return Gatherer(network, reach, size, blocks).feature_maps(image, dict.fromkeys(reach, 1.0))
+    blocks = tile_layout(*size, None, Halo.of(reach.values()))
+    return TiledNetwork(network, reach, size, blocks).feature_maps(image, dict.fromkeys(reach, 1.0))
 
 
 def style_distance(seen: dict[str, Tensor], target: dict[str, Tensor]) -> float:
@@ -151,13 +158,13 @@ class Candidate:
         usual = backbone(Network.COMPACT)
         network = replace(usual, stages=compact_stages(plan_of(found), pool))
         # The layers decide, so that another number of them is told as what is missing.
-        expected = network.expected() if network.layers == usual.layers else usual.expected()
+        expected = network.state_dict_shapes() if network.layers == usual.layers else usual.state_dict_shapes()
         tensors = weights_file.select(found, expected, network=Network.COMPACT, origin=str(path))
         return cls(path.stem, network, tensors)
 
     def shared(self, config: StyleConfig, content: Picture, style: Picture) -> Shared:
         """Return what makes a run use this network in place of the embedded one."""
-        prepared = prepare(Pictures.checked(content, [style], config, None), config)
+        prepared = prepare(RunInputs.from_arrays(content, [style], config, None), config)
         network = FrozenNetwork(
             self.network.truncated(prepared.layers),
             self.tensors,
@@ -199,7 +206,7 @@ def stylised(
     shared = None if candidate is None else candidate.shared(config, content, style)
     *_, end = iter_stylize(content, [style], config, shared=shared, preview_interval=float("inf"))
     assert isinstance(end, Finished)
-    pictures = Pictures.checked(content, [style], config, None)
+    pictures = RunInputs.from_arrays(content, [style], config, None)
     height, width = pictures.size
     own = pictures.content_at(height, width)
     assert own is not None

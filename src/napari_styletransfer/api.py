@@ -167,16 +167,16 @@ def encoded(
     own = np.asarray(content)
     if array.shape[:2] != own.shape[:2]:
         return array
-    from napari_styletransfer.losses.regions import Guide
+    from napari_styletransfer.losses.regions import RegionMap
 
     try:
-        guide = Guide.checked(labels, own.shape[:2], styles, finished.config)
+        guide = RegionMap.from_arrays(labels, own.shape[:2], styles, finished.config)
     except NothingToDoError:
         # One plane of several, which was left as it is.
         outside = np.ones(own.shape[:2], np.bool_)
     else:
         assert guide is not None
-        outside = guide.covered(*own.shape[:2])[0, 0].numpy() == 0
+        outside = guide.alpha(*own.shape[:2])[0, 0].numpy() == 0
     # What was decoded and encoded may be a rounding away from what it was.
     array[outside] = own[outside][:, None] if own.ndim == 2 else own[outside]
     return array

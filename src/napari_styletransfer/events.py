@@ -67,7 +67,7 @@ class Plan:
     seconds
         Roughly how long the run takes if no scale ends before its last step; 0 if that cannot be told.
     asked
-        The settings as they were given, for `given_up` to compare with. Plans that will do the same are equal.
+        The settings as they were given, for `memory_savings` to compare with. Plans that will do the same are equal.
     why_network
         Why network 'auto' became the one it did, in words; empty where the settings name the network.
     """
@@ -81,7 +81,7 @@ class Plan:
     blocks: int
     memory_bytes: int
     memory_available: int
-    resident: str = "cpu"
+    storage_device: str = "cpu"
     keeps_base: bool = True
     keeps_content: bool = True
     seconds: float = field(default=0.0, compare=False)
@@ -89,11 +89,11 @@ class Plan:
     why_network: str = field(default="", compare=False)
 
     @property
-    def given_up(self) -> str | None:
+    def memory_savings(self) -> str | None:
         """What a run with little memory goes without, in words that end a sentence; None for nothing."""
         asked = self.asked or self.config
         parts = []
-        if self.resident != self.device:
+        if self.storage_device != self.device:
             parts.append("the image in the computer's own memory, which is slower")
         if asked.block_size and self.block and self.block < asked.block_size:
             parts.append(f"blocks of {self.block} pixels instead of {asked.block_size}")

@@ -56,13 +56,13 @@ def random_image() -> Callable[..., Tensor]:
 
 
 def _embedded() -> Tensors:
-    return finished(weights.fetch(Network.COMPACT, backbone(Network.COMPACT).expected())).tensors
+    return finished(weights.fetch(Network.COMPACT, backbone(Network.COMPACT).state_dict_shapes())).tensors
 
 
 def _random(network: Network) -> Tensors:
     generator = torch.Generator().manual_seed(7)
     tensors = {}
-    for key, shape in backbone(network).expected().items():
+    for key, shape in backbone(network).state_dict_shapes().items():
         values = torch.randn(shape, generator=generator)
         if len(shape) == 4:
             tensors[key] = values * (2 / (shape[1] * shape[2] * shape[3])) ** 0.5

@@ -17,10 +17,10 @@ def to_image(metric: SpectralMetric, z: Tensor) -> Tensor:
 def to_latent(metric: SpectralMetric, x: Tensor) -> Tensor:
     """Return z for x."""
     z = x.clone()
-    metric.turn_step(SpectralMetric(x.shape[-2], x.shape[-1], 0.0), z)
+    metric.convert_step_(SpectralMetric(x.shape[-2], x.shape[-1], 0.0), z)
     return z
 
 
 def latent_gradient(metric: SpectralMetric, gradient: Tensor) -> Tensor:
     """Return the gradient with respect to z for the one with respect to x."""
-    return metric.into_latent_gradient(gradient.clone())
+    return metric.latent_gradient_(gradient.clone())

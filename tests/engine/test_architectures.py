@@ -20,11 +20,11 @@ from napari_styletransfer.networks.architectures import (
     Branch,
     Conv,
     Pool,
-    Reach,
+    ReceptiveField,
     Stage,
     backbone,
-    folded,
-    reaches,
+    fold_batchnorm,
+    receptive_fields,
 )
 
 ALL = [network for network in Network if network is not Network.AUTO]
@@ -139,7 +139,7 @@ def test_a_network_asks_for_exactly_the_feature_tensors_of_torchvision(network: 
         if key.startswith("features.") and not key.endswith("num_batches_tracked")
     }
 
-    assert backbone(network).expected() == theirs
+    assert backbone(network).state_dict_shapes() == theirs
 
 
 def test_the_embedded_network_follows_its_plan() -> None:
@@ -195,11 +195,11 @@ def test_only_the_stages_up_to_the_deepest_wanted_layer_are_kept(network: Networ
         last = cut.stages[-1]
         assert isinstance(last, Conv)
         assert last.name == name
-        assert cut.expected().items() <= whole.expected().items()
+        assert cut.state_dict_shapes().items() <= whole.state_dict_shapes().items()
 
 
 def test_a_network_of_no_layers_needs_no_weights() -> None:
-    assert backbone(Network.VGG19).truncated({RGB}).expected() == {}
+    assert backbone(Network.VGG19).truncated({RGB}).state_dict_shapes() == {}
 
 
 def test_folding_the_batch_norm_changes_nothing_in_the_output(
@@ -214,7 +214,7 @@ def test_folding_the_batch_norm_changes_nothing_in_the_output(
     norm.load_state_dict({part: tensors[f"{branch.norm}.{part}"] for part in parts}, strict=False)
     x = torch.randn(1, branch.in_channels, 6, 7, generator=torch.Generator().manual_seed(0))
 
-    weight, bias = folded(branch, tensors)
+    weight, bias = fold_batchnorm(branch, tensors)
 
     with torch.no_grad():
         expected = norm.eval()(convolution(x))
@@ -237,7 +237,7 @@ def test_the_predicted_size_of_every_stage_is_that_of_torch(network: Network, si
 
 def test_the_receptive_field_of_vgg19_is_the_published_one() -> None:
     # relu5_1 sees 156 pixels, at a stride of 16.
-    reach = reaches(backbone(Network.VGG19))["relu5_1"]
+    reach = receptive_fields(backbone(Network.VGG19))["relu5_1"]
 
     assert reach.before + reach.after + 1 == 156
     assert reach.stride == 16
@@ -246,12 +246,12 @@ def test_the_receptive_field_of_vgg19_is_the_published_one() -> None:
 @pytest.mark.parametrize(("network", "name"), [(Network.COMPACT, "relu3_1"), (Network.SQUEEZENET, "fire4")])
 def test_a_feature_depends_on_the_pixels_within_its_reach_and_on_no_others(network: Network, name: str) -> None:
     # All-ones weights carry any change on.
-    reach = reaches(backbone(network))[name]
+    reach = receptive_fields(backbone(network))[name]
     position = 10
     touched = [pixel for pixel in range(120) if _carried(network, name, pixel)[position]]
 
     assert touched == list(range(position * reach.stride - reach.before, position * reach.stride + reach.after + 1))
-    assert isinstance(reach, Reach)
+    assert isinstance(reach, ReceptiveField)
 
 
 def _carried(network: Network, name: str, pixel: int) -> list[bool]:

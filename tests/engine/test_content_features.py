@@ -15,14 +15,14 @@ from napari_styletransfer.config import Network, Normalization, StyleConfig
 from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.events import Finished
 from napari_styletransfer.images.pixels import decode
-from napari_styletransfer.losses.content_features import Packed
+from napari_styletransfer.losses.content_features import PackedImage
 from napari_styletransfer.losses.objective import Objective
-from napari_styletransfer.losses.terms import Evaluation, StyleTarget, Terms
-from napari_styletransfer.networks.architectures import RGB, Backbone, reaches
+from napari_styletransfer.losses.terms import Evaluation, LossWeights, StyleTarget
+from napari_styletransfer.networks.architectures import RGB, Backbone, receptive_fields
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
 from napari_styletransfer.planning import planner
-from napari_styletransfer.tiling.tiled_network import Gatherer, Stopped
-from napari_styletransfer.tiling.tiles import Halo, layout
+from napari_styletransfer.tiling.tiled_network import Stopped, TiledNetwork
+from napari_styletransfer.tiling.tiles import Halo, tile_layout
 
 ImageOf = Callable[..., Tensor]
 CONTENT = {"relu2_2": 1.0, "relu3_1": 2.0}
@@ -40,17 +40,17 @@ def objective(
 ) -> Objective:
     cut = network.truncated({*CONTENT, *STYLE})
     net = FrozenNetwork(cut, tensors, {*CONTENT, *STYLE} - {RGB})
-    reach = {name: reaches(cut)[name] for name in net.wanted}
+    reach = {name: receptive_fields(cut)[name] for name in net.wanted}
     halo = Halo.of(reach.values())
     style = random_image(64, 64, seed=3, dtype=torch.float32)
-    grams = Gatherer(net, reach, (64, 64), layout(64, 64, None, halo)).gram_means(style, STYLE)
-    terms = Terms(CONTENT, STYLE, 0.7, 1.3, 0.4, Normalization.RELATIVE)
+    grams = TiledNetwork(net, reach, (64, 64), tile_layout(64, 64, None, halo)).gram_means(style, STYLE)
+    terms = LossWeights(CONTENT, STYLE, 0.7, 1.3, 0.4, Normalization.RELATIVE)
     return Objective(
         net,
         reach,
         terms,
         SIZE,
-        layout(*SIZE, core, halo),
+        tile_layout(*SIZE, core, halo),
         styles=[StyleTarget(grams, 1.0)],
         content=in_bytes(random_image(*SIZE, seed=1, dtype=torch.float32)),
         **given,
@@ -82,9 +82,9 @@ def test_blocks_can_be_changed_under_way(
     image = random_image(*SIZE, seed=2, dtype=torch.float32)
     made_again = objective(compact, compact_weights, random_image, None, keep_content=False)
     expected = made_again(image)
-    halo = Halo.of(reaches(compact.truncated({*CONTENT, *STYLE}))[name] for name in (*CONTENT, "relu4_1"))
+    halo = Halo.of(receptive_fields(compact.truncated({*CONTENT, *STYLE}))[name] for name in (*CONTENT, "relu4_1"))
 
-    made_again.set_blocks(lambda size: layout(*size, 40, halo))
+    made_again.set_tiles(lambda size: tile_layout(*size, 40, halo))
 
     assert_alike(made_again(image), expected)
 
@@ -102,16 +102,16 @@ def test_pictures_of_8_and_of_16_bits_come_back_as_they_were() -> None:
         rgb, _ = decode(values.reshape(16, -1))
         picture = torch.from_numpy(rgb).permute(2, 0, 1)[None].contiguous()
 
-        packed = Packed(picture)
+        packed = PackedImage(picture)
 
         assert packed.bytes == picture.numel() * values.itemsize
-        torch.testing.assert_close(packed.part(everything), picture, rtol=0, atol=1e-7 if values.itemsize > 1 else 0)
+        torch.testing.assert_close(packed.crop(everything), picture, rtol=0, atol=1e-7 if values.itemsize > 1 else 0)
 
 
 def test_other_pictures_lose_less_than_16_bits_do(random_image: ImageOf) -> None:
     picture = random_image(30, 40, dtype=torch.float32)
 
-    part = Packed(picture).part((slice(3, 9), slice(10, 40)))
+    part = PackedImage(picture).crop((slice(3, 9), slice(10, 40)))
 
     torch.testing.assert_close(part, picture[:, :, 3:9, 10:40], rtol=0, atol=1 / 65535)
 
@@ -121,7 +121,7 @@ def test_a_picture_is_packed_some_values_at_a_time(monkeypatch: pytest.MonkeyPat
     picture = in_bytes(random_image(30, 40, dtype=torch.float32))
     picture[0, 2, 29, 39] = 0.123456  # the last of them is no multiple of 1/255
 
-    torch.testing.assert_close(Packed(picture).part((slice(None), slice(None))), picture, rtol=0, atol=1 / 65535)
+    torch.testing.assert_close(PackedImage(picture).crop((slice(None), slice(None))), picture, rtol=0, atol=1 / 65535)
 
 
 @pytest.mark.parametrize("guided", [False, True])

@@ -16,8 +16,8 @@ from napari_styletransfer.devices.device import (
     choose,
     choose_dtype,
     devices,
-    release,
-    trim,
+    empty_cache,
+    malloc_trim,
 )
 from napari_styletransfer.errors import DeviceError, OutOfMemoryError, is_out_of_memory
 
@@ -200,8 +200,8 @@ def test_cached_memory_is_given_back_to_the_device_it_belongs_to(device: str, mo
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append("cuda"))
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append("mps"))
 
-    release(device)
-    release("cpu")
+    empty_cache(device)
+    empty_cache("cpu")
 
     assert emptied == [device.partition(":")[0]]
 
@@ -225,7 +225,7 @@ def test_freed_memory_is_given_back_where_the_library_can(
     monkeypatch.setattr("napari_styletransfer.devices.device.sys.platform", system)
     monkeypatch.setattr("napari_styletransfer.devices.device.ctypes.CDLL", lambda name: library)
 
-    trim(torch.device(device))
+    malloc_trim(torch.device(device))
 
     assert library.asked == ([0] if (system, trims, device) == ("linux", True, "cpu") else [])
 

@@ -19,7 +19,7 @@ from napari_styletransfer.networks.architectures import COMPACT_PLAN, MEAN, STD,
 from napari_styletransfer.nn import relu_mask
 from napari_styletransfer.nn.frozen_network import FrozenNetwork, Recording, Tape
 from napari_styletransfer.nn.pooling import SWAP_GAIN
-from napari_styletransfer.nn.relu_mask import mask_by_signs, packed_signs
+from napari_styletransfer.nn.relu_mask import apply_relu_mask, pack_relu_mask
 from napari_styletransfer.nn.workspace import Workspace
 
 # The two trainings of VGG-19 have the same stages.
@@ -187,7 +187,7 @@ def _check_against_autograd(
     cut: Backbone, tensors: Tensors, wanted: Collection[str], image: Tensor, pooling: Pooling, padding: Padding
 ) -> None:
     image.requires_grad_()
-    tensors = {key: tensors[key] for key in cut.expected()}
+    tensors = {key: tensors[key] for key in cut.state_dict_shapes()}
     expected = textbook(cut.network, tensors, image, pooling, padding)
     net = FrozenNetwork(cut, tensors, wanted, pooling=pooling, padding=padding, dtype=torch.float64)
 
@@ -444,8 +444,8 @@ def test_signs_survive_being_packed_into_bits(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(relu_mask, "_in_few_programs", lambda device: in_few_programs)
-        bits = packed_signs(feature_map, Workspace())
-        mask_by_signs(gradient, bits)
+        bits = pack_relu_mask(feature_map, Workspace())
+        apply_relu_mask(gradient, bits)
 
     assert bits.dtype is torch.uint8
     assert bits.numel() == -(-feature_map.numel() // 8)

@@ -13,9 +13,9 @@ import torch
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.images import color
-from napari_styletransfer.images.laplacian import Look, match_finest, match_look
-from napari_styletransfer.images.resize import resized, working_size
-from napari_styletransfer.planning.inputs import Pictures, check_size
+from napari_styletransfer.images.laplacian import StyleStatistics, match_finest, match_statistics
+from napari_styletransfer.images.resize import resize, working_size
+from napari_styletransfer.planning.inputs import RunInputs, check_size
 
 
 def picture(height: int = 40, width: int = 50, seed: int = 0, dtype: Any = np.float32) -> Any:
@@ -23,8 +23,8 @@ def picture(height: int = 40, width: int = 50, seed: int = 0, dtype: Any = np.fl
     return values.astype(dtype) if np.dtype(dtype).kind == "f" else (values * np.iinfo(dtype).max).astype(dtype)
 
 
-def checked(content: Any, styles: Any, init: Any = None, **fields: Any) -> Pictures:
-    return Pictures.checked(content, styles, StyleConfig.make(**fields), init)
+def checked(content: Any, styles: Any, init: Any = None, **fields: Any) -> RunInputs:
+    return RunInputs.from_arrays(content, styles, StyleConfig.make(**fields), init)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
@@ -224,7 +224,7 @@ def test_unless_told_the_content_gets_the_octaves_of_the_style_as_it_is_fitted()
 
     image = found.start_at(32, 40, StyleConfig())
 
-    torch.testing.assert_close(image, match_look(content, Look.of(style)))
+    torch.testing.assert_close(image, match_statistics(content, StyleStatistics.from_image(style)))
     assert not torch.equal(image, color.match_colors(content, found.styles, [1.0]))
 
 
@@ -261,7 +261,7 @@ def test_detail_is_what_the_start_loses_at_half_the_size(start: str) -> None:
     detail = found.detail_at(32, 40, config)
 
     assert detail is not None
-    torch.testing.assert_close(whole - detail, resized(resized(whole, 16, 20), 32, 40))
+    torch.testing.assert_close(whole - detail, resize(resize(whole, 16, 20), 32, 40))
 
 
 def test_detail_has_the_contrast_that_it_has_in_the_style_as_it_is_fitted() -> None:
@@ -270,7 +270,7 @@ def test_detail_has_the_contrast_that_it_has_in_the_style_as_it_is_fitted() -> N
 
     detail = found.detail_at(32, 40, StyleConfig())
 
-    torch.testing.assert_close(detail, match_finest(content, Look.of(style)))
+    torch.testing.assert_close(detail, match_finest(content, StyleStatistics.from_image(style)))
 
 
 def test_detail_is_that_of_the_style_of_each_region_and_none_outside() -> None:
@@ -279,7 +279,7 @@ def test_detail_is_that_of_the_style_of_each_region_and_none_outside() -> None:
     labels[:, :20], labels[:, 30:] = 1, 2
     config = StyleConfig.make(regions={1: 0, 2: 1})
 
-    found = Pictures.checked(content, styles, config, None, labels).detail_at(40, 50, config)
+    found = RunInputs.from_arrays(content, styles, config, None, labels).detail_at(40, 50, config)
 
     assert found is not None
     assert not found[..., 20:30].any()
@@ -288,8 +288,8 @@ def test_detail_is_that_of_the_style_of_each_region_and_none_outside() -> None:
         torch.testing.assert_close(found[..., columns], alone[..., columns])
 
 
-def sized(own: tuple[int, int], longest: int | None) -> Pictures:
-    return Pictures(None, (), (), None, working_size(*own, longest), own=own)
+def sized(own: tuple[int, int], longest: int | None) -> RunInputs:
+    return RunInputs(None, (), (), None, working_size(*own, longest), own=own)
 
 
 def test_of_a_picture_that_is_itself_too_small_no_setting_is_to_be_changed() -> None:

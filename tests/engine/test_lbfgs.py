@@ -20,14 +20,14 @@ from torch import Tensor
 from napari_styletransfer.config import LineSearch, Normalization
 from napari_styletransfer.errors import DivergedError
 from napari_styletransfer.losses.objective import Objective
-from napari_styletransfer.losses.terms import StyleTarget, Terms
-from napari_styletransfer.networks.architectures import RGB, Backbone, reaches
+from napari_styletransfer.losses.terms import LossWeights, StyleTarget
+from napari_styletransfer.networks.architectures import RGB, Backbone, receptive_fields
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
-from napari_styletransfer.optim.history import _FORGET, _SMALLEST_CURVATURE, Heading, History
+from napari_styletransfer.optim.history import _FORGET, _SMALLEST_CURVATURE, History, SearchDirection
 from napari_styletransfer.optim.lbfgs import LBFGS
 from napari_styletransfer.optim.preconditioner import SpectralMetric
-from napari_styletransfer.tiling.tiled_network import Gatherer
-from napari_styletransfer.tiling.tiles import Halo, layout
+from napari_styletransfer.tiling.tiled_network import TiledNetwork
+from napari_styletransfer.tiling.tiles import Halo, tile_layout
 
 Array = npt.NDArray[np.float64]
 Function = Callable[[Array], tuple[float, Array]]
@@ -113,10 +113,10 @@ def style_objective(compact: Backbone, weights: dict[str, Tensor], size: int) ->
     cut = compact.truncated({*style_layers, "relu3_1"})
     wanted = {"relu1_1", "relu2_1", "relu3_1"}
     net = FrozenNetwork(cut, weights, wanted, dtype=torch.float64)
-    reach = {name: reaches(cut)[name] for name in wanted}
-    blocks = layout(size, size, None, Halo.of(reach.values()))
-    grams = Gatherer(net, reach, (size, size), blocks).gram_means(style, style_layers)
-    terms = Terms({"relu3_1": 1.0}, style_layers, 0.05, 1.0, 0.0, Normalization.RELATIVE)
+    reach = {name: receptive_fields(cut)[name] for name in wanted}
+    blocks = tile_layout(size, size, None, Halo.of(reach.values()))
+    grams = TiledNetwork(net, reach, (size, size), blocks).gram_means(style, style_layers)
+    terms = LossWeights({"relu3_1": 1.0}, style_layers, 0.05, 1.0, 0.0, Normalization.RELATIVE)
     styles = [StyleTarget(grams, 1.0)]
     return Objective(net, reach, terms, (size, size), blocks, styles=styles, content=content), content
 
@@ -514,14 +514,14 @@ def test_in_another_metric_the_point_stays_and_pairs_and_gradient_are_its_own(
     while optimizer.iterations < 6:
         accepted = told(optimizer)
     assert accepted
-    best, slope = optimizer.best.clone(), optimizer._heading_now.slope
+    best, slope = optimizer.best.clone(), optimizer._search_direction.slope
     before = [(to_image(plain, s), s.clone(), y.clone()) for s, y in optimizer.pairs()]
 
-    optimizer.change(other)
+    optimizer.set_metric(other)
 
     torch.testing.assert_close(optimizer.best, best, rtol=0, atol=0)
-    assert optimizer._heading_now.slope < 0
-    assert optimizer._heading_now.slope != slope
+    assert optimizer._search_direction.slope < 0
+    assert optimizer._search_direction.slope != slope
     for (step, s, y), (changed_s, changed_y) in zip(before, optimizer.pairs(), strict=True):
         torch.testing.assert_close(to_image(other, changed_s), step, rtol=1e-5, atol=1e-8)
         assert float((changed_s * changed_y).sum()) == pytest.approx(float((s * y).sum()), rel=1e-5)
@@ -563,14 +563,14 @@ def test_a_slope_that_is_no_number_begins_anew_with_the_gradient(
 ) -> None:
     optimizer = LBFGS(torch.tensor([-1.2, 1.0], dtype=torch.float64), keep_base=keep_base)
     minimise(optimizer, rosenbrock, 6)
-    heading, before = History.heading, optimizer.best_loss
+    heading, before = History.search_direction, optimizer.best_loss
 
-    def lost(self: History, gradient: Tensor) -> Heading:
+    def lost(self: History, gradient: Tensor) -> SearchDirection:
         found = heading(self, gradient)
         return replace(found, slope=float("nan")) if self.count else found
 
     with monkeypatch.context() as patch:
-        patch.setattr(History, "heading", lost)
+        patch.setattr(History, "search_direction", lost)
         minimise(optimizer, rosenbrock, 2)
     minimise(optimizer, rosenbrock, 40)
 

@@ -32,7 +32,7 @@ def random_weights(network: Network, path: Path) -> str:
     named = {name for name in (*whole.style_layers, *whole.content_layers) if name != RGB}
     torch.manual_seed(0)
     tensors = {}
-    for key, shape in whole.truncated(named).expected().items():
+    for key, shape in whole.truncated(named).state_dict_shapes().items():
         gain = (2 / torch.Size(shape[1:]).numel()) ** 0.5 if len(shape) == 4 else 0.0
         tensors[key] = gain * torch.randn(shape)
     save_file(tensors, path)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from napari_styletransfer.config import LineSearch, Optimizer, StyleConfig
 from napari_styletransfer.optim import minimizer as module
-from napari_styletransfer.optim.minimizer import Descent
+from napari_styletransfer.optim.minimizer import Minimizer
 from napari_styletransfer.optim.preconditioner import SpectralMetric
 
 SIZE = (48, 64)
@@ -27,8 +27,8 @@ def loss(image: Tensor) -> tuple[float, Tensor]:
     return float((off * gradient).sum()) / 2, gradient
 
 
-def descend(steps: int, **settings: object) -> Descent:
-    descent = Descent.begun(noise(1), StyleConfig.make(**settings), "cpu")
+def descend(steps: int, **settings: object) -> Minimizer:
+    descent = Minimizer.create(noise(1), StyleConfig.make(**settings), "cpu")
     while descent.optimizer.iterations < steps:
         descent.tell(*loss(descent.trial))
     return descent
@@ -69,10 +69,10 @@ def test_a_given_metric_and_that_of_adam_stay(settings: dict[str, object]) -> No
 
 @pytest.mark.parametrize(("exponent", "learns"), [(None, True), (0.0, False), (0.25, False)])
 def test_a_scale_begins_in_the_metric_of_the_settings(exponent: float | None, learns: bool) -> None:
-    descent = Descent.begun(noise(1), StyleConfig.make(spectral_exponent=exponent), "cpu")
+    descent = Minimizer.create(noise(1), StyleConfig.make(spectral_exponent=exponent), "cpu")
 
     assert descent.metric.learns is learns
-    assert descent.metric.plain is (not exponent)
+    assert descent.metric.is_identity is (not exponent)
 
 
 def test_without_memory_to_learn_the_metric_it_stays(monkeypatch: pytest.MonkeyPatch) -> None:

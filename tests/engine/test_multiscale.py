@@ -14,16 +14,16 @@ from torch import Tensor
 from napari_styletransfer.config import Normalization, StyleConfig
 from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.events import Finished, Started, Step
-from napari_styletransfer.images.resize import resized
+from napari_styletransfer.images.resize import resize
 from napari_styletransfer.losses.multiscale import MultiscaleObjective
 from napari_styletransfer.losses.objective import Objective
-from napari_styletransfer.losses.terms import StyleTarget, Terms
-from napari_styletransfer.networks.architectures import RGB, Backbone, Reach, reaches
+from napari_styletransfer.losses.terms import LossWeights, StyleTarget
+from napari_styletransfer.networks.architectures import RGB, Backbone, ReceptiveField, receptive_fields
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
-from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.planning.planner import prepare
-from napari_styletransfer.tiling.tiled_network import Gatherer, Stopped
-from napari_styletransfer.tiling.tiles import Block, Halo, layout
+from napari_styletransfer.tiling.tiled_network import Stopped, TiledNetwork
+from napari_styletransfer.tiling.tiles import Halo, Tile, tile_layout
 
 Image = npt.NDArray[np.float32]
 ImageOf = Callable[..., Tensor]
@@ -54,18 +54,18 @@ class Parts:
     def __init__(self, network: Backbone, tensors: dict[str, Tensor], random_image: ImageOf) -> None:
         cut = network.truncated({*CONTENT, *STYLE})
         self.net = FrozenNetwork(cut, tensors, {*CONTENT, *STYLE} - {RGB}, dtype=torch.float64)
-        self.reach: dict[str, Reach] = {name: reaches(cut)[name] for name in self.net.wanted}
+        self.reach: dict[str, ReceptiveField] = {name: receptive_fields(cut)[name] for name in self.net.wanted}
         self.random_image = random_image
 
-    def blocks(self, size: Size, core: int | None) -> tuple[Block, ...]:
-        return layout(*size, core, Halo.of(self.reach.values()))
+    def blocks(self, size: Size, core: int | None) -> tuple[Tile, ...]:
+        return tile_layout(*size, core, Halo.of(self.reach.values()))
 
     def objective(self, size: Size, core: int | None = None, **given: Any) -> Objective:
         styles = [StyleTarget(self.grams(self.random_image(*size, seed=seed)), weight) for seed, weight in STYLES]
         return Objective(
             self.net,
             self.reach,
-            Terms(CONTENT, STYLE, 0.7, 1.3, 0.4, Normalization.RELATIVE),
+            LossWeights(CONTENT, STYLE, 0.7, 1.3, 0.4, Normalization.RELATIVE),
             size,
             self.blocks(size, core),
             styles=styles,
@@ -75,7 +75,7 @@ class Parts:
 
     def grams(self, picture: Tensor) -> dict[str, Tensor]:
         shape = (picture.shape[2], picture.shape[3])
-        return Gatherer(self.net, self.reach, shape, self.blocks(shape, None)).gram_means(picture, STYLE)
+        return TiledNetwork(self.net, self.reach, shape, self.blocks(shape, None)).gram_means(picture, STYLE)
 
     def image(self, seed: int = 2) -> Tensor:
         """An image of the last size, partly beyond [0, 1], so that the range term takes part."""
@@ -103,8 +103,8 @@ def test_one_size_alone_is_the_plain_objective(parts: Parts) -> None:
 @pytest.mark.parametrize("weight", [0.25, 1.0, 3.0])
 def test_all_numbers_are_weighted_means_over_the_sizes(parts: Parts, weight: float) -> None:
     image = parts.image()
-    middle = resized(image, *SIZES[1])
-    images = (resized(middle, *SIZES[0]), middle, image)
+    middle = resize(image, *SIZES[1])
+    images = (resize(middle, *SIZES[0]), middle, image)
     alone = [parts.objective(size)(at_size) for size, at_size in zip(SIZES, images, strict=True)]
 
     found = MultiscaleObjective([parts.objective(size) for size in SIZES], weight)(image)
@@ -139,7 +139,7 @@ def test_blocks_change_nothing_at_any_size(parts: Parts) -> None:
     image = parts.image()
     expected = whole(image)
 
-    whole.set_blocks(lambda size: parts.blocks(size, 8))
+    whole.set_tiles(lambda size: parts.blocks(size, 8))
 
     for found in (pieces(image), whole(image)):
         assert found.losses == pytest.approx(expected.losses, rel=1e-10)
@@ -192,7 +192,7 @@ def end(content: Image, style: Image, options: dict[str, Any] | None = None, **f
 def loss_of(image: Image, content: Image, style: Image, size: int) -> float:
     """The style loss of an image brought to a size, alone."""
     height, width = size * content.shape[0] // content.shape[1], size
-    small = resized(torch.from_numpy(image).permute(2, 0, 1)[None].contiguous(), height, width)
+    small = resize(torch.from_numpy(image).permute(2, 0, 1)[None].contiguous(), height, width)
     quick = {"scales": 1, "iterations": 1, "optimizer": "adam", "learning_rate": 1e-9, "spectral_exponent": 0}
     events = iter_stylize(
         content,
@@ -257,10 +257,10 @@ def test_the_sizes_that_count_do_not_depend_on_where_a_run_begins() -> None:
     for size, judged in ((256, [0]), (380, [0]), (384, [1, 0]), (512, [1, 0])):
         for scales in (1, 2, 5, None):
             config = StyleConfig.make(network="compact", device="cpu", size=size, scales=scales)
-            prepared = prepare(Pictures.checked(picture, [picture], config, None), config)
+            prepared = prepare(RunInputs.from_arrays(picture, [picture], config, None), config)
             height, width = prepared.plan.sizes[-1]
             assert prepared.judged == tuple((height // 2**level, width // 2**level) for level in judged)
-    assert not prepare(Pictures.checked(picture, [picture], config, None), config.changed(coarse_weight=0)).judged
+    assert not prepare(RunInputs.from_arrays(picture, [picture], config, None), config.changed(coarse_weight=0)).judged
 
 
 @pytest.mark.parametrize("fields", [{}, {"color": "content"}, {"color": "match"}, {"block_size": 64, "size": 160}])

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from napari_styletransfer.config import Normalization
 from napari_styletransfer.losses.objective import RANGE_WEIGHT, Objective
-from napari_styletransfer.losses.terms import StyleTarget, Terms
-from napari_styletransfer.networks.architectures import RGB, Backbone, reaches
+from napari_styletransfer.losses.terms import LossWeights, StyleTarget
+from napari_styletransfer.networks.architectures import RGB, Backbone, receptive_fields
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
-from napari_styletransfer.tiling.tiled_network import Gatherer, Stopped
-from napari_styletransfer.tiling.tiles import Halo, layout
+from napari_styletransfer.tiling.tiled_network import Stopped, TiledNetwork
+from napari_styletransfer.tiling.tiles import Halo, tile_layout
 
 Tensors = dict[str, Tensor]
 ImageOf = Callable[..., Tensor]
@@ -45,19 +45,19 @@ class Setting:
         core: int | None = None,
         should_stop: Callable[[], bool] = bool,
     ) -> Objective:
-        reach = {name: reaches(self.cut)[name] for name in self.net.wanted}
+        reach = {name: receptive_fields(self.cut)[name] for name in self.net.wanted}
         halo = Halo.of(reach.values())
         targets = []
         for picture, weight in styles:
             shape = (picture.shape[2], picture.shape[3])
-            gatherer = Gatherer(self.net, reach, shape, layout(*shape, None, halo))
-            targets.append(StyleTarget(gatherer.gram_means(picture, STYLE), weight))
+            tiled = TiledNetwork(self.net, reach, shape, tile_layout(*shape, None, halo))
+            targets.append(StyleTarget(tiled.gram_means(picture, STYLE), weight))
         return Objective(
             self.net,
             reach,
-            Terms(CONTENT, STYLE, content_weight, style_weight, tv_weight, normalization),
+            LossWeights(CONTENT, STYLE, content_weight, style_weight, tv_weight, normalization),
             SIZE,
-            layout(*SIZE, core, halo),
+            tile_layout(*SIZE, core, halo),
             styles=targets,
             content=content,
             should_stop=should_stop,

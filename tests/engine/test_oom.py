@@ -13,19 +13,19 @@ from ended import end
 from torch import Tensor
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.oom import Cutting
+from napari_styletransfer.engine.oom import TilingPolicy
 from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.engine.run_state import RunState
 from napari_styletransfer.errors import DivergedError, OutOfMemoryError
 from napari_styletransfer.events import Event, Preview, Reason, Step
-from napari_styletransfer.images.resize import resized
+from napari_styletransfer.images.resize import resize
 from napari_styletransfer.nn.convolution import _Kernel
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
 from napari_styletransfer.optim.create import new_optimizer
 from napari_styletransfer.optim.history import History
 from napari_styletransfer.optim.lbfgs import LBFGS
 from napari_styletransfer.optim.preconditioner import SpectralMetric
-from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.tiling.tiles import Halo
 
 Image = npt.NDArray[np.float32]
@@ -142,16 +142,16 @@ def _recorded_areas(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_what_is_kept_of_blocks_is_given_up_before_blocks_become_smaller() -> None:
-    cutting = Cutting(64, Halo(8, 8, 4), "cpu", budget=1000)
+    cutting = TilingPolicy(64, Halo(8, 8, 4), "cpu", budget=1000)
     attempts: list[tuple[int, int]] = []
 
     def failing_twice() -> int:
-        attempts.append((cutting.budget, len(cutting.blocks((128, 128)))))
+        attempts.append((cutting.budget, len(cutting.tiles((128, 128)))))
         if len(attempts) < 3:
             raise MemoryError("out of memory")
         return 5
 
-    assert cutting.recovering((128, 128), failing_twice) == 5
+    assert cutting.retry_on_oom((128, 128), failing_twice) == 5
     assert attempts == [(1000, 4), (0, 4), (0, 16)]
 
 
@@ -259,7 +259,7 @@ def test_without_memory_for_a_finer_scale_a_run_ends_with_the_coarse_image(
     def failing(*args: Any) -> None:
         raise error("out of memory")
 
-    monkeypatch.setattr(Pictures, "detail_at", failing)
+    monkeypatch.setattr(RunInputs, "detail_at", failing)
 
     run = iter_stylize(content_image, [style_image], settings(scales=2), preview_interval=0)
 
@@ -273,7 +273,7 @@ def test_without_memory_for_a_finer_scale_a_run_ends_with_the_coarse_image(
     assert reached.image.shape == (36, 48, 3)
     assert shown[-1].shape != reached.image.shape
     coarse = torch.from_numpy(shown[-1]).permute(2, 0, 1)[None]
-    enlarged = resized(coarse, 36, 48)[0].permute(1, 2, 0).clamp(0, 1).numpy()
+    enlarged = resize(coarse, 36, 48)[0].permute(1, 2, 0).clamp(0, 1).numpy()
     # What is shown is clamped, and what is enlarged is not.
     assert np.abs(reached.image - enlarged).mean() < 0.02
     assert np.median(np.abs(reached.image - enlarged)) < 1e-5
@@ -322,8 +322,8 @@ def test_other_errors_of_copying_are_not_swallowed(
 @pytest.mark.parametrize(
     "where",
     [
-        (History, "heading"),
-        (SpectralMetric, "into_latent_gradient"),
+        (History, "search_direction"),
+        (SpectralMetric, "latent_gradient_"),
         (SpectralMetric, "_settle"),
     ],
     ids=lambda where: where[1],
@@ -385,7 +385,7 @@ def test_memory_that_runs_out_before_there_is_an_image_ends_in_a_clear_error(
     if where == "the weights":
         monkeypatch.setattr(FrozenNetwork, "__init__", failing)
     else:
-        monkeypatch.setattr(Pictures, "start_at", failing)
+        monkeypatch.setattr(RunInputs, "start_at", failing)
 
     with pytest.raises(OutOfMemoryError, match="network 'compact', a smaller size") as caught:
         run(content_image, [style_image])

@@ -106,7 +106,7 @@ def finish(generator: Generator[Fetching, None, weights.Weights]) -> weights.Wei
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    return backbone(Network.VGG19).truncated({"relu1_2"}).expected()
+    return backbone(Network.VGG19).truncated({"relu1_2"}).state_dict_shapes()
 
 
 def refused() -> str:
@@ -147,9 +147,9 @@ def test_the_first_convolution_sees_what_the_file_says_it_sees(file: Path, data:
 
 def test_values_are_those_of_each_layers_table(file: Path, data: Tensors) -> None:
     cut = backbone(Network.VGG19)
-    found = original_vgg19.read(file, cut.expected())
+    found = original_vgg19.read(file, cut.state_dict_shapes())
 
-    assert {key: tuple(tensor.shape) for key, tensor in found.items()} == cut.expected()
+    assert {key: tuple(tensor.shape) for key, tensor in found.items()} == cut.state_dict_shapes()
     assert all(tensor.dtype is torch.float32 for tensor in found.values())
     keys = dict(zip(cut.layers, (key for key in found if key.endswith(".weight")), strict=True))
     for name, layer in NAMES.items():

@@ -93,7 +93,7 @@ def test_no_operation_mixes_devices(settings: dict[str, Any], guided: bool) -> N
     events = list(iter_stylize(picture(0), styles, config, labels=labels, preview_interval=0))
 
     (plan,) = [event.plan for event in events if isinstance(event, Started)]
-    assert plan.resident == ("cpu" if "memory_limit" in settings else "cuda:0")
+    assert plan.storage_device == ("cpu" if "memory_limit" in settings else "cuda:0")
     assert {Preview, Step} <= {type(event) for event in events}
     assert isinstance(events[-1], Finished)
     again = list(iter_stylize(picture(0), styles, config, labels=labels, resume=events[-1].state))

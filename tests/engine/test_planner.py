@@ -19,9 +19,9 @@ from napari_styletransfer.events import Plan
 from napari_styletransfer.networks import weights
 from napari_styletransfer.networks.architectures import backbone
 from napari_styletransfer.planning import memory_model, planner, runtime_estimate
-from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.planning.planner import smallest_side
-from napari_styletransfer.tiling.tiles import Halo, layout
+from napari_styletransfer.tiling.tiles import Halo, tile_layout
 
 GIB = 2**30
 
@@ -126,7 +126,7 @@ def test_auto_counts_the_time_of_all_images_together(monkeypatch: pytest.MonkeyP
     one = planned(network="vgg19").seconds
     monkeypatch.setattr(planner, "LONGEST_AUTO", 5.5 * one)
     picture = torch.zeros(1, 3, 48, 64)
-    pictures = Pictures(picture, (picture,), (1.0,), None, (48, 64))
+    pictures = RunInputs(picture, (picture,), (1.0,), None, (48, 64))
     config = StyleConfig.make(network="auto", device="cpu", precision="float32")
 
     few, many = (planner.prepare(pictures, config, images).plan for images in (5, 11))
@@ -281,7 +281,7 @@ def test_what_is_harmless_is_given_up_before_what_is_not() -> None:
         assert found.keeps_content or not found.keeps_base
         assert found.config.history == 10 or not found.keeps_content
     assert {(found.keeps_base, found.keeps_content) for found in seen} == {(True, True), (False, True), (False, False)}
-    assert plenty.given_up is None
+    assert plenty.memory_savings is None
     assert seen[-1].given_up == (
         "a history of 1 step instead of 10 and the content measured again in every step, which is slower"
     )
@@ -296,10 +296,10 @@ def test_a_shorter_history_is_told_as_compared_with_what_was_asked_for() -> None
     plans = [planned(512, 512, memory_limit=limit, history=100) for limit in (100, 0.4, 0.3, 0.25, 0.2)]
     shortened = fallen(plans, 25)
 
-    assert plans[0].given_up is None
+    assert plans[0].memory_savings is None
     assert shortened.config.history == 25
-    assert shortened.given_up is not None
-    assert shortened.given_up.startswith("a history of 25 steps instead of 100 and ")
+    assert shortened.memory_savings is not None
+    assert shortened.memory_savings.startswith("a history of 25 steps instead of 100 and ")
 
 
 def test_what_was_asked_for_is_not_told_as_given_up() -> None:
@@ -307,8 +307,8 @@ def test_what_was_asked_for_is_not_told_as_given_up() -> None:
 
     assert not found.keeps_base
     assert found.config.history == 5
-    assert found.given_up == "the content measured again in every step, which is slower"
-    assert planned(512, 512, history=1).given_up is None
+    assert found.memory_savings == "the content measured again in every step, which is slower"
+    assert planned(512, 512, history=1).memory_savings is None
 
 
 @pytest.mark.parametrize("fields", [{"content_weight": 0}, {"mode": "style-reconstruction", "start": "white-noise"}])
@@ -319,7 +319,7 @@ def test_content_that_does_not_count_is_not_made_again(fields: dict[str, Any]) -
     assert plenty.memory_bytes < planned(512, 512, memory_limit=100).memory_bytes
     assert not little.keeps_base
     assert little.keeps_content
-    assert "content" not in (little.given_up or "")
+    assert "content" not in (little.memory_savings or "")
 
 
 def test_a_narrower_history_is_told_where_another_was_asked_for() -> None:
@@ -330,8 +330,8 @@ def test_a_narrower_history_is_told_where_another_was_asked_for() -> None:
     asked = planned(512, 512, memory_limit=limit, history_precision="float32")
 
     assert left_open.config.history_precision is asked.config.history_precision is Precision.BFLOAT16
-    assert left_open.given_up is None
-    assert asked.given_up == "a history in bfloat16 instead of float32"
+    assert left_open.memory_savings is None
+    assert asked.memory_savings == "a history in bfloat16 instead of float32"
 
 
 def test_smaller_blocks_are_told_where_larger_ones_were_asked_for() -> None:
@@ -342,8 +342,8 @@ def test_smaller_blocks_are_told_where_larger_ones_were_asked_for() -> None:
     left_open, asked = limited(limit, None), limited(limit, 1024)
 
     assert left_open.block is not None
-    assert left_open.given_up == "the content measured again in every step, which is slower"
-    assert asked.given_up == f"blocks of 512 pixels instead of 1024 and {left_open.given_up}"
+    assert left_open.memory_savings == "the content measured again in every step, which is slower"
+    assert asked.memory_savings == f"blocks of 512 pixels instead of 1024 and {left_open.memory_savings}"
 
 
 def test_an_image_that_only_the_host_has_room_for_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,8 +354,8 @@ def test_an_image_that_only_the_host_has_room_for_is_told(monkeypatch: pytest.Mo
 
     found = planned(256, 320, device="cuda:0", memory_limit=0.028)
 
-    assert found.resident == "cpu"
-    assert found.given_up == "the image in the computer's own memory, which is slower"
+    assert found.storage_device == "cpu"
+    assert found.memory_savings == "the image in the computer's own memory, which is slower"
     # A shorter history would not help: it is not on the device.
     with pytest.raises(OutOfMemoryError, match=r"even in small blocks; 0\.01 GiB"):
         planned(256, 320, device="cuda:0", memory_limit=0.01)
@@ -364,7 +364,7 @@ def test_an_image_that_only_the_host_has_room_for_is_told(monkeypatch: pytest.Mo
 def test_blocks_become_small_only_where_nothing_else_is_left_to_give_up() -> None:
     def area(found: Plan) -> float:
         assert found.block is not None
-        cut = layout(3000, 3000, found.block, Halo(64, 64, 16))
+        cut = tile_layout(3000, 3000, found.block, Halo(64, 64, 16))
         return sum(block.area for block in cut) / 3000**2
 
     least = 0.0
@@ -385,7 +385,7 @@ def hundred_megapixels(limit: float) -> Plan:
     config = StyleConfig.make(
         network="compact", device="cpu", size=None, memory_limit=limit / GIB, precision="bfloat16", scales=1
     )
-    return planner.prepare(Pictures(picture, (picture[:, :, :64, :64],), (1.0,), None, size), config).plan
+    return planner.prepare(RunInputs(picture, (picture[:, :, :64, :64],), (1.0,), None, size), config).plan
 
 
 def test_a_hundred_megapixels_fit_in_eight_gigabytes() -> None:

@@ -60,8 +60,13 @@ def test_a_large_image_in_strips_is_the_whole_one(
         metric = learned(size, (0, 1, 2), before) if learns else before
         added = to_image(metric, image)
         in_place = image.clone()
-        assert metric.into_latent_gradient(in_place) is in_place
-        return added, in_place, turned(metric.turn_step, before, image), turned(metric.turn_gradient, before, image)
+        assert metric.latent_gradient_(in_place) is in_place
+        return (
+            added,
+            in_place,
+            turned(metric.convert_step_, before, image),
+            turned(metric.convert_gradient_, before, image),
+        )
 
     expected = of(noise(*size))
     for module in (preconditioner, spectrum):
@@ -76,9 +81,9 @@ def test_without_exponent_nothing_is_changed(exponent: float | None) -> None:
     image = noise(7, 9)
     metric = SpectralMetric(7, 9, exponent)
 
-    assert metric.plain
+    assert metric.is_identity
     assert metric.learns is (exponent is None)
-    assert metric.into_latent_gradient(image) is image
+    assert metric.latent_gradient_(image) is image
     torch.testing.assert_close(to_image(metric, image), image, rtol=0, atol=0)
     torch.testing.assert_close(image, noise(7, 9), rtol=0, atol=0)
 
@@ -207,10 +212,10 @@ def test_a_learned_metric_has_its_adjoint_and_can_be_undone(metric: SpectralMetr
 def test_from_metric_to_metric_images_and_slopes_stay(before: SpectralMetric, after: SpectralMetric) -> None:
     step, change = noise(40, 51, 1), noise(40, 51, 2)
 
-    moved = turned(after.turn_step, before, step)
+    moved = turned(after.convert_step_, before, step)
 
     torch.testing.assert_close(to_image(after, moved), to_image(before, step), rtol=1e-5, atol=1e-5)
-    assert float((moved * turned(after.turn_gradient, before, change)).sum()) == pytest.approx(
+    assert float((moved * turned(after.convert_gradient_, before, change)).sum()) == pytest.approx(
         float((step * change).sum())
     )
 

@@ -19,13 +19,13 @@ from napari_styletransfer.events import Finished, Preview
 from napari_styletransfer.images import resize
 from napari_styletransfer.images.pixels import decode
 from napari_styletransfer.losses.objective import Objective
-from napari_styletransfer.losses.regions import Guide, region_of
-from napari_styletransfer.losses.terms import Region, StyleTarget, Terms
+from napari_styletransfer.losses.regions import RegionMap, region_masks
+from napari_styletransfer.losses.terms import LossWeights, Region, StyleTarget
 from napari_styletransfer.networks import weights
-from napari_styletransfer.networks.architectures import RGB, Backbone, Reach, reaches
+from napari_styletransfer.networks.architectures import RGB, Backbone, ReceptiveField, receptive_fields
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
-from napari_styletransfer.tiling.tiled_network import Gatherer
-from napari_styletransfer.tiling.tiles import Halo, layout
+from napari_styletransfer.tiling.tiled_network import TiledNetwork
+from napari_styletransfer.tiling.tiles import Halo, tile_layout
 
 Image = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -175,13 +175,13 @@ def test_only_styles_that_a_label_names_are_measured(
     content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured: list[Tensor] = []
-    gram_means = Gatherer.gram_means
+    gram_means = TiledNetwork.gram_means
 
-    def noted(gatherer: Gatherer, image: Tensor, *args: Any) -> Tensors:
+    def noted(tiled: TiledNetwork, image: Tensor, *args: Any) -> Tensors:
         measured.append(image)
-        return gram_means(gatherer, image, *args)
+        return gram_means(tiled, image, *args)
 
-    monkeypatch.setattr(Gatherer, "gram_means", noted)
+    monkeypatch.setattr(TiledNetwork, "gram_means", noted)
     grey = np.full((40, 40, 3), 0.5, np.float32)
 
     alone = result(content_image, [style_image], halves(), regions={1: 0})
@@ -206,8 +206,8 @@ def test_what_lies_under_the_image_is_made_once_a_scale(
 
         return call
 
-    monkeypatch.setattr("napari_styletransfer.planning.inputs.resized", noted("resized", resize.resized))
-    monkeypatch.setattr(Guide, "_marked", noted("labels", Guide._marked))
+    monkeypatch.setattr("napari_styletransfer.planning.inputs.resize", noted("resize", resize.resize))
+    monkeypatch.setattr(RegionMap, "_marked", noted("labels", RegionMap._marked))
     counts = []
     for iterations in (1, 5):
         made.clear()
@@ -219,10 +219,10 @@ def test_what_lies_under_the_image_is_made_once_a_scale(
             if isinstance(event, Preview)
         ]
         assert len(shown) == 2 + 2 * iterations
-        counts.append({name: made.count(name) for name in ("resized", "labels")})
+        counts.append({name: made.count(name) for name in ("resize", "labels")})
 
     assert counts[0] == counts[1]
-    assert counts[0]["resized"] > 0
+    assert counts[0]["resize"] > 0
 
 
 # Feather
@@ -232,7 +232,7 @@ def test_a_feather_is_a_straight_ramp_from_the_boundary_inwards() -> None:
     labels = np.zeros((10, 40), np.int64)
     labels[:, 10:] = 1
 
-    covered = Guide(labels, {1: None}, feather=8.0).covered(10, 40)
+    covered = RegionMap(labels, {1: None}, feather=8.0).alpha(10, 40)
 
     assert covered.shape == (1, 1, 10, 40)
     assert covered.dtype is torch.float32
@@ -245,22 +245,22 @@ def test_a_feather_is_a_straight_ramp_from_the_boundary_inwards() -> None:
 def test_a_feather_keeps_its_share_of_the_picture_at_every_size() -> None:
     labels = np.zeros((40, 80), np.int64)
     labels[:, 40:] = 1
-    guide = Guide(labels, {1: None}, feather=16.0)
+    guide = RegionMap(labels, {1: None}, feather=16.0)
 
-    small, large = guide.covered(20, 40)[0, 0, 10], guide.covered(40, 80)[0, 0, 20]
+    small, large = guide.alpha(20, 40)[0, 0, 10], guide.alpha(40, 80)[0, 0, 20]
 
     np.testing.assert_allclose(small, (large[::2] + large[1::2]) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("feather", [0.0, 6.0])
 def test_where_all_is_stylised_there_is_no_boundary_to_fade_in_from(feather: float) -> None:
-    covered = Guide(halves(), {0: None, 1: None, 2: None}, feather=feather).covered(20, 30)
+    covered = RegionMap(halves(), {0: None, 1: None, 2: None}, feather=feather).alpha(20, 30)
 
     assert torch.equal(covered, torch.ones(1, 1, 20, 30))
 
 
 def test_without_a_feather_the_boundary_is_sharp() -> None:
-    covered = Guide(halves(), {2: 0}, feather=0.0).covered(48, 64)[0, 0].numpy()
+    covered = RegionMap(halves(), {2: 0}, feather=0.0).alpha(48, 64)[0, 0].numpy()
 
     np.testing.assert_array_equal(covered, halves() == 2)
 
@@ -327,7 +327,7 @@ def test_many_large_labels_are_told_apart() -> None:
     labels = np.uint64(2**63) + np.arange(100, dtype=np.uint64)[:, None] * np.uint64(2**40) + np.uint64([0, 1])
     labels[0] = 1, 2  # among large ones
 
-    covered = Guide(labels, {int(label): None for label in labels[:, 0]}, feather=0).covered(*labels.shape)
+    covered = RegionMap(labels, {int(label): None for label in labels[:, 0]}, feather=0).alpha(*labels.shape)
 
     np.testing.assert_array_equal(covered[0, 0].numpy(), [[1, 0]] * 100)
 
@@ -352,11 +352,11 @@ def test_a_run_without_regions_is_planned_as_before(content_image: Image, style_
 
 def test_masks_are_one_inside_zero_outside_and_between_at_the_boundary(compact: Backbone) -> None:
     cut = compact.truncated({"relu3_1"})
-    reach = reaches(cut)["relu3_1"]
+    reach = receptive_fields(cut)["relu3_1"]
     mask = np.zeros((48, 96), np.float32)
     mask[:, 48:] = 1
 
-    region = region_of(mask, {"relu3_1": reach}, {"relu3_1": (12, 24)}, "cpu")
+    region = region_masks(mask, {"relu3_1": reach}, {"relu3_1": (12, 24)}, "cpu")
 
     np.testing.assert_array_equal(region.masks[RGB], mask)
     row = region.masks["relu3_1"][6]
@@ -375,13 +375,13 @@ class Guided:
     """An objective in float64 whose two halves follow two styles."""
 
     net: FrozenNetwork
-    reach: dict[str, Reach]
+    reach: dict[str, ReceptiveField]
     styles: tuple[Tensor, Tensor]
     masks: tuple[Image, Image]
 
     def regions(self) -> list[Region]:
         sizes = self.net.layer_sizes(*SIZE)
-        regions = [region_of(mask, self.reach, sizes, "cpu") for mask in self.masks]
+        regions = [region_masks(mask, self.reach, sizes, "cpu") for mask in self.masks]
         return [Region({name: mask.double() for name, mask in region.masks.items()}) for region in regions]
 
     def objective(
@@ -396,17 +396,19 @@ class Guided:
         return Objective(
             self.net,
             self.reach,
-            Terms(CONTENT, STYLE, given.get("content_weight", 0.7), 1.3, given.get("tv_weight", 0.4), normalization),
+            LossWeights(
+                CONTENT, STYLE, given.get("content_weight", 0.7), 1.3, given.get("tv_weight", 0.4), normalization
+            ),
             SIZE,
-            layout(*SIZE, core, halo),
+            tile_layout(*SIZE, core, halo),
             styles=targets[: given.get("count", 2)],
             content=given.get("content"),
         )
 
     def grams(self, picture: Tensor) -> Tensors:
         shape = (picture.shape[2], picture.shape[3])
-        blocks = layout(*shape, None, Halo.of(self.reach.values()))
-        return Gatherer(self.net, self.reach, shape, blocks).gram_means(picture, STYLE)
+        blocks = tile_layout(*shape, None, Halo.of(self.reach.values()))
+        return TiledNetwork(self.net, self.reach, shape, blocks).gram_means(picture, STYLE)
 
     def features(self, image: Tensor) -> dict[str, npt.NDArray[np.float64]]:
         maps: dict[str, npt.NDArray[np.float64]] = {}
@@ -424,7 +426,7 @@ def guided(compact: Backbone, compact_weights: Tensors, random_image: ImageOf) -
     left[5:, :14] = 1
     right = np.zeros(SIZE, np.float32)
     right[:, 20:31] = 1
-    reach = {name: reaches(cut)[name] for name in net.wanted}
+    reach = {name: receptive_fields(cut)[name] for name in net.wanted}
     return Guided(net, reach, (random_image(18, 30, seed=3), random_image(25, 17, seed=4) ** 2), (left, right))
 
 
@@ -498,9 +500,9 @@ def test_the_pixels_alone_are_pulled_only_inside(guided: Guided, random_image: I
     objective = Objective(
         guided.net,
         guided.reach,
-        Terms({}, {RGB: 1.0}, 0, 1, 0, Normalization.RELATIVE),
+        LossWeights({}, {RGB: 1.0}, 0, 1, 0, Normalization.RELATIVE),
         SIZE,
-        layout(*SIZE, None, Halo.of(guided.reach.values())),
+        tile_layout(*SIZE, None, Halo.of(guided.reach.values())),
         styles=[StyleTarget(guided.grams(guided.styles[0]), 1.0, guided.regions()[0])],
     )
 

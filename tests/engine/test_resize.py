@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from napari_styletransfer.config import StyleFit
-from napari_styletransfer.images.resize import COARSEST, fitted, resized, schedule, working_size
+from napari_styletransfer.images.resize import COARSEST, fit_style, resize, schedule, working_size
 
 ImageOf = Callable[..., Tensor]
 sides = st.integers(1, 3000)
@@ -77,19 +77,19 @@ def test_resizing_keeps_a_flat_picture_flat() -> None:
     flat = torch.full((1, 3, 40, 30), 0.37)
 
     for size in ((13, 17), (80, 31), (1, 1)):
-        torch.testing.assert_close(resized(flat, *size), torch.full((1, 3, *size), 0.37))
+        torch.testing.assert_close(resize(flat, *size), torch.full((1, 3, *size), 0.37))
 
 
 def test_resizing_to_the_same_size_does_nothing(random_image: ImageOf) -> None:
     image = random_image(9, 8)
 
-    assert resized(image, 9, 8) is image
+    assert resize(image, 9, 8) is image
 
 
 def test_shrinking_does_not_alias() -> None:
     board = (torch.arange(64).view(-1, 1) + torch.arange(64).view(1, -1)).remainder(2).float().expand(1, 3, 64, 64)
 
-    small = resized(board, 16, 16)
+    small = resize(board, 16, 16)
 
     assert float((small - 0.5).abs().max()) < 0.05
 
@@ -98,9 +98,9 @@ def test_covering_resizes_by_the_larger_ratio_and_crops_the_centre(random_image:
     # 40 x 80 to cover 50 x 60: by 1.25 to 50 x 100, then 20 off each end.
     style = random_image(40, 80, dtype=torch.float32)
 
-    found = fitted(style, 50, 60, StyleFit.COVER, 1.0, 16)
+    found = fit_style(style, 50, 60, StyleFit.COVER, 1.0, 16)
 
-    expected = resized(style, 50, 100).clamp(0, 1)[:, :, :, 20:80]
+    expected = resize(style, 50, 100).clamp(0, 1)[:, :, :, 20:80]
     torch.testing.assert_close(found, expected)
 
 
@@ -109,7 +109,7 @@ def test_covering_resizes_by_the_larger_ratio_and_crops_the_centre(random_image:
     content=st.tuples(st.integers(16, 90), st.integers(16, 90)),
 )
 def test_a_covering_style_has_the_size_of_the_content(style: tuple[int, int], content: tuple[int, int]) -> None:
-    found = fitted(torch.full((1, 3, *style), 0.5), *content, StyleFit.COVER, 1.0, 16)
+    found = fit_style(torch.full((1, 3, *style), 0.5), *content, StyleFit.COVER, 1.0, 16)
 
     assert found.shape[2:] == content
     assert found.is_contiguous()
@@ -122,7 +122,7 @@ def test_a_covering_style_has_the_size_of_the_content(style: tuple[int, int], co
 def test_a_whole_style_keeps_its_proportions_at_the_longest_side_of_the_content(
     style: tuple[int, int], content: tuple[int, int]
 ) -> None:
-    height, width = fitted(torch.full((1, 3, *style), 0.5), *content, StyleFit.WHOLE, 1.0, 16).shape[2:]
+    height, width = fit_style(torch.full((1, 3, *style), 0.5), *content, StyleFit.WHOLE, 1.0, 16).shape[2:]
 
     assert height / width == pytest.approx(style[0] / style[1], rel=0.04)
     assert min(height, width) >= 16
@@ -134,25 +134,25 @@ def test_a_larger_style_scale_enlarges_the_strokes_and_keeps_the_middle() -> Non
     columns = torch.arange(64).float()
     style = (columns.remainder(8) < 4).float().expand(1, 3, 64, 64)
 
-    found = fitted(style, 64, 64, StyleFit.COVER, 2.0, 16)
+    found = fit_style(style, 64, 64, StyleFit.COVER, 2.0, 16)
 
     assert found.shape[2:] == (64, 64)
-    expected = resized(style, 128, 128).clamp(0, 1)[:, :, 32:96, 32:96]
+    expected = resize(style, 128, 128).clamp(0, 1)[:, :, 32:96, 32:96]
     torch.testing.assert_close(found, expected)
 
 
 def test_a_smaller_style_scale_shrinks_the_picture() -> None:
     style = torch.full((1, 3, 64, 64), 0.5)
 
-    assert fitted(style, 64, 64, StyleFit.COVER, 0.5, 16).shape[2:] == (32, 32)
-    assert fitted(style, 64, 64, StyleFit.WHOLE, 0.5, 16).shape[2:] == (32, 32)
-    assert fitted(style, 64, 64, StyleFit.WHOLE, 2.0, 16).shape[2:] == (128, 128)
+    assert fit_style(style, 64, 64, StyleFit.COVER, 0.5, 16).shape[2:] == (32, 32)
+    assert fit_style(style, 64, 64, StyleFit.WHOLE, 0.5, 16).shape[2:] == (32, 32)
+    assert fit_style(style, 64, 64, StyleFit.WHOLE, 2.0, 16).shape[2:] == (128, 128)
 
 
 @pytest.mark.parametrize("fit", StyleFit)
 def test_no_side_of_a_style_becomes_smaller_than_the_network_can_see(fit: StyleFit) -> None:
     for size in ((3, 90), (90, 3), (1, 1)):
-        found = fitted(torch.full((1, 3, *size), 0.5), 40, 60, fit, 0.1, 16)
+        found = fit_style(torch.full((1, 3, *size), 0.5), 40, 60, fit, 0.1, 16)
         assert min(found.shape[2:]) >= 16
 
 
@@ -160,7 +160,7 @@ def test_a_fitted_style_stays_in_the_range() -> None:
     board = torch.zeros(1, 3, 8, 8)
     board[:, :, ::2] = 1
 
-    found = fitted(board, 61, 61, StyleFit.COVER, 1.0, 16)
+    found = fit_style(board, 61, 61, StyleFit.COVER, 1.0, 16)
 
     assert float(found.min()) >= 0
     assert float(found.max()) <= 1

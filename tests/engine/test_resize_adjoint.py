@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_styletransfer.images.resize import resized
-from napari_styletransfer.images.resize_adjoint import Enlarging
+from napari_styletransfer.images.resize import resize
+from napari_styletransfer.images.resize_adjoint import Upsampling
 
 
 @pytest.mark.parametrize(
@@ -24,12 +24,12 @@ def test_adds_what_autograd_gives(large: tuple[int, int], small: tuple[int, int]
     generator = torch.Generator().manual_seed(1)
     image = torch.rand(1, 3, *large, generator=generator).requires_grad_()
     gradient = torch.randn(1, 3, *small, generator=generator)
-    (resized(image, *small) * gradient).sum().backward()
+    (resize(image, *small) * gradient).sum().backward()
     assert image.grad is not None
     before = torch.randn(1, 3, *large, generator=generator)
     total = before.clone()
 
-    Enlarging(total, gradient).add(total, gradient, 0.5)
+    Upsampling(total, gradient).add(total, gradient, 0.5)
 
     torch.testing.assert_close(total, before + 0.5 * image.grad, rtol=1e-4, atol=2e-5)
 
@@ -38,7 +38,7 @@ def test_writes_into_part_of_a_larger_gradient() -> None:
     canvas = torch.zeros(1, 3, 50, 60)
 
     part, ones = canvas[:, :, 10:40, 20:60], torch.ones(1, 3, 15, 20)
-    Enlarging(part, ones).add(part, ones, 1.0)
+    Upsampling(part, ones).add(part, ones, 1.0)
 
     assert canvas[:, :, :10].abs().max() == 0
     assert canvas[:, :, 10:40, 20:60].sum().item() == pytest.approx(3 * 15 * 20, rel=1e-5)

@@ -28,7 +28,7 @@ from napari_styletransfer.errors import (
 )
 from napari_styletransfer.events import Event, Fetching, Finished, Preview, Reason, Started, Step
 from napari_styletransfer.images.laplacian import finest
-from napari_styletransfer.images.resize import resized
+from napari_styletransfer.images.resize import resize
 from napari_styletransfer.losses.objective import Objective
 from napari_styletransfer.networks import weights
 from napari_styletransfer.networks.architectures import backbone
@@ -109,8 +109,8 @@ def test_a_finer_scale_begins_with_detail_that_coarse_ones_lack(content_image: I
     begun = next(event.image for event in events if isinstance(event, Preview) and event.scale == 1)
 
     enlarged, fine, style = (as_tensor(image) for image in (coarse, begun, style_image))
-    added = fine - resized(enlarged, *fine.shape[2:])
-    content = resized(as_tensor(content_image), *fine.shape[2:])
+    added = fine - resize(enlarged, *fine.shape[2:])
+    content = resize(as_tensor(content_image), *fine.shape[2:])
     assert finest(fine).std() > 0.7 * finest(style).std()
     assert torch.corrcoef(torch.stack([added.flatten(), finest(content).flatten()]))[0, 1] > 0.3
 

@@ -29,7 +29,7 @@ def _known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def seconds(network: Network, *scales: Scale, judged: tuple[tuple[int, int], ...] = ()) -> float:
-    return runtime_estimate.longest(whole(network), scales, "cpu", LABEL, torch.float32, judged=judged)
+    return runtime_estimate.estimate_seconds(whole(network), scales, "cpu", LABEL, torch.float32, judged=judged)
 
 
 def test_time_goes_with_steps_and_area() -> None:
@@ -62,12 +62,12 @@ def test_small_images_take_as_long_as_operations_take_to_start(monkeypatch: pyte
 
 def test_a_slow_device_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     scales = [Scale(64, 64, 10)]
-    quick = runtime_estimate.longest(whole(Network.VGG19), scales, "cpu", LABEL, torch.float32)
+    quick = runtime_estimate.estimate_seconds(whole(Network.VGG19), scales, "cpu", LABEL, torch.float32)
     monkeypatch.setattr(runtime_estimate, "rates", lambda device, label, dtype: (1e11, 1e9, 0.0))
 
-    assert runtime_estimate.longest(whole(Network.VGG19), scales, "cpu", LABEL, torch.float32) == pytest.approx(
-        10 * quick
-    )
+    assert runtime_estimate.estimate_seconds(
+        whole(Network.VGG19), scales, "cpu", LABEL, torch.float32
+    ) == pytest.approx(10 * quick)
 
 
 @pytest.fixture
@@ -235,4 +235,7 @@ def test_without_memory_to_measure_the_time_is_not_told(error: Exception, monkey
 
     monkeypatch.setattr(runtime_estimate, "rates", failing)
 
-    assert runtime_estimate.longest(whole(Network.COMPACT), [Scale(64, 64, 10)], "cuda:0", LABEL, torch.float32) == 0
+    assert (
+        runtime_estimate.estimate_seconds(whole(Network.COMPACT), [Scale(64, 64, 10)], "cuda:0", LABEL, torch.float32)
+        == 0
+    )

@@ -16,7 +16,7 @@ from napari_styletransfer.errors import ImageError
 from napari_styletransfer.events import Finished, Preview, Reason, Started, Step
 from napari_styletransfer.networks import weights
 from napari_styletransfer.planning import planner
-from napari_styletransfer.tiling.tiled_network import Gatherer
+from napari_styletransfer.tiling.tiled_network import TiledNetwork
 
 Image = npt.NDArray[np.float32]
 
@@ -81,8 +81,8 @@ def test_style_targets_are_measured_and_weights_fetched_once(
     movie: list[Image], style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured, fetched = [], []
-    gram_means, fetch = Gatherer.gram_means, weights.fetch
-    monkeypatch.setattr(Gatherer, "gram_means", lambda *args: measured.append(args) or gram_means(*args))
+    gram_means, fetch = TiledNetwork.gram_means, weights.fetch
+    monkeypatch.setattr(TiledNetwork, "gram_means", lambda *args: measured.append(args) or gram_means(*args))
     monkeypatch.setattr(weights, "fetch", lambda *args: fetched.append(args) or fetch(*args))
     styles = [style_image, style_image[::-1]]
 
@@ -99,8 +99,8 @@ def test_with_colours_matched_to_each_plane_targets_are_measured_anew(
     movie: list[Image], style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = []
-    gram_means = Gatherer.gram_means
-    monkeypatch.setattr(Gatherer, "gram_means", lambda *args: measured.append(args) or gram_means(*args))
+    gram_means = TiledNetwork.gram_means
+    monkeypatch.setattr(TiledNetwork, "gram_means", lambda *args: measured.append(args) or gram_means(*args))
 
     found = results(
         iter_stylize_stack(given([movie[0], 1 - movie[0]]), [style_image], settings(color="match", movie="apart"))
@@ -217,7 +217,7 @@ def test_network_auto_is_decided_once_by_the_time_of_all_planes(
         # As if the machine had become much slower meanwhile.
         return planner.LONGEST_AUTO * (share if len(asked) == 1 else 100)
 
-    monkeypatch.setattr(planner, "longest", seconds)
+    monkeypatch.setattr(planner, "estimate_seconds", seconds)
     read: list[int] = []
 
     def reader(number: int) -> Callable[[], Image]:
@@ -239,7 +239,7 @@ def test_a_stack_that_goes_on_has_the_network_of_the_whole(
     movie: list[Image], style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # VGG-19 would do for the one plane that is left, but not for all three.
-    monkeypatch.setattr(planner, "longest", lambda *args, **options: planner.LONGEST_AUTO / 2)
+    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.LONGEST_AUTO / 2)
     auto = settings(network="auto", size=32, iterations=1)
 
     found = results(iter_stylize_stack(given(movie[:3]), [style_image], auto, finished={0: movie[0], 1: movie[1]}))

@@ -16,9 +16,9 @@ import napari_styletransfer as st
 from napari_styletransfer.config import CHANNEL_STRUCTURE, StyleConfig
 from napari_styletransfer.events import Finished
 from napari_styletransfer.images.pixels import LUMINANCE
-from napari_styletransfer.losses.structure import Averaging, Seen, StructureLoss, grid_of
+from napari_styletransfer.losses.structure import AreaAverage, CoarseLuminance, StructureLoss, coarse_size
 from napari_styletransfer.optim.preconditioner import SpectralMetric
-from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.inputs import RunInputs
 
 ImageOf = Callable[..., Tensor]
 
@@ -54,9 +54,9 @@ def finished(content: np.ndarray, style: np.ndarray, **fields: object) -> Finish
 @pytest.mark.parametrize("size", [(40, 64), (100, 131), (96, 256), (17, 9)])
 def test_averages_are_means_and_the_adjoint_is_exact(size: tuple[int, int], random_image: ImageOf) -> None:
     image = random_image(*size, seed=1)
-    averaging = Averaging(size, grid_of(size), image)
-    torch.testing.assert_close(averaging(torch.full_like(image, 0.3)), torch.full(grid_of(size), 0.3).double())
-    averages = torch.rand(grid_of(size), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    averaging = AreaAverage(size, coarse_size(size), image)
+    torch.testing.assert_close(averaging(torch.full_like(image, 0.3)), torch.full(coarse_size(size), 0.3).double())
+    averages = torch.rand(coarse_size(size), dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     gradient = torch.zeros_like(image)
     half = size[0] // 2
     for rows in (slice(0, half), slice(half, size[0])):
@@ -67,7 +67,7 @@ def test_averages_are_means_and_the_adjoint_is_exact(size: tuple[int, int], rand
 def test_the_loss_is_relative_and_its_gradient_is_that_of_finite_differences(random_image: ImageOf) -> None:
     size = (70, 90)
     image, content = random_image(*size, seed=1), random_image(*size, seed=2)
-    target = Seen.of(content, grid_of(size)).averages
+    target = CoarseLuminance.from_image(content, coarse_size(size)).averages
     loss = StructureLoss(target, size)
     even = torch.full_like(image, float(target.mean()))
     # A content flatter than a variance of 1e-3 counts as one of that.
@@ -85,7 +85,7 @@ def test_the_loss_is_relative_and_its_gradient_is_that_of_finite_differences(ran
 def test_tones_are_those_of_the_style_and_keep_the_order() -> None:
     content = torch.rand(20, 30, generator=torch.Generator().manual_seed(1)) ** 6
     style = 0.3 + 0.2 * torch.rand(20, 30, generator=torch.Generator().manual_seed(2))
-    toned = Seen(content).toned(style)
+    toned = CoarseLuminance(content).match_tones(style)
     assert float(toned.mean()) == pytest.approx(float(style.mean()), abs=1e-5)
     assert 0 <= float(toned.min()) < float(toned.max()) <= 1
     assert float(torch.corrcoef(torch.stack([toned.flatten(), content.flatten()]))[0, 1]) == pytest.approx(1, abs=1e-5)
@@ -129,10 +129,10 @@ def test_a_grey_run_learns_its_metric_from_brightness_alone() -> None:
     step = torch.randn(1, 1, 64, 64, generator=generator).expand(1, 3, 64, 64).contiguous()
     change = step + 0.8 * torch.roll(step, 1, 3)  # coarse waves are curved more than fine ones
     learned = SpectralMetric(64, 64, None).learned([(step.flatten(), change.flatten())])
-    assert not learned.plain
+    assert not learned.is_identity
     gradient = torch.randn(1, 1, 64, 64, generator=generator).expand(1, 3, 64, 64).contiguous()
     image = torch.zeros(1, 3, 64, 64)
-    learned.add_to(image, learned.into_latent_gradient(gradient.clone()))
+    learned.add_to(image, learned.latent_gradient_(gradient.clone()))
     assert float((image[:, 0] - image[:, 1]).abs().max()) < 1e-4 * float(image.abs().max())
     assert float((image - gradient).abs().max()) > 0.1
 
@@ -141,8 +141,8 @@ def test_a_grey_run_learns_its_metric_from_brightness_alone() -> None:
 def test_one_picture_with_colours_is_enough(which: str) -> None:
     content, style = (waves(grey=which != name) for name in ("content", "style"))
     config = StyleConfig.make(network="compact", size=96)
-    assert not Pictures.checked(content, [style], config, None).achromatic
-    assert Pictures.checked(content[..., 0], [waves(grey=True)], config, None).achromatic
+    assert not RunInputs.from_arrays(content, [style], config, None).achromatic
+    assert RunInputs.from_arrays(content[..., 0], [waves(grey=True)], config, None).achromatic
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_colours_of_a_style_that_is_used_nowhere_do_not_count(fields: dict[str, 
         labels = np.ones(waves(grey=True).shape[:2], int)
         labels[:, 40:] = 2
     config = StyleConfig.make(network="compact", size=96, **fields)
-    found = Pictures.checked(waves(grey=True), [waves(grey=True), waves(grey=False)], config, None, labels)
+    found = RunInputs.from_arrays(waves(grey=True), [waves(grey=True), waves(grey=False)], config, None, labels)
     assert found.achromatic is achromatic
 
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from napari_styletransfer.config import Network, Normalization, Padding, Pooling
-from napari_styletransfer.losses.objective import Cut, Objective
-from napari_styletransfer.losses.terms import Evaluation, StyleTarget, Terms
-from napari_styletransfer.networks.architectures import RGB, Backbone, Conv, Reach, backbone, reaches
+from napari_styletransfer.losses.objective import Objective, Tiling
+from napari_styletransfer.losses.terms import Evaluation, LossWeights, StyleTarget
+from napari_styletransfer.networks.architectures import RGB, Backbone, Conv, ReceptiveField, backbone, receptive_fields
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
-from napari_styletransfer.tiling.tiled_network import Gatherer, Stopped
-from napari_styletransfer.tiling.tiles import Block, Halo, Span, layout
+from napari_styletransfer.tiling.tiled_network import Stopped, TiledNetwork
+from napari_styletransfer.tiling.tiles import Halo, Span, Tile, tile_layout
 
 Tensors = dict[str, Tensor]
 ImageOf = Callable[..., Tensor]
@@ -34,7 +34,7 @@ halos = st.builds(
 
 @given(size=st.integers(1, 500), core=st.one_of(st.none(), st.integers(1, 300)), halo=halos)
 def test_the_cores_along_an_axis_join_without_gap_or_overlap(size: int, core: int | None, halo: Halo) -> None:
-    spans = rows(layout(size, 1, core, halo))
+    spans = rows(tile_layout(size, 1, core, halo))
 
     assert spans[0].core.start == 0
     assert spans[-1].core.stop == size
@@ -45,7 +45,7 @@ def test_the_cores_along_an_axis_join_without_gap_or_overlap(size: int, core: in
 
 @given(size=st.integers(1, 500), core=st.integers(1, 300), halo=halos)
 def test_a_block_reads_its_core_and_the_halo_as_far_as_the_image_goes(size: int, core: int, halo: Halo) -> None:
-    for span in rows(layout(size, 1, core, halo)):
+    for span in rows(tile_layout(size, 1, core, halo)):
         assert span.outer == slice(max(0, span.core.start - halo.before), min(size, span.core.stop + halo.after))
         assert span.outer.start % halo.stride == 0
         assert span.core.start % halo.stride == 0
@@ -53,7 +53,7 @@ def test_a_block_reads_its_core_and_the_halo_as_far_as_the_image_goes(size: int,
 
 @given(size=st.integers(1, 500), core=st.integers(1, 300), halo=halos)
 def test_cores_are_no_longer_than_asked_but_for_the_stride(size: int, core: int, halo: Halo) -> None:
-    lengths = [span.core.stop - span.core.start for span in rows(layout(size, 1, core, halo))]
+    lengths = [span.core.stop - span.core.start for span in rows(tile_layout(size, 1, core, halo))]
 
     assert max(lengths) < core + 2 * halo.stride
     assert len(lengths) == 1 or min(lengths) >= halo.stride
@@ -62,7 +62,7 @@ def test_cores_are_no_longer_than_asked_but_for_the_stride(size: int, core: int,
 @given(height=st.integers(1, 90), width=st.integers(1, 90), core=st.integers(1, 60), halo=halos)
 def test_every_pixel_belongs_to_one_core(height: int, width: int, core: int, halo: Halo) -> None:
     covered = torch.zeros(height, width, dtype=torch.int64)
-    for block in layout(height, width, core, halo):
+    for block in tile_layout(height, width, core, halo):
         covered[block.rows.core, block.columns.core] += 1
         outer = block.outer
         assert block.area == covered[outer].numel()
@@ -74,10 +74,10 @@ def test_every_pixel_belongs_to_one_core(height: int, width: int, core: int, hal
 @given(data=st.data())
 def test_every_feature_belongs_to_one_core(network: Network, data: st.DataObject) -> None:
     cut = backbone(network).truncated({data.draw(st.sampled_from(backbone(network).layers))})
-    found = reaches(cut)
+    found = receptive_fields(cut)
     halo = Halo.of(found.values())
     size = data.draw(st.integers(48, 400))
-    spans = rows(layout(size, 1, data.draw(st.integers(16, 200)), halo))
+    spans = rows(tile_layout(size, 1, data.draw(st.integers(16, 200)), halo))
     whole = sizes(cut, size)
     local = [sizes(cut, span.outer.stop - span.outer.start) for span in spans]
 
@@ -90,8 +90,8 @@ def test_every_feature_belongs_to_one_core(network: Network, data: st.DataObject
             assert core.stop <= own[name], "the core lies within what the block computes"
 
 
-@given(reach=st.builds(Reach, st.sampled_from([1, 2, 4, 8, 16]), st.integers(0, 80), st.integers(0, 80)))
-def test_the_halo_holds_all_that_the_features_of_a_core_see(reach: Reach) -> None:
+@given(reach=st.builds(ReceptiveField, st.sampled_from([1, 2, 4, 8, 16]), st.integers(0, 80), st.integers(0, 80)))
+def test_the_halo_holds_all_that_the_features_of_a_core_see(reach: ReceptiveField) -> None:
     halo = Halo.of([reach])
     core = slice(10 * reach.stride, 13 * reach.stride)
 
@@ -106,19 +106,19 @@ def test_without_layers_there_is_no_halo() -> None:
 
 
 def test_the_halo_of_vgg19_to_relu5_1_is_eighty_pixels() -> None:
-    reach = reaches(backbone(Network.VGG19))["relu5_1"]
+    reach = receptive_fields(backbone(Network.VGG19))["relu5_1"]
 
     assert Halo.of([reach]) == Halo(80, 80, 16)
 
 
 def test_no_core_size_means_one_block_of_the_whole_image() -> None:
-    (block,) = layout(300, 200, None, Halo(64, 64, 16))
+    (block,) = tile_layout(300, 200, None, Halo(64, 64, 16))
 
     assert block.outer == (slice(0, 300), slice(0, 200))
 
 
 def test_an_image_smaller_than_a_block_is_one_block() -> None:
-    assert len(layout(60, 70, 70, Halo(16, 16, 4))) == 1
+    assert len(tile_layout(60, 70, 70, Halo(16, 16, 4))) == 1
 
 
 SHALLOW = {
@@ -199,10 +199,10 @@ def test_gram_matrices_and_feature_maps_gathered_in_blocks_are_those_of_the_whol
     layers = {"relu1_2": 1.0, "relu3_2": 1.0}
     cut = backbone(Network.COMPACT).truncated(set(layers))
     net = FrozenNetwork(cut, compact_weights, layers, dtype=torch.float64)
-    reach = {name: reaches(cut)[name] for name in layers}
+    reach = {name: receptive_fields(cut)[name] for name in layers}
     image = random_image(70, 99)
-    whole = Gatherer(net, reach, (70, 99), layout(70, 99, None, Halo.of(reach.values())))
-    pieces = Gatherer(net, reach, (70, 99), layout(70, 99, 32, Halo.of(reach.values())))
+    whole = TiledNetwork(net, reach, (70, 99), tile_layout(70, 99, None, Halo.of(reach.values())))
+    pieces = TiledNetwork(net, reach, (70, 99), tile_layout(70, 99, 32, Halo.of(reach.values())))
 
     for one, other in (
         (whole.gram_means(image, {**layers, RGB: 1.0}), pieces.gram_means(image, {**layers, RGB: 1.0})),
@@ -216,12 +216,12 @@ def test_gram_matrices_and_feature_maps_gathered_in_blocks_are_those_of_the_whol
 def test_an_objective_can_change_its_blocks_under_way(compact_weights: Tensors, random_image: ImageOf) -> None:
     layers = {"relu1_1": 1.0, "relu2_1": 1.0}
     cut = backbone(Network.COMPACT).truncated(set(layers))
-    reach = {name: reaches(cut)[name] for name in layers}
+    reach = {name: receptive_fields(cut)[name] for name in layers}
     objective = build(cut, compact_weights, reach, "relu2_1", tuple(layers), (40, 56), None, random_image)
     image = random_image(40, 56, seed=9)
     before = objective(image)
 
-    objective.set_blocks(lambda size: layout(*size, 16, Halo.of(reach.values())))
+    objective.set_tiles(lambda size: tile_layout(*size, 16, Halo.of(reach.values())))
 
     assert_equal(before, objective(image))
 
@@ -237,7 +237,7 @@ def test_blocks_that_are_kept_go_forward_once_and_give_the_same(
     forwards, evaluations = [], []
 
     for budget in (0, 100_000, 10**9):
-        objective.set_blocks(cut, budget)
+        objective.set_tiles(cut, budget)
         passes.clear()
         evaluations.append(objective(image))
         forwards.append(len(passes))
@@ -256,11 +256,11 @@ def test_what_is_kept_of_blocks_stays_within_its_budget_and_does_not_grow(
     compact_weights: Tensors, random_image: ImageOf
 ) -> None:
     objective, cut = _in_blocks(compact_weights, random_image)
-    workspace = objective._gather.network.workspace()
+    workspace = objective._tiled.network.workspace()
     image, kept = random_image(*IN_BLOCKS, seed=9), []
 
     for budget in (100_000, 10**9):
-        objective.set_blocks(cut, budget)
+        objective.set_tiles(cut, budget)
         taken = []
         for _ in range(3):
             most = 0
@@ -270,7 +270,7 @@ def test_what_is_kept_of_blocks_stays_within_its_budget_and_does_not_grow(
                 most = max(most, workspace.bytes)
                 return False
 
-            objective._gather._should_stop = measured
+            objective._tiled._should_stop = measured
             objective(image)
             taken.append((most, sum(chunk.numel() for chunk in workspace._chunks)))
         assert len(set(taken[1:])) == 1
@@ -285,25 +285,25 @@ def test_nothing_is_kept_of_blocks_once_a_run_is_stopped(
     asked = iter(range(100))
     stop = False
     objective, cut = _in_blocks(compact_weights, random_image, should_stop=lambda: stop and next(asked) >= after)
-    objective.set_blocks(cut, 10**9)
+    objective.set_tiles(cut, 10**9)
     stop = True
 
     with pytest.raises(Stopped):
         objective(random_image(*IN_BLOCKS))
 
-    assert objective._gather.network.workspace().bytes == 0
+    assert objective._tiled.network.workspace().bytes == 0
 
 
 IN_BLOCKS = (40, 56)
 
 
-def _in_blocks(tensors: Tensors, random_image: ImageOf, **options: Any) -> tuple[Objective, Cut]:
+def _in_blocks(tensors: Tensors, random_image: ImageOf, **options: Any) -> tuple[Objective, Tiling]:
     """An objective that works in six blocks, and what cuts them."""
     layers = {"relu1_1": 1.0, "relu2_1": 1.0}
     cut = backbone(Network.COMPACT).truncated(set(layers))
-    reach = {name: reaches(cut)[name] for name in layers}
+    reach = {name: receptive_fields(cut)[name] for name in layers}
     objective = build(cut, tensors, reach, "relu2_1", tuple(layers), IN_BLOCKS, 20, random_image, **options)
-    return objective, lambda size: layout(*size, 20, Halo.of(reach.values()))
+    return objective, lambda size: tile_layout(*size, 20, Halo.of(reach.values()))
 
 
 def _counted_passes(monkeypatch: pytest.MonkeyPatch) -> list[None]:
@@ -334,18 +334,18 @@ def both(
     """The same evaluation as a whole and in blocks, and the number of blocks."""
     named = {content, *style} - {RGB}
     cut = network.truncated(named)
-    reach = {name: reaches(cut)[name] for name in named}
+    reach = {name: receptive_fields(cut)[name] for name in named}
     arguments = (cut, tensors, reach, content, style, size)
     image = random_image(*size, seed=5) * 1.3 - 0.1
     whole = build(*arguments, None, random_image, normalization, pooling, padding)(image)
     pieces = build(*arguments, core, random_image, normalization, pooling, padding)(image)
-    return whole, pieces, len(layout(*size, core, Halo.of(reach.values())))
+    return whole, pieces, len(tile_layout(*size, core, Halo.of(reach.values())))
 
 
 def build(
     cut: Backbone,
     tensors: Tensors,
-    reach: dict[str, Reach],
+    reach: dict[str, ReceptiveField],
     content: str,
     style: tuple[str, ...],
     size: tuple[int, int],
@@ -362,10 +362,10 @@ def build(
     weights = {name: 1.0 + index for index, name in enumerate(style)}
     styles = []
     for seed, (height, width) in enumerate(((50, 43), (48, 77)), 1):
-        gatherer = Gatherer(net, reach, (height, width), layout(height, width, core, halo))
-        styles.append(StyleTarget(gatherer.gram_means(random_image(height, width, seed), weights), 1 / seed))
-    terms = Terms({content: 1.0}, weights, 0.3, 1.7, 0.2, normalization)
-    blocks = layout(*size, core, halo)
+        tiled = TiledNetwork(net, reach, (height, width), tile_layout(height, width, core, halo))
+        styles.append(StyleTarget(tiled.gram_means(random_image(height, width, seed), weights), 1 / seed))
+    terms = LossWeights({content: 1.0}, weights, 0.3, 1.7, 0.2, normalization)
+    blocks = tile_layout(*size, core, halo)
     return Objective(
         net, reach, terms, size, blocks, styles=styles, content=random_image(*size, seed=3), should_stop=should_stop
     )
@@ -379,7 +379,7 @@ def assert_equal(one: Evaluation, other: Evaluation) -> None:
     torch.testing.assert_close(one.gradient, other.gradient, rtol=1e-6, atol=1e-9 * float(one.gradient.abs().max()))
 
 
-def rows(blocks: tuple[Block, ...]) -> list[Span]:
+def rows(blocks: tuple[Tile, ...]) -> list[Span]:
     return [block.rows for block in blocks]
 
 

@@ -8,7 +8,7 @@ from napari.layers import Image
 
 from napari_styletransfer.layers.compose import compose
 from napari_styletransfer.layers.read import resolve
-from napari_styletransfer.layers.rendering import Rendering, as_dtype, shaded, stylized
+from napari_styletransfer.layers.rendering import Rendering, as_dtype, match_histogram, stylized
 from napari_styletransfer.layers.write import METADATA_KEY, run_metadata
 
 U8, F32 = np.dtype(np.uint8), np.dtype(np.float32)
@@ -198,8 +198,8 @@ def test_a_channel_that_was_not_changed_comes_back_as_it_was(dtype, gamma, color
 
 def test_pixels_of_one_shade_get_one_value():
     values = np.arange(10, dtype=np.int16)
-    np.testing.assert_array_equal(shaded(np.full((2, 3), 0.4, np.float32), values), 5)
-    np.testing.assert_array_equal(shaded(np.array([0, 0, 1, 1], np.float32), values), [2, 2, 7, 7])
+    np.testing.assert_array_equal(match_histogram(np.full((2, 3), 0.4, np.float32), values), 5)
+    np.testing.assert_array_equal(match_histogram(np.array([0, 0, 1, 1], np.float32), values), [2, 2, 7, 7])
 
 
 def test_the_greatest_numbers_of_a_dtype_do_not_overflow():

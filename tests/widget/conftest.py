@@ -18,7 +18,7 @@ from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.events import Event, Fetching, Finished, Plan, Preview, Reason, Scale, Started, Step
 from napari_styletransfer.widget import user_presets
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
-from napari_styletransfer.worker import News, PlaneBegun, Run, ShouldStop
+from napari_styletransfer.worker import PlaneStarted, Run, RunEvent, ShouldStop
 
 DEADLINE = 20.0
 """Seconds after which a fake that nobody lets go gives up, so that no test hangs."""
@@ -89,13 +89,13 @@ class FakeEngine:
 
     def _planes(
         self, config: StyleConfig, should_stop: ShouldStop, *, planes: Any, finished: Any, **options: Any
-    ) -> Generator[News, None, None]:
+    ) -> Generator[RunEvent, None, None]:
         """Run each plane to a grey that tells its number; what was done before is read, as the engine does."""
         for number in range(len(planes)):
             if number in finished:
                 self.seen.append((number, finished[number].copy()))
                 continue
-            yield PlaneBegun(number, len(planes))
+            yield PlaneStarted(number, len(planes))
             for event in self._events(planes[number], config, should_stop, None):
                 if isinstance(event, Finished):
                     event = replace(event, image=np.full_like(event.image, (number + 1) / 10), state=None)

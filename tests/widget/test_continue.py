@@ -11,7 +11,7 @@ import pytest
 
 from napari_styletransfer.config import Network, Start, StyleConfig
 from napari_styletransfer.session import run_cache
-from napari_styletransfer.session.run_cache import EndedRun, KeptRuns, state_bytes
+from napari_styletransfer.session.run_cache import EndedRun, RunCache, state_bytes
 from napari_styletransfer.session.status import State
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
@@ -358,7 +358,7 @@ class Tensor:
 
 
 def test_memory_is_bounded_and_the_newest_run_always_kept():
-    runs = KeptRuns(most_runs=3, most_bytes=25)
+    runs = RunCache(most_runs=3, most_bytes=25)
     first, second, third, large = (ended_run([Tensor()] * 1 + [Tensor() for _ in range(more)]) for more in (0, 0, 0, 4))
     for each in (first, second, third):
         runs.put(each)
@@ -375,7 +375,7 @@ def test_memory_is_bounded_and_the_newest_run_always_kept():
 
 
 def test_a_run_whose_layer_is_gone_is_dropped():
-    runs = KeptRuns()
+    runs = RunCache()
     gone = ended_run(None)
     runs.put(gone)
     gone.output.present = False

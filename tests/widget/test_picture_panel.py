@@ -12,7 +12,7 @@ from napari.layers import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_styletransfer.config import Mode, Start, StyleConfig
-from napari_styletransfer.session.layer_group import Together
+from napari_styletransfer.session.layer_group import LayerGroup
 from napari_styletransfer.widget.levels import AUTOMATIC, level_editor
 from napari_styletransfer.widget.picture_panel import PicturePanel
 from napari_styletransfer.widget.style_list import ICON_SIZE, thumbnail_icon
@@ -272,7 +272,7 @@ def test_what_holds_the_content_is_not_offered_as_its_style(panel, model):
 
 def test_the_thumbnail_of_several_layers_shows_them_all():
     layers = [Image(np.eye(8) * on, colormap=name, contrast_limits=(0, 1)) for name, on in (("red", 1), ("green", 0))]
-    icon = thumbnail_icon(Together(layers)).pixmap(ICON_SIZE).toImage()
+    icon = thumbnail_icon(LayerGroup(layers)).pixmap(ICON_SIZE).toImage()
     alone = thumbnail_icon(layers[0]).pixmap(ICON_SIZE).toImage()
     assert icon == alone
     assert icon != thumbnail_icon(layers[1]).pixmap(ICON_SIZE).toImage()

@@ -16,7 +16,7 @@ from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.session.run_session import State
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
-from napari_styletransfer.widget.qt_utils import Elision
+from napari_styletransfer.widget.qt_utils import ElideFilter
 from napari_styletransfer.worker import engine_run
 
 LONG = "20261129_experiment_37_well_B07_field_3_actin_and_nuclei_maximum_projection_stitched_and_corrected"
@@ -160,7 +160,7 @@ def test_long_names_end_with_an_ellipsis(form, viewer, qtbot):
     form.regions.choose(viewer.layers[-1])
     lists = form.findChildren(QComboBox)
     assert len(lists) > 15
-    assert [combo for combo in lists if combo.window() is not combo and not combo.findChildren(Elision)] == []
+    assert [combo for combo in lists if combo.window() is not combo and not combo.findChildren(ElideFilter)] == []
     QApplication.processEvents()
     row = form.pictures._rows[0]
     assert row.check.text().endswith("…")

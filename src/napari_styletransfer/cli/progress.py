@@ -174,7 +174,7 @@ def summary(plan: Plan, planes: int = 1) -> str:
     """Tell in one line what a run will do, or one of so many planes; the time is that of all."""
     last = plan.scales[-1]
     blocks = f", {plan.blocks} blocks" if plan.blocks > 1 else ""
-    spared = f"; to save memory: {plan.given_up}" if plan.given_up else ""
+    spared = f"; to save memory: {plan.memory_savings}" if plan.memory_savings else ""
     scales = f"{len(plan.scales)} scale{'s' if len(plan.scales) > 1 else ''}"
     each = f" for each of {planes} planes" if planes > 1 else ""
     lasts = f", at most about {rough_duration(plan.seconds * planes)}" if plan.seconds >= 1 else ""

@@ -193,13 +193,13 @@ def run_stack(
     """
     # Only now, because it loads torch.
     from napari_styletransfer.engine.stack import iter_stylize_stack
-    from napari_styletransfer.losses.regions import Guide
+    from napari_styletransfer.losses.regions import RegionMap
 
     height, width = planes.stack.shape[:2]
     marked = 0
     for number, read in zip(planes.numbers, labels or (), strict=False):
         try:
-            Guide.checked(read(), (height, width), len(styles), config)
+            RegionMap.from_arrays(read(), (height, width), len(styles), config)
             marked += 1
         except NothingToDoError:
             # Tracked objects come and go: such a plane is left as it is.

@@ -46,7 +46,7 @@ class _Echo(reprlib.Repr):
         return super().repr_int(x, level) if bits < 1000 else f"a number of about {bits * 0.30103:,.0f} digits"
 
 
-echo = _Echo().repr
+short_repr = _Echo().repr
 """Writes any value in less than a line, for messages."""
 
 
@@ -83,13 +83,13 @@ class Recipe(BaseModel):
             If it is no mapping, the format is newer than this version reads, or a field is wrong.
         """
         if not isinstance(recipe, Mapping):
-            raise ConfigError(f"A recipe is one JSON object with the settings as its fields, not {echo(recipe)}.")
+            raise ConfigError(f"A recipe is one JSON object with the settings as its fields, not {short_repr(recipe)}.")
         fields = dict(recipe)
         version = fields.pop("recipe", RECIPE_FORMAT)
         fields.pop("styles", None)
         if type(version) is not int or not 1 <= version <= RECIPE_FORMAT:
             raise ConfigError(
-                f"This recipe has format {echo(version)}; this version reads formats 1 to {RECIPE_FORMAT}. "
+                f"This recipe has format {short_repr(version)}; this version reads formats 1 to {RECIPE_FORMAT}. "
                 "Update napari-styletransfer to use it."
             )
         if version == 1:
@@ -139,17 +139,17 @@ class Recipe(BaseModel):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            raise ConfigError(told(error)) from error
+            raise ConfigError(summary(error)) from error
 
 
 def shortened(name: object, most: int = 200) -> str:
     """Return a name as it is if it is printable and not too long for a message."""
-    text = echo(name) if isinstance(name, int) else str(name)
+    text = short_repr(name) if isinstance(name, int) else str(name)
     text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
 
 
-def told(error: ValidationError, titles: Mapping[str, str] | None = None) -> str:
+def summary(error: ValidationError, titles: Mapping[str, str] | None = None) -> str:
     """Turn pydantic's report into a few lines a user can act on; `titles` stand in place of the names of fields."""
     found = error.errors(include_url=False)
     sentences: list[str] = []
@@ -160,7 +160,7 @@ def told(error: ValidationError, titles: Mapping[str, str] | None = None) -> str
         if item["type"] == "extra_forbidden":
             sentence = f"There is no setting '{where}'. Leave it out, or correct its name."
         else:
-            sentence = f"{where}: {what} (got {echo(item['input'])})." if where else f"{what}."
+            sentence = f"{where}: {what} (got {short_repr(item['input'])})." if where else f"{what}."
         if sentences and len(" ".join([*sentences, sentence])) > _LONGEST:
             break
         sentences.append(sentence)

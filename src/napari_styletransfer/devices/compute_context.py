@@ -86,10 +86,10 @@ def compute_context() -> Iterator[None]:
 def compute_threads() -> int:
     """Return on how many threads the engine computes here."""
     threads = torch.get_num_threads()
-    return threads if _thread.computing else _with_core_to_spare(threads)
+    return threads if _thread.computing else _leave_core_free(threads)
 
 
-def _with_core_to_spare(threads: int) -> int:
+def _leave_core_free(threads: int) -> int:
     """Return one thread less where there are more than two.
 
     A window then stays fluid. Two cores are both used: waiting threads sleep, so the window gets its turn.
@@ -120,7 +120,7 @@ def _core_to_spare() -> Iterator[None]:
         if not _thread.known and threads + 1 in _replaced:
             threads += 1
         _thread.known = True
-        fewer = _with_core_to_spare(threads)
+        fewer = _leave_core_free(threads)
         if fewer < threads:
             torch.set_num_threads(fewer)
             _replaced.append(threads)

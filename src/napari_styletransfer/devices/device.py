@@ -90,7 +90,7 @@ def _likes_bfloat16(device: str) -> bool:
     return False
 
 
-def release(device: str) -> None:
+def empty_cache(device: str) -> None:
     """Give cached memory of a device back, so that a smaller attempt finds it free."""
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
@@ -98,7 +98,7 @@ def release(device: str) -> None:
         torch.mps.empty_cache()
 
 
-def trim(device: torch.device) -> None:
+def malloc_trim(device: torch.device) -> None:
     """Give back what the host's C library keeps of freed memory: of another size, what comes would not fit in it."""
     if device.type == "cpu" and sys.platform == "linux":
         give_back = getattr(ctypes.CDLL(None), "malloc_trim", None)  # not every C library has it

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
-from napari_styletransfer.devices.device import release
+from napari_styletransfer.devices.device import empty_cache
 from napari_styletransfer.errors import DivergedError, OutOfMemoryError, is_out_of_memory
 from napari_styletransfer.events import Finished
-from napari_styletransfer.tiling.tiles import Block, Halo, layout
+from napari_styletransfer.tiling.tiles import Halo, Tile, tile_layout
 
 Result = TypeVar("Result")
 
 
-class Cutting:
+class TilingPolicy:
     """How images are cut into blocks: as planned at first, finer from each time on that memory ran out.
 
     Parameters
@@ -40,11 +40,11 @@ class Cutting:
         self._halo = halo
         self._device = device
 
-    def blocks(self, size: tuple[int, int]) -> tuple[Block, ...]:
+    def tiles(self, size: tuple[int, int]) -> tuple[Tile, ...]:
         """Return the blocks of an image (H, W) as they are cut now."""
-        return layout(*size, self._core, self._halo)
+        return tile_layout(*size, self._core, self._halo)
 
-    def recovering(self, size: tuple[int, int], action: Callable[[], Result]) -> Result:
+    def retry_on_oom(self, size: tuple[int, int], action: Callable[[], Result]) -> Result:
         """Do something with an image (H, W); when memory runs out, do it again in blocks half as large.
 
         Where more than needed is kept of blocks, it is done again without that first.
@@ -62,11 +62,11 @@ class Cutting:
                         raise
             # Here, not above: what the failed attempt made lives on with its error.
             self._core, self.budget = core, 0
-            release(self._device)
+            empty_cache(self._device)
 
 
 @contextmanager
-def broken_off(reached: Callable[[], Finished] | None, device: str) -> Iterator[None]:
+def attach_partial_result(reached: Callable[[], Finished] | None, device: str) -> Iterator[None]:
     """Give an error that ends a run what the run has reached; of an exhausted memory one that says what to do.
 
     `reached` is None as long as there is no image.
@@ -81,7 +81,7 @@ def broken_off(reached: Callable[[], Finished] | None, device: str) -> Iterator[
             raise
         # What failed must go before anything else is made of the little there is.
         traceback.clear_frames(error.__traceback__)
-        release(device)
+        empty_cache(device)
         told = OutOfMemoryError(_BEFORE if reached is None else _UNDER_WAY)
         if reached is not None:
             with suppress(RuntimeError, MemoryError):

@@ -12,10 +12,10 @@ from collections.abc import Generator
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.devices.device import choose
 from napari_styletransfer.events import Event, Finished, Plan, Preview, Reason, Scale, Started
-from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.inputs import RunInputs
 
 
-def colors_plan(pictures: Pictures, config: StyleConfig) -> Plan:
+def colors_plan(pictures: RunInputs, config: StyleConfig) -> Plan:
     """Return the plan of such a run: one pass over the picture on the host."""
     host = choose("cpu")
     height, width = pictures.size
@@ -35,12 +35,12 @@ def colors_plan(pictures: Pictures, config: StyleConfig) -> Plan:
     )
 
 
-def recolor(pictures: Pictures, config: StyleConfig) -> Generator[Event, None, None]:
+def recolor(pictures: RunInputs, config: StyleConfig) -> Generator[Event, None, None]:
     """Run: the same events as a transfer, without a step."""
     began = time.perf_counter()
     plan = colors_plan(pictures, config)
     yield Started(plan)
-    image = pictures.shown(pictures.start_at(*pictures.size, plan.config), plan.config)
+    image = pictures.render(pictures.start_at(*pictures.size, plan.config), plan.config)
     yield Preview(image, iteration=0, scale=0)
     yield Finished(
         image=image,

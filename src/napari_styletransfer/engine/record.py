@@ -14,7 +14,7 @@ import numpy.typing as npt
 from napari_styletransfer.events import Finished, Plan, Preview, Reason, Step
 
 
-class Record:
+class RunRecord:
     """Counts steps and evaluations over all scales of a run, from the moment it is made.
 
     Attributes
@@ -39,7 +39,7 @@ class Record:
         self.evaluations = 0
         self.history: list[float] = []
 
-    def go_on(self, iterations: int, history: tuple[float, ...], scale: int) -> None:
+    def resume(self, iterations: int, history: tuple[float, ...], scale: int) -> None:
         """Count on from where an earlier run stood."""
         self.iterations = iterations
         self.history.extend(history)
@@ -94,7 +94,7 @@ class Record:
             state=state,
         )
 
-    def ended(self, done: int, scale: int, *, stalled: bool) -> Reason | None:
+    def stopping_reason(self, done: int, scale: int, *, stalled: bool) -> Reason | None:
         """Return the stopping rule that holds after `done` steps of a scale, None to go on."""
         config = self._plan.config
         if config.max_seconds and self.seconds >= config.max_seconds:
@@ -102,12 +102,12 @@ class Record:
         most = self._plan.scales[scale].iterations
         if done >= most:
             return Reason.ITERATIONS
-        if stalled or self._levelled():
+        if stalled or self._reached_plateau():
             self._total -= most - done
             return Reason.CONVERGED
         return None
 
-    def _levelled(self) -> bool:
+    def _reached_plateau(self) -> bool:
         """Tell whether the loss fell by less than the tolerance over the window, within the scale."""
         window, tolerance = self._plan.config.window, self._plan.config.tolerance
         if not tolerance or len(self.history) - self._mark <= window:

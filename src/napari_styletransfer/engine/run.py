@@ -19,23 +19,23 @@ from torch import Tensor
 
 from napari_styletransfer.config import Color, Mode, Start, StyleConfig
 from napari_styletransfer.devices.compute_context import compute_context, in_compute_context
-from napari_styletransfer.engine.objective_factory import Cover, Grams, Targets
-from napari_styletransfer.engine.oom import Cutting, broken_off
+from napari_styletransfer.engine.objective_factory import AlphaBlend, Grams, ObjectiveFactory
+from napari_styletransfer.engine.oom import TilingPolicy, attach_partial_result
 from napari_styletransfer.engine.recolor import colors_plan, recolor
-from napari_styletransfer.engine.record import Record
+from napari_styletransfer.engine.record import RunRecord
 from napari_styletransfer.engine.run_state import RunState
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.events import Event, Finished, Plan, Reason, Scale, Started
-from napari_styletransfer.images.resize import LARGEST_PREVIEW, resized
+from napari_styletransfer.images.resize import LARGEST_PREVIEW, resize
 from napari_styletransfer.losses.multiscale import MultiscaleObjective
-from napari_styletransfer.losses.structure import Seen, grid_of
+from napari_styletransfer.losses.structure import CoarseLuminance, coarse_size
 from napari_styletransfer.losses.terms import Evaluation
 from napari_styletransfer.networks import weights
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
 from napari_styletransfer.optim.create import copied
-from napari_styletransfer.optim.minimizer import Descent
+from napari_styletransfer.optim.minimizer import Minimizer
 from napari_styletransfer.planning import runtime_estimate
-from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.planning.planner import Prepared, prepare
 from napari_styletransfer.tiling.tiled_network import Stopped
 
@@ -70,7 +70,7 @@ def plan(
         # One that the run would start from is taken to be like its result.
         without = content is None and isinstance(styles, (list, tuple)) and styles
         init = config.first_style(styles) if without else content
-    pictures = Pictures.checked(content, styles, config, init, labels)
+    pictures = RunInputs.from_arrays(content, styles, config, init, labels)
     return colors_plan(pictures, config) if config.mode is Mode.COLORS else prepare(pictures, config).plan
 
 
@@ -132,7 +132,7 @@ def iter_stylize(
         best image so far in its attribute `finished`.
     """
     config = config or StyleConfig()
-    pictures = Pictures.checked(content, styles, config, init, labels)
+    pictures = RunInputs.from_arrays(content, styles, config, init, labels)
     if config.mode is Mode.COLORS:
         yield from recolor(pictures, config)
         return
@@ -141,8 +141,8 @@ def iter_stylize(
         raise ConfigError("The run cannot be resumed at another size; start from its image instead.")
     shared = shared or Shared()
     if shared.network is None:
-        decided, expected = prepared.plan.config, prepared.backbone.expected()
-        with broken_off(None, prepared.plan.device):
+        decided, expected = prepared.plan.config, prepared.backbone.state_dict_shapes()
+        with attach_partial_result(None, prepared.plan.device):
             fetched = yield from weights.fetch(decided.network, expected, decided.weights, decided.weights_sha256)
             shared.weights_sha256 = fetched.sha256
             shared.network = FrozenNetwork(
@@ -167,7 +167,7 @@ class _Run:
 
     def __init__(
         self,
-        pictures: Pictures,
+        pictures: RunInputs,
         prepared: Prepared,
         shared: Shared,
         network: FrozenNetwork,
@@ -177,30 +177,30 @@ class _Run:
         self._prepared = prepared
         self._plan = prepared.plan
         self._config = prepared.plan.config
-        self._record = Record(prepared.plan, preview_interval)
+        self._record = RunRecord(prepared.plan, preview_interval)
         self._pictures = pictures
         self._seen = pictures
-        self._cutting = Cutting(self._plan.block, prepared.halo, self._plan.device, prepared.budget)
+        self._tiling = TilingPolicy(self._plan.block, prepared.halo, self._plan.device, prepared.budget)
         self._content = None
         if pictures.content is not None:
-            self._content = Seen.of(pictures.content, grid_of(self._plan.sizes[-1]))
+            self._content = CoarseLuminance.from_image(pictures.content, coarse_size(self._plan.sizes[-1]))
         colored = pictures.colored(self._config)
-        self._targets = Targets(colored, prepared, network, shared.grams, self._cutting, should_stop)
+        self._targets = ObjectiveFactory(colored, prepared, network, shared.grams, self._tiling, should_stop)
 
     def events(self, resume: RunState | None) -> Generator[Event, None, None]:
         """Go through the scales, from the coarsest or from where an earlier run stood."""
         first = 0
         if resume is not None:
             first = resume.scale
-            self._record.go_on(resume.iterations, resume.history, first)
+            self._record.resume(resume.iterations, resume.history, first)
         reason, state = Reason.ITERATIONS, resume
         gone: list[Scale] = []
-        descent: Descent | None = None
+        descent: Minimizer | None = None
         for index in range(first, len(self._plan.scales)):
             size = self._plan.sizes[index]
             self._seen = self._seen_at(size)
             if descent is None:
-                with broken_off(None, self._plan.device):
+                with attach_partial_result(None, self._plan.device):
                     start, going = self._first(size, resume)
             else:
                 start, going = descent.image, None
@@ -226,7 +226,7 @@ class _Run:
             self._record.iterations += steps
             state = RunState(
                 self._config,
-                self._plan.resident,
+                self._plan.storage_device,
                 self._plan.sizes,
                 index,
                 descent.optimizer,
@@ -245,45 +245,48 @@ class _Run:
     def _learn_pace(self, gone: Sequence[Scale], seconds: float) -> None:
         """Remember how long the scales took, for the time told before others; one short of memory tells nothing."""
         plan, prepared = self._plan, self._prepared
-        if plan.blocks == 1 and plan.given_up is None and gone:
+        if plan.blocks == 1 and plan.memory_savings is None and gone:
             runtime_estimate.learn(
                 prepared.backbone, gone, seconds, plan.device, plan.device_name, prepared.dtype, judged=prepared.judged
             )
 
-    def _first(self, size: tuple[int, int], resume: RunState | None) -> tuple[Tensor, Descent | None]:
+    def _first(self, size: tuple[int, int], resume: RunState | None) -> tuple[Tensor, Minimizer | None]:
         """Begin at the start image, or go on with what an earlier run left, with its optimiser if that can be."""
         if resume is None:
             return self._grey(self._targets.start(size)), None
-        if resume.serves(self._config, self._plan.resident):
+        if resume.is_compatible(self._config, self._plan.storage_device):
             # A copy: the state can be taken up more than once, and outlives a run that is broken off.
             optimizer = copied(resume.optimizer, self._plan.device)
             if optimizer is not None:
-                return optimizer.best, Descent(optimizer)
-        return resume.optimizer.best.to(self._plan.resident), None
+                return optimizer.best, Minimizer(optimizer)
+        return resume.optimizer.best.to(self._plan.storage_device), None
 
-    def _descent(self, start: Tensor) -> Descent:
+    def _descent(self, start: Tensor) -> Minimizer:
         with self._keeping(start):
-            return Descent.begun(start, self._config, self._plan.resident, keep_base=self._plan.keeps_base)
+            return Minimizer.create(start, self._config, self._plan.storage_device, keep_base=self._plan.keeps_base)
 
-    def _measured(self, index: int, start: Tensor) -> tuple[MultiscaleObjective, Cover | None] | None:
+    def _measured(self, index: int, start: Tensor) -> tuple[MultiscaleObjective, AlphaBlend | None] | None:
         """Measure what a scale works towards; None when the run is asked to stop."""
         size = self._plan.sizes[index]
         with self._keeping(start), suppress(Stopped):
-            objective = self._cutting.recovering(size, lambda: self._targets.objective(size))
-            cover = self._targets.cover(size)
+            objective = self._tiling.retry_on_oom(size, lambda: self._targets.objective(size))
+            cover = self._targets.alpha_blend(size)
             if index == len(self._plan.scales) - 1:
-                self._targets.let_go()
+                self._targets.release()
                 self._pictures = self._seen
             return objective, cover
         return None
 
     def _descend(
-        self, index: int, descent: Descent, objective: MultiscaleObjective, cover: Cover | None
+        self, index: int, descent: Minimizer, objective: MultiscaleObjective, cover: AlphaBlend | None
     ) -> Generator[Event, None, Reason]:
         """Step until a stopping rule holds, and return which."""
         record, begun = self._record, descent.optimizer.iterations
         record.begin_scale()
-        with broken_off(lambda: self._ended(descent.image, Reason.FAILED), self._plan.device), suppress(Stopped):
+        with (
+            attach_partial_result(lambda: self._ended(descent.image, Reason.FAILED), self._plan.device),
+            suppress(Stopped),
+        ):
             while True:
                 evaluation = self._evaluated(objective, descent.trial, cover)
                 accepted = descent.tell(evaluation.losses["total"], evaluation.gradient)
@@ -294,22 +297,22 @@ class _Run:
                     yield record.step(done, index, losses, layers)
                     if record.preview_due:
                         yield record.preview(self._shown(descent.image, preview=True), index)
-                reason = record.ended(done, index, stalled=descent.optimizer.stalled)
+                reason = record.stopping_reason(done, index, stalled=descent.optimizer.stalled)
                 if reason is not None:
                     return reason
         return Reason.STOPPED
 
-    def _evaluated(self, objective: MultiscaleObjective, image: Tensor, cover: Cover | None) -> Evaluation:
+    def _evaluated(self, objective: MultiscaleObjective, image: Tensor, cover: AlphaBlend | None) -> Evaluation:
         """Evaluate what is seen of an image."""
         size = (image.shape[2], image.shape[3])
         if cover is not None:
-            image = cover.over(image)
+            image = cover.blend(image)
 
         def evaluate() -> Evaluation:
-            objective.set_blocks(self._cutting.blocks, self._cutting.budget)
+            objective.set_tiles(self._tiling.tiles, self._tiling.budget)
             return objective(image)
 
-        evaluation = self._cutting.recovering(size, evaluate)
+        evaluation = self._tiling.retry_on_oom(size, evaluate)
         self._record.evaluations += 1
         if self._pictures.achromatic:
             evaluation.gradient.copy_(evaluation.gradient.mean(1, keepdim=True))
@@ -319,7 +322,7 @@ class _Run:
 
     def _keeping(self, image: Tensor) -> AbstractContextManager[None]:
         """Have an error inside hand over the image."""
-        return broken_off(partial(self._ended, image, Reason.FAILED), self._plan.device)
+        return attach_partial_result(partial(self._ended, image, Reason.FAILED), self._plan.device)
 
     def _ended(self, image: Tensor, reason: Reason, state: RunState | None = None) -> Finished:
         """Sum up the run, with an image of any scale at the size of the last."""
@@ -327,7 +330,7 @@ class _Run:
             image = image.cpu()  # there may be no room for more on the device
         size = self._plan.sizes[-1]
         self._seen = self._seen_at(size)
-        shown = self._shown(resized(image, *size))
+        shown = self._shown(resize(image, *size))
         structure = None
         if self._content is not None:
             structure = self._content.correlation(torch.from_numpy(shown).permute(2, 0, 1)[None])
@@ -337,9 +340,9 @@ class _Run:
         """Take the colours off an image, in place, where no picture has any; a gradient that has none keeps it so."""
         return image.copy_(image.mean(1, keepdim=True)) if self._pictures.achromatic else image
 
-    def _seen_at(self, size: tuple[int, int]) -> Pictures:
+    def _seen_at(self, size: tuple[int, int]) -> RunInputs:
         """Return what is shown of the pictures at a size, brought to it once."""
-        shows = self._config.color is Color.CONTENT or self._pictures.guide is not None
+        shows = self._config.color is Color.CONTENT or self._pictures.regions is not None
         content = self._pictures.content_at(*size) if shows else None
         return replace(self._pictures, content=content, styles=(), init=None)
 
@@ -347,4 +350,4 @@ class _Run:
         """Return what people see of an image; for a preview no larger than screens are."""
         height, width = image.shape[2:]
         factor = math.ceil(math.sqrt(height * width / LARGEST_PREVIEW)) if preview else 1
-        return self._seen.shown(resized(image, max(1, height // factor), max(1, width // factor)), self._config)
+        return self._seen.render(resize(image, max(1, height // factor), max(1, width // factor)), self._config)

@@ -23,14 +23,14 @@ class RunState:
     """Where a run stood: handed out in `Finished.state`, handed in as `resume`."""
 
     config: StyleConfig
-    resident: str
+    storage_device: str
     sizes: tuple[tuple[int, int], ...]
     scale: int
     optimizer: LBFGS | Adam
     iterations: int
     history: tuple[float, ...]
 
-    def serves(self, config: StyleConfig, resident: str) -> bool:
+    def is_compatible(self, config: StyleConfig, resident: str) -> bool:
         """Whether the optimiser's memory is of use with these settings, where image and optimiser are kept then."""
         neutral = {name: StyleConfig.model_fields[name].default for name in _FREE_TO_CHANGE}
-        return self.resident == resident and self.config.changed(**neutral) == config.changed(**neutral)
+        return self.storage_device == resident and self.config.changed(**neutral) == config.changed(**neutral)

@@ -18,7 +18,7 @@ from napari_styletransfer.devices.compute_context import compute_context
 from napari_styletransfer.engine.run import Shared, iter_stylize
 from napari_styletransfer.errors import NothingToDoError
 from napari_styletransfer.events import Event, Finished, Reason, Started
-from napari_styletransfer.planning.inputs import Pictures
+from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.planning.planner import prepare
 
 Read = Callable[[], npt.ArrayLike]
@@ -135,7 +135,7 @@ def with_network(
     if config.network is not Network.AUTO or config.mode is Mode.COLORS:
         return config, ""
     # Regions are passed over: where they lie does not change how long a run takes.
-    pictures = Pictures.checked(content, styles, config.changed(regions=None), init)
+    pictures = RunInputs.from_arrays(content, styles, config.changed(regions=None), init)
     plan = prepare(pictures, config, images).plan
     # A checksum that is asked for stays asked for, as where one image is run.
     decided = config.changed(network=plan.config.network, weights_sha256=config.weights_sha256)
@@ -147,6 +147,6 @@ def _untouched(content: npt.ArrayLike, config: StyleConfig) -> Finished:
     """Return the end of a run that did nothing: the content at the working size."""
     # Not the settings of the run: its regions and colours would ask for labels and touch the picture.
     alone = StyleConfig(mode=Mode.CONTENT, start=Start.CONTENT, size=config.size)
-    pictures = Pictures.checked(content, (), alone, None)
-    image = pictures.shown(pictures.start_at(*pictures.size, alone), alone)
+    pictures = RunInputs.from_arrays(content, (), alone, None)
+    image = pictures.render(pictures.start_at(*pictures.size, alone), alone)
     return Finished(image, config, Reason.ITERATIONS, iterations=0, evaluations=0, seconds=0.0, losses={}, history=())

@@ -35,7 +35,7 @@ class Moments:
     covariance: Tensor
 
     @classmethod
-    def of(cls, image: Tensor) -> Moments:
+    def from_image(cls, image: Tensor) -> Moments:
         """Measure the pixels of an image."""
         count = image.numel() // 3
         total = torch.zeros(3, 1, dtype=torch.float64, device=image.device)
@@ -70,12 +70,12 @@ def match_colors(
     Of the affine maps that do this, `transport` is the optimal one between two normal distributions: it moves
     the pixels least, so that colours keep their order. `pca` and `cholesky` are those of arXiv 1611.07865.
     """
-    return match_moments(image, Moments.blended([Moments.of(target) for target in targets], weights), method)
+    return match_moments(image, Moments.blended([Moments.from_image(target) for target in targets], weights), method)
 
 
 def match_moments(image: Tensor, target: Moments, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
     """Return `image` with a mean and covariance, as `match_colors` does."""
-    own = Moments.of(image)
+    own = Moments.from_image(image)
     between = map_between(own.covariance, target.covariance, method)
     result = torch.empty_like(image, memory_format=torch.contiguous_format)
     for part, out in zip(parts(image), parts(result), strict=True):

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from napari_styletransfer.config import ColorMatch
 from napari_styletransfer.images.color import Moments, map_between, match_moments, parts
-from napari_styletransfer.images.resize import resized
+from napari_styletransfer.images.resize import resize
 
 _COUNT = 5
 """Octaves that are matched; coarser ones hold the composition."""
@@ -37,16 +37,16 @@ _AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
-class Look:
+class StyleStatistics:
     """What a start takes over from styles: the moments of their colours, and the covariance of each octave, (3, 3)."""
 
     colors: Moments
     octaves: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, picture: Tensor, count: int = _COUNT) -> Look:
+    def from_image(cls, picture: Tensor, count: int = _COUNT) -> StyleStatistics:
         """Measure a picture and so many of its octaves, from the finest on; a small one has fewer."""
-        colors = Moments.of(picture)
+        colors = Moments.from_image(picture)
         octaves: list[Tensor] = []
         while len(octaves) < count and min(picture.shape[2:]) >= _SMALLEST:
             octaves.append(_covariance_of_finest(picture))
@@ -54,7 +54,7 @@ class Look:
         return cls(colors, tuple(octaves))
 
     @classmethod
-    def blended(cls, each: Sequence[Look], weights: Sequence[float]) -> Look:
+    def blended(cls, each: Sequence[StyleStatistics], weights: Sequence[float]) -> StyleStatistics:
         """Return that of several pictures together; those that lack an octave do not count in it."""
         octaves = []
         for level in zip_longest(*(look.octaves for look in each)):
@@ -66,36 +66,36 @@ class Look:
 
 def finest(image: Tensor) -> Tensor:
     """Return the finest octave of an image."""
-    return image - resized(_halved(image), *image.shape[2:])
+    return image - resize(_halved(image), *image.shape[2:])
 
 
-def match_look(image: Tensor, look: Look, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
+def match_statistics(image: Tensor, look: StyleStatistics, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
     """Return `image` with the colours and the octaves of a look, clamped to [0, 1].
 
     The octaves are those of pixels, whatever sizes the pictures had that the look is of.
     """
-    result = _matched(match_moments(image, look.colors, method), look.octaves)
+    result = _match_octaves(match_moments(image, look.colors, method), look.octaves)
     return match_moments(result, look.colors, method)
 
 
-def match_finest(image: Tensor, look: Look, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
+def match_finest(image: Tensor, look: StyleStatistics, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
     """Return the finest octave of `image`, with the colours and the contrast that it has in a look."""
     recolored = match_moments(image, look.colors, method)
-    octave = recolored.sub_(resized(_halved(recolored), *image.shape[2:]))
-    return _brought(octave, look.octaves[0]) if look.octaves else octave
+    octave = recolored.sub_(resize(_halved(recolored), *image.shape[2:]))
+    return _match_covariance(octave, look.octaves[0]) if look.octaves else octave
 
 
-def _matched(image: Tensor, octaves: Sequence[Tensor]) -> Tensor:
+def _match_octaves(image: Tensor, octaves: Sequence[Tensor]) -> Tensor:
     """Match octaves from the finest on, in place."""
     if not octaves or min(image.shape[2:]) < _SMALLEST:
         return image
     size = image.shape[2:]
     coarse = _halved(image)
-    octave = _brought(image.sub_(resized(coarse, *size)), octaves[0])
-    return octave.add_(resized(_matched(coarse, octaves[1:]), *size))
+    octave = _match_covariance(image.sub_(resize(coarse, *size)), octaves[0])
+    return octave.add_(resize(_match_octaves(coarse, octaves[1:]), *size))
 
 
-def _brought(octave: Tensor, covariance: Tensor) -> Tensor:
+def _match_covariance(octave: Tensor, covariance: Tensor) -> Tensor:
     """Give an octave a covariance, in place."""
     # The map depends on the ratio of the two alone: in this unit no digits are lost.
     unit = float(torch.linalg.eigvalsh(covariance)[-1])
@@ -127,4 +127,4 @@ def _covariance(octave: Tensor) -> Tensor:
 
 def _halved(image: Tensor) -> Tensor:
     height, width = image.shape[2:]
-    return resized(image, (height + 1) // 2, (width + 1) // 2)
+    return resize(image, (height + 1) // 2, (width + 1) // 2)

@@ -56,12 +56,12 @@ def schedule(
     return sizes[::-1]
 
 
-def judged_at(size: tuple[int, int], judged: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def loss_sizes(size: tuple[int, int], judged: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return at which sizes an image of a size is judged, from coarse to fine: the coarser of `judged`, and its own."""
     return [*(coarser for coarser in judged if coarser < size), size]
 
 
-def resized(image: Tensor, height: int, width: int) -> Tensor:
+def resize(image: Tensor, height: int, width: int) -> Tensor:
     """Resize with a bicubic filter that does not alias when shrinking; values may leave [0, 1] slightly."""
     if image.shape[2:] == (height, width):
         return image
@@ -70,7 +70,7 @@ def resized(image: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(there, (height, width), mode="bicubic", antialias=True, align_corners=False).to(image.device)
 
 
-def fitted(style: Tensor, height: int, width: int, fit: StyleFit, scale: float, smallest: int) -> Tensor:
+def fit_style(style: Tensor, height: int, width: int, fit: StyleFit, scale: float, smallest: int) -> Tensor:
     """Bring a style picture to the size of the content, clamped to [0, 1].
 
     `cover` is the lesson's scale_match: resized by the larger of the two ratios, then cropped at the centre.
@@ -82,7 +82,7 @@ def fitted(style: Tensor, height: int, width: int, fit: StyleFit, scale: float, 
     covering = max(height / rows, width / columns)
     ratio = covering if fit is StyleFit.COVER else max(height, width) / max(rows, columns)
     ratio = max(ratio * scale, smallest / min(rows, columns))
-    picture = resized(style, max(smallest, round(rows * ratio)), max(smallest, round(columns * ratio)))
+    picture = resize(style, max(smallest, round(rows * ratio)), max(smallest, round(columns * ratio)))
     picture = picture.clamp(0, 1) if picture is style else picture.clamp_(0, 1)
     if fit is StyleFit.WHOLE:
         return picture

@@ -1,6 +1,6 @@
 """The adjoint of making an image smaller: what a gradient at the smaller size says of the larger image.
 
-`resize.resized` is one linear map down the image and one across. Each output is made from a few neighbouring inputs,
+`resize.resize` is one linear map down the image and one across. Each output is made from a few neighbouring inputs,
 so the matrix of such a map is a narrow band. Cut into short pieces it is applied by small matrix products, many times
 faster than the backward pass that comes with torch, and with no more memory than half of one channel of the larger
 image. Called by `multiscale`.
@@ -31,8 +31,8 @@ class _Piece:
     matrix: Tensor
 
 
-class Enlarging:
-    """The adjoint of `resized` from one size to a smaller one.
+class Upsampling:
+    """The adjoint of `resize` from one size to a smaller one.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ _SHADES = 1 << 16
 """Shades of luminance that are told apart."""
 
 
-class Marks(Protocol):
+class LabelSource(Protocol):
     """Labels or a mask of a plane, not read yet: a `LabelsRegion` or a `ShapesRegion`."""
 
     def read(self) -> npt.NDArray[Any]:
@@ -56,7 +56,7 @@ class Rendering:
         place: Snapshot | Composite,
         *,
         channel: bool = False,
-        marks: Marks | None = None,
+        marks: LabelSource | None = None,
         regions: Mapping[int, int | None] | None = None,
     ) -> None:
         self._place = place
@@ -121,7 +121,7 @@ class Rendering:
 
     def _rendered(self, colors: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Turn fitted colours (..., 3) into pixels of the layer."""
-        return shaded(colors @ _LUMINANCE, self._shades) if self._channel else colors
+        return match_histogram(colors @ _LUMINANCE, self._shades) if self._channel else colors
 
     @cached_property
     def _own(self) -> npt.NDArray[Any]:
@@ -155,7 +155,7 @@ def stylized(labels: npt.NDArray[Any], regions: Mapping[int, int | None] | None)
     return np.isin(labels, [label for label, style in regions.items() if style is not None])
 
 
-def shaded(luminance: npt.NDArray[np.float32], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def match_histogram(luminance: npt.NDArray[np.float32], values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Give each pixel the value that has its rank: the darkest the lowest, equally dark ones the same.
 
     That is exact histogram matching without arithmetic on the values, so that it holds for every dtype.

@@ -13,9 +13,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from napari_styletransfer.images.resize import resized
-from napari_styletransfer.images.resize_adjoint import Enlarging
-from napari_styletransfer.losses.objective import Cut, Objective
+from napari_styletransfer.images.resize import resize
+from napari_styletransfer.images.resize_adjoint import Upsampling
+from napari_styletransfer.losses.objective import Objective, Tiling
 from napari_styletransfer.losses.terms import Evaluation
 
 
@@ -33,12 +33,12 @@ class MultiscaleObjective:
     def __init__(self, objectives: Sequence[Objective], weight: float) -> None:
         *self._coarser, self._own = objectives
         self._weight = weight
-        self._enlarging: list[Enlarging] = []
+        self._enlarging: list[Upsampling] = []
 
-    def set_blocks(self, cut: Cut, budget: int = 0) -> None:
+    def set_tiles(self, cut: Tiling, budget: int = 0) -> None:
         """Work in other blocks from now on, and keep so much of them between passes; the loss stays the same."""
         for objective in (*self._coarser, self._own):
-            objective.set_blocks(cut, budget)
+            objective.set_tiles(cut, budget)
 
     def __call__(self, image: Tensor) -> Evaluation:
         """Evaluate at `image`, (1, 3, H, W) float32 sRGB in or near [0, 1]; all numbers are means over the sizes."""
@@ -57,11 +57,11 @@ class MultiscaleObjective:
 
         level = image
         for objective in reversed(self._coarser):
-            level = resized(level, *objective.size)  # from the size above
+            level = resize(level, *objective.size)  # from the size above
             gradients.append(measured(objective, level))
         del level
         if not self._enlarging:
-            self._enlarging = [Enlarging(finer, coarser) for finer, coarser in pairwise([image, *gradients])]
+            self._enlarging = [Upsampling(finer, coarser) for finer, coarser in pairwise([image, *gradients])]
         # From the coarsest up, each gradient goes into that of the size above.
         for enlarging in reversed(self._enlarging[1:]):
             enlarging.add(gradients[-2], gradients[-1], 1.0)
@@ -72,7 +72,7 @@ class MultiscaleObjective:
         # All sizes have gone to the device before the first number is waited for.
         numbers = torch.stack(values).tolist()
         sizes = (*reversed(self._coarser), self._own)
-        *coarser, own = (objective.summed(*found) for objective, *found in zip(sizes, names, numbers, strict=True))
+        *coarser, own = (objective.to_losses(*found) for objective, *found in zip(sizes, names, numbers, strict=True))
         losses, layers = (self._mean(one, others) for one, *others in zip(own, *coarser, strict=True))
         return Evaluation(losses, layers, gradient)
 

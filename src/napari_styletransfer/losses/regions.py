@@ -20,14 +20,14 @@ from napari_styletransfer.config import ALL_STYLES, StyleConfig
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError
 from napari_styletransfer.images.pixels import as_array
 from napari_styletransfer.losses.terms import Region
-from napari_styletransfer.networks.architectures import RGB, Reach
+from napari_styletransfer.networks.architectures import RGB, ReceptiveField
 
 _TOLD = 5
 """How many labels an error names."""
 
 
 @dataclass(frozen=True)
-class Guide:
+class RegionMap:
     """Labels with the number of the style each is given; labels that are not named are left alone.
 
     `styles` maps a label to the index of its style, or to None for all styles blended.
@@ -36,12 +36,12 @@ class Guide:
     labels: npt.NDArray[np.integer | np.bool_]
     styles: Mapping[int, int | None]
     feather: float
-    _covered: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _alphas: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
-    def checked(
+    def from_arrays(
         cls, labels: npt.ArrayLike | None, shape: tuple[int, int] | None, styles: int, config: StyleConfig
-    ) -> Guide | None:
+    ) -> RegionMap | None:
         """Read and check what the user handed in; None where there are no labels.
 
         Raises
@@ -76,13 +76,13 @@ class Guide:
             raise NothingToDoError(_nothing_to_do(present - {0}))
         return cls(array.copy(), chosen, config.feather)
 
-    def covered(self, height: int, width: int) -> Tensor:
+    def alpha(self, height: int, width: int) -> Tensor:
         """Return (1, 1, H, W) in [0, 1] at a size: how much of the result shows; exactly 0 outside. Made once."""
-        if (height, width) not in self._covered:
-            self._covered[height, width] = self._cover(height, width)
-        return self._covered[height, width]
+        if (height, width) not in self._alphas:
+            self._alphas[height, width] = self._compute_alpha(height, width)
+        return self._alphas[height, width]
 
-    def _cover(self, height: int, width: int) -> Tensor:
+    def _compute_alpha(self, height: int, width: int) -> Tensor:
         inside = self._marked(list(self.styles), height, width)
         # Where nothing is outside, there is no distance to it.
         if not self.feather or inside.all():
@@ -124,8 +124,11 @@ def _nothing_to_do(labels: set[int]) -> str:
     return f"No label is given a style: there would be nothing to do. Give one to at least one of the labels: {some}."
 
 
-def region_of(
-    mask: npt.NDArray[np.float32], reaches: Mapping[str, Reach], sizes: Mapping[str, tuple[int, int]], device: str
+def region_masks(
+    mask: npt.NDArray[np.float32],
+    reaches: Mapping[str, ReceptiveField],
+    sizes: Mapping[str, tuple[int, int]],
+    device: str,
 ) -> Region:
     """Return the masks of a region at every layer.
 

@@ -28,7 +28,7 @@ _AT_ONCE = 1 << 20
 """Pixels whose luminance is taken at once."""
 
 
-class Averaging:
+class AreaAverage:
     """Luminance of images (1, 3, H, W) of one size, averaged with triangular weights; and the adjoint of that.
 
     The luminance is that of the sRGB values as they are.
@@ -73,7 +73,7 @@ class StructureLoss:
     """
 
     def __init__(self, target: Tensor, size: tuple[int, int]) -> None:
-        self._averaging = Averaging(size, (target.shape[0], target.shape[1]), target)
+        self._averaging = AreaAverage(size, (target.shape[0], target.shape[1]), target)
         self._target = target
         self._factor = 1 / (max(float(target.double().var(correction=0)), _FLAT) * target.numel())
 
@@ -87,7 +87,7 @@ class StructureLoss:
         self._averaging.add_adjoint(gradient, averages, rows)
 
 
-class Seen:
+class CoarseLuminance:
     """A picture's averaged luminance, to hold others to and to compare them with.
 
     Parameters
@@ -100,13 +100,13 @@ class Seen:
         self.averages = averages
 
     @classmethod
-    def of(cls, image: Tensor, grid: tuple[int, int]) -> Self:
+    def from_image(cls, image: Tensor, grid: tuple[int, int]) -> Self:
         """Look at an image (1, 3, H, W) in [0, 1], at least as large as the grid."""
-        return cls(Averaging((image.shape[2], image.shape[3]), grid, image)(image))
+        return cls(AreaAverage((image.shape[2], image.shape[3]), grid, image)(image))
 
     def correlation(self, image: Tensor) -> float | None:
         """Return the correlation (Pearson's) with an image's averages, in [-1, 1]; None where either is flat."""
-        other = self.of(image, (self.averages.shape[0], self.averages.shape[1])).averages
+        other = self.from_image(image, (self.averages.shape[0], self.averages.shape[1])).averages
         pair = torch.stack([self.averages.flatten(), other.flatten().to(self.averages)]).double()
         centred = pair - pair.mean(1, keepdim=True)
         spread = centred.norm(dim=1)
@@ -114,7 +114,7 @@ class Seen:
             return None
         return float((centred[0] @ centred[1] / spread.prod()).clamp(-1, 1))
 
-    def toned(self, style: Tensor) -> Tensor:
+    def match_tones(self, style: Tensor) -> Tensor:
         """Return the averages with the mean and contrast of a style's, (h, w), brought into [0, 1] without clipping.
 
         The map is linear, so that the ratios of differences stay: a contrast that does not fit is taken weaker.
@@ -126,7 +126,7 @@ class Seen:
         return (own - own.mean()) * gain + mean
 
 
-def grid_of(size: tuple[int, int]) -> tuple[int, int]:
+def coarse_size(size: tuple[int, int]) -> tuple[int, int]:
     """Return the (h, w) at which the structure of a picture of a size is seen."""
     factor = max(1.0, max(size) / SIDE)
     height, width = (max(1, round(side / factor)) for side in size)

@@ -13,7 +13,7 @@ from napari_styletransfer.config import LayerWeights, Normalization
 
 
 @dataclass(frozen=True)
-class Terms:
+class LossWeights:
     """What the loss is made of; layer weights need not sum to one."""
 
     content_layers: LayerWeights
@@ -72,7 +72,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Measured:
+class DeferredEvaluation:
     """An evaluation whose terms have not been brought to the host yet.
 
     Attributes

@@ -143,7 +143,7 @@ class Backbone:
         deepest = max((i for i, s in enumerate(self.stages) if isinstance(s, Conv) and s.name in layers), default=-1)
         return replace(self, stages=self.stages[: deepest + 1])
 
-    def expected(self) -> dict[str, tuple[int, ...]]:
+    def state_dict_shapes(self) -> dict[str, tuple[int, ...]]:
         """Keys and shapes of the tensors these stages need, in the names of the weights file."""
         shapes: dict[str, tuple[int, ...]] = {}
         for stage in self.stages:
@@ -163,7 +163,7 @@ class Backbone:
 
 
 @dataclass(frozen=True)
-class Reach:
+class ReceptiveField:
     """How far a layer's features look: `stride` pixels a position, and `before`/`after` pixels around it.
 
     Position i sees the pixels from `i·stride − before` to `i·stride + after`, both included.
@@ -174,7 +174,7 @@ class Reach:
     after: int
 
 
-def reaches(backbone: Backbone) -> dict[str, Reach]:
+def receptive_fields(backbone: Backbone) -> dict[str, ReceptiveField]:
     """Return the reach of every named layer, computed from the stages."""
     found = {}
     stride, before, after = 1, 0, 0
@@ -184,11 +184,11 @@ def reaches(backbone: Backbone) -> dict[str, Reach]:
         after += (stage.kernel - 1 - pad) * stride
         stride *= stage.stride
         if isinstance(stage, Conv) and stage.name:
-            found[stage.name] = Reach(stride, before, after)
+            found[stage.name] = ReceptiveField(stride, before, after)
     return found
 
 
-def folded(branch: Branch, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def fold_batchnorm(branch: Branch, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Return a branch's weight and bias with its batch norm (evaluation mode, eps 1e-5) folded in."""
     weight, bias = tensors[f"{branch.key}.weight"], tensors[f"{branch.key}.bias"]
     if branch.norm is None:

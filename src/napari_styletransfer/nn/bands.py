@@ -19,7 +19,7 @@ the time to start its programs."""
 
 
 @dataclass(frozen=True)
-class Rows:
+class RowRange:
     """Rows `first` to `stop` of a map that is `height` rows high."""
 
     first: int
@@ -27,25 +27,25 @@ class Rows:
     height: int
 
     @classmethod
-    def all(cls, height: int) -> Rows:
+    def whole(cls, height: int) -> RowRange:
         """Return all rows of a map."""
         return cls(0, height, height)
 
     @property
-    def top(self) -> bool:
+    def at_top(self) -> bool:
         """Whether the first row is the map's."""
         return self.first == 0
 
     @property
-    def bottom(self) -> bool:
+    def at_bottom(self) -> bool:
         """Whether the last row is the map's."""
         return self.stop == self.height
 
-    def grown(self, by: int) -> Rows:
+    def dilated(self, by: int) -> RowRange:
         """Return the rows with some more on either side, as far as there are any."""
-        return Rows(max(0, self.first - by), min(self.height, self.stop + by), self.height)
+        return RowRange(max(0, self.first - by), min(self.height, self.stop + by), self.height)
 
-    def within(self, outer: Rows) -> slice:
+    def slice_in(self, outer: RowRange) -> slice:
         """Return where these rows lie in a part of the map that holds `outer`."""
         return slice(self.first - outer.first, self.stop - outer.first)
 
@@ -54,11 +54,11 @@ class Rows:
 class Band:
     """Rows of the convolutions' maps that belong to the band, and of the pooled map."""
 
-    core: Rows
-    pooled: Rows
+    core: RowRange
+    pooled: RowRange
     whole: bool
 
-    def core_of(self, rows: Rows) -> Rows:
+    def core_of(self, rows: RowRange) -> RowRange:
         """Return which rows of a map belong to the band, `rows` being there."""
         return rows if self.whole else self.core
 
@@ -92,13 +92,13 @@ def bands(stages: Sequence[Stage], height: int, width: int, values: int) -> list
         pooled = height
         for stage in stages:
             pooled = stage.out_size(pooled)
-        return [Band(Rows.all(height), Rows.all(pooled), whole=True)]
+        return [Band(RowRange.whole(height), RowRange.whole(pooled), whole=True)]
     pooled = height // 2
     edges = [pooled * index // count for index in range(count + 1)]
     found = []
     for first, stop in pairwise(edges):
         end = height if stop == pooled else 2 * stop
-        found.append(Band(Rows(2 * first, end, height), Rows(first, stop, pooled), whole=False))
+        found.append(Band(RowRange(2 * first, end, height), RowRange(first, stop, pooled), whole=False))
     return found
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from napari_styletransfer.config import Padding
 from napari_styletransfer.networks.architectures import Conv
-from napari_styletransfer.nn.bands import Rows
+from napari_styletransfer.nn.bands import RowRange
 
 
 class Scratch:
@@ -74,13 +74,13 @@ class FrozenConvolution:
                 ends = torch.stack([turned[..., 2], turned[..., 0]])
                 self._sides[index] = ends.permute(0, 2, 3, 1).flatten(2).contiguous()
 
-    def rows_out(self, rows: Rows) -> Rows:
+    def rows_out(self, rows: RowRange) -> RowRange:
         """Return the rows that come out when these go in."""
-        if rows.top and rows.bottom:
-            return Rows.all(self._stage.out_size(rows.height))
-        return Rows(rows.first + (not rows.top), rows.stop - (not rows.bottom), rows.height)
+        if rows.at_top and rows.at_bottom:
+            return RowRange.whole(self._stage.out_size(rows.height))
+        return RowRange(rows.first + (not rows.at_top), rows.stop - (not rows.at_bottom), rows.height)
 
-    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+    def forward(self, x: Tensor, rows: RowRange) -> Tensor:
         """Return the output after the ReLU for `rows` of the input."""
         bordered = self._bordered(x, rows) if self._stage.pad and self._stage.kernel > 1 else x
         outputs = [
@@ -89,7 +89,7 @@ class FrozenConvolution:
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
-    def backward(self, g: Tensor, rows: Rows, width: int) -> Tensor:
+    def backward(self, g: Tensor, rows: RowRange, width: int) -> Tensor:
         """Return the gradient with respect to `rows` of the input, from that with respect to what came of them."""
         total: Tensor | None = None
         first = 0
@@ -102,7 +102,7 @@ class FrozenConvolution:
             raise AssertionError("a convolution has at least one branch")
         return total
 
-    def _one_backward(self, index: int, size: int, g: Tensor, rows: Rows, width: int) -> Tensor:
+    def _one_backward(self, index: int, size: int, g: Tensor, rows: RowRange, width: int) -> Tensor:
         if self._stage.stride > 1:
             height = rows.stop - rows.first
             rest = [
@@ -114,7 +114,7 @@ class FrozenConvolution:
             return self._backward[index](g, (size - 1, size - 1))
         return self._unbordered(self._backward[index](g, (2, 1)), self._sides[index], g, rows)
 
-    def _unbordered(self, total: Tensor, sides: Tensor, g: Tensor, rows: Rows) -> Tensor:
+    def _unbordered(self, total: Tensor, sides: Tensor, g: Tensor, rows: RowRange) -> Tensor:
         """Add the gradient of the border to the positions it was copied from: adjoint of `_bordered`.
 
         `total` has a row too many on either side.
@@ -124,29 +124,29 @@ class FrozenConvolution:
             beyond = _side_columns(g, sides)
             total[..., left] += beyond[0].T
             total[..., -1 - left] += beyond[1].T
-            if rows.top:
+            if rows.at_top:
                 total[:, :, 1 + top] += total[:, :, 0]
-            if rows.bottom:
+            if rows.at_bottom:
                 total[:, :, -2 - top] += total[:, :, -1]
-        return total[:, :, int(rows.top) : total.shape[2] - int(rows.bottom)]
+        return total[:, :, int(rows.at_top) : total.shape[2] - int(rows.at_bottom)]
 
-    def _bordered(self, x: Tensor, rows: Rows) -> Tensor:
+    def _bordered(self, x: Tensor, rows: RowRange) -> Tensor:
         """Return `x` with a border of one, above and below only where the map ends; valid until the next call."""
         _, channels, height, width = x.shape
-        above, below = int(rows.top), int(rows.bottom)
+        above, below = int(rows.at_top), int(rows.at_bottom)
         buffer = self._scratch.view(channels, height + above + below, width + 2)
         buffer[:, :, above : above + height, 1:-1] = x
         if self._padding is Padding.ZERO:
-            for edge, at_end in ((buffer[:, :, 0], rows.top), (buffer[:, :, -1], rows.bottom)):
+            for edge, at_end in ((buffer[:, :, 0], rows.at_top), (buffer[:, :, -1], rows.at_bottom)):
                 if at_end:
                     edge.zero_()
             buffer[..., 0].zero_()
             buffer[..., -1].zero_()
             return buffer
         top, left = _mirrors(self._padding, rows.height, width)
-        if rows.top:
+        if rows.at_top:
             buffer[:, :, 0] = buffer[:, :, 1 + top]
-        if rows.bottom:
+        if rows.at_bottom:
             buffer[:, :, -1] = buffer[:, :, -2 - top]
         buffer[..., 0] = buffer[..., 1 + left]
         buffer[..., -1] = buffer[..., -2 - left]

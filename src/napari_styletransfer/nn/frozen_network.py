@@ -23,18 +23,18 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Padding, Pooling
-from napari_styletransfer.devices.device import trim
-from napari_styletransfer.networks.architectures import MEAN, STD, Backbone, Conv, folded
-from napari_styletransfer.nn.bands import Band, Rows, band_bytes, bands, segments
+from napari_styletransfer.devices.device import malloc_trim
+from napari_styletransfer.networks.architectures import MEAN, STD, Backbone, Conv, fold_batchnorm
+from napari_styletransfer.nn.bands import Band, RowRange, band_bytes, bands, segments
 from napari_styletransfer.nn.convolution import FrozenConvolution, Scratch
 from napari_styletransfer.nn.pooling import FrozenPool
-from napari_styletransfer.nn.relu_mask import mask_by_signs, packed_signs
+from napari_styletransfer.nn.relu_mask import apply_relu_mask, pack_relu_mask
 from napari_styletransfer.nn.workspace import Workspace
 
-Visit = Callable[[str, Tensor, int], None]
+FeatureHook = Callable[[str, Tensor, int], None]
 """Called with a layer's name, some rows of its feature map, and the number of the first of them."""
 
-Seed = Callable[[str, Tensor, Tensor, int], None]
+GradientHook = Callable[[str, Tensor, Tensor, int], None]
 """The same with the gradient of those rows before the number."""
 
 HEAVY = 100_000
@@ -50,7 +50,7 @@ class Tape:
     maps: dict[str, Tensor] = field(default_factory=dict)
     positive: dict[int, Tensor] = field(default_factory=dict)
     winners: dict[int, Tensor | None] = field(default_factory=dict)
-    sizes: dict[int, tuple[Rows, int]] = field(default_factory=dict)
+    sizes: dict[int, tuple[RowRange, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -99,7 +99,7 @@ class FrozenNetwork:
         self._layers: list[FrozenConvolution | FrozenPool] = []
         for stage in self.stages:
             if isinstance(stage, Conv):
-                weights = [folded(branch, tensors) for branch in stage.branches]
+                weights = [fold_batchnorm(branch, tensors) for branch in stage.branches]
                 self._layers.append(FrozenConvolution(stage, weights, padding, scratch))
             else:
                 self._layers.append(FrozenPool(stage, pooling))
@@ -110,7 +110,7 @@ class FrozenNetwork:
         )
         self._shift, self._gain = -mean / std, 1 / std
 
-    def up_to(self, names: Collection[str]) -> FrozenNetwork:
+    def truncated(self, names: Collection[str]) -> FrozenNetwork:
         """Return the network as far as the deepest of these layers, visiting them alone; the weights are shared."""
         shallow = copy.copy(self)
         last = max(index for index, stage in enumerate(self.stages) if isinstance(stage, Conv) and stage.name in names)
@@ -139,16 +139,16 @@ class FrozenNetwork:
 
     @overload
     def forward(
-        self, image: Tensor, visit: Visit, *, keep: Literal[True], workspace: Workspace | None = None
+        self, image: Tensor, visit: FeatureHook, *, keep: Literal[True], workspace: Workspace | None = None
     ) -> Recording: ...
 
     @overload
     def forward(
-        self, image: Tensor, visit: Visit, *, keep: Literal[False], workspace: Workspace | None = None
+        self, image: Tensor, visit: FeatureHook, *, keep: Literal[False], workspace: Workspace | None = None
     ) -> None: ...
 
     def forward(
-        self, image: Tensor, visit: Visit, *, keep: bool, workspace: Workspace | None = None
+        self, image: Tensor, visit: FeatureHook, *, keep: bool, workspace: Workspace | None = None
     ) -> Recording | None:
         """Run the network and call `visit(name, feature_map, row)` for each wanted layer, shallow to deep.
 
@@ -172,12 +172,12 @@ class FrozenNetwork:
             taped: list[tuple[Band, Tape]] = []
             cut = self._bands(segment, x.shape[2], x.shape[3])
             for band in cut:
-                rows = band.core.grown(len(segment) - 1) if len(cut) > 1 else band.core
+                rows = band.core.dilated(len(segment) - 1) if len(cut) > 1 else band.core
                 part = x[:, :, rows.first : rows.stop]
                 tape = Tape() if keep else None
                 if segment.start == 0:
                     part = self._normalised(part)
-                part = self._through(segment, part, rows, band, visit, tape, workspace)
+                part = self._forward_segment(segment, part, rows, band, visit, tape, workspace)
                 if band.whole:
                     joined = part
                 else:
@@ -194,7 +194,7 @@ class FrozenNetwork:
             x = joined
         return recording
 
-    def backward(self, recording: Recording, image: Tensor, seed: Seed) -> Tensor:
+    def backward(self, recording: Recording, image: Tensor, seed: GradientHook) -> Tensor:
         """Return the gradient with respect to the image, (1, 3, H, W) float32.
 
         `seed(name, feature_map, gradient, row)` is called for each wanted layer, deep to shallow, and adds that
@@ -205,7 +205,7 @@ class FrozenNetwork:
             taped, (height, width) = recording.segments.pop(), recording.sizes.pop()
             g = self._segment_backward(segment, g, taped, image, height, width, seed)
             if self._heavy and (segment.start == 0 or segment is self._segments[-1]):
-                trim(self.device)
+                malloc_trim(self.device)
         return torch.zeros_like(image) if g is None else g
 
     def _segment_backward(
@@ -216,17 +216,17 @@ class FrozenNetwork:
         image: Tensor,
         height: int,
         width: int,
-        seed: Seed,
+        seed: GradientHook,
     ) -> Tensor | None:
         """Return the gradient with respect to the input of a segment, or to the image for the first."""
         first, alone = segment.start == 0, len(taped) == 1
         total: Tensor | None = torch.zeros_like(image) if first else None
         while taped:
             band, tape = taped.pop()
-            rows = band.core if alone else band.core.grown(len(segment) - 1)
+            rows = band.core if alone else band.core.dilated(len(segment) - 1)
             inside = slice(rows.first, rows.stop)
             part = None if g is None else g[:, :, band.pooled.first : band.pooled.stop]
-            part = self._back_through(segment, part, band, image[:, :, inside] if first else image, tape, seed)
+            part = self._backward_band(segment, part, band, image[:, :, inside] if first else image, tape, seed)
             if part is None:
                 continue
             if first:
@@ -239,8 +239,15 @@ class FrozenNetwork:
             total[:, :, inside] += part
         return total
 
-    def _through(
-        self, indices: range, x: Tensor, rows: Rows, band: Band, visit: Visit, tape: Tape | None, workspace: Workspace
+    def _forward_segment(
+        self,
+        indices: range,
+        x: Tensor,
+        rows: RowRange,
+        band: Band,
+        visit: FeatureHook,
+        tape: Tape | None,
+        workspace: Workspace,
     ) -> Tensor:
         """Run some stages on some rows, those of a band or all."""
         for index in indices:
@@ -251,23 +258,23 @@ class FrozenNetwork:
                 x, winners = layer.forward(x, keep=tape is not None)
                 if tape is not None:
                     tape.winners[index] = winners if winners is None else workspace.kept(winners)
-                rows = Rows.all(x.shape[2])
+                rows = RowRange.whole(x.shape[2])
                 continue
             x = layer.forward(x, rows)
             rows = layer.rows_out(rows)
             name = self._named(index)
             if name is not None:
                 core = band.core_of(rows)
-                visit(name, x[:, :, core.within(rows)], core.first)
+                visit(name, x[:, :, core.slice_in(rows)], core.first)
             if tape is not None and index > 0:
                 if name is not None:
                     tape.maps[name] = workspace.kept(x)
                 else:
-                    tape.positive[index] = packed_signs(x, workspace)
+                    tape.positive[index] = pack_relu_mask(x, workspace)
         return x
 
-    def _back_through(
-        self, indices: range, g: Tensor | None, band: Band, image: Tensor, tape: Tape, seed: Seed
+    def _backward_band(
+        self, indices: range, g: Tensor | None, band: Band, image: Tensor, tape: Tape, seed: GradientHook
     ) -> Tensor | None:
         for index in reversed(indices):
             layer = self._layers[index]
@@ -290,12 +297,12 @@ class FrozenNetwork:
                 if name is not None:
                     out = layer.rows_out(rows)
                     core = band.core_of(out)
-                    inner = core.within(out)
+                    inner = core.slice_in(out)
                     seed(name, feature_map[:, :, inner], g[:, :, inner], core.first)
                 torch.ops.aten.threshold_backward.grad_input(g, feature_map, 0, grad_input=g)
                 del feature_map
             else:
-                mask_by_signs(g, tape.positive.pop(index))
+                apply_relu_mask(g, tape.positive.pop(index))
             g = layer.backward(g, rows, width)
         return g
 

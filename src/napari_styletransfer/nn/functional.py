@@ -79,7 +79,7 @@ def square_sum(values: Tensor) -> Tensor:
     return torch.linalg.vector_norm(values, dtype=_wide(values.dtype)).square()
 
 
-def add_mixed(gradient: Tensor, feature_map: Tensor, mixer: Tensor, mask: Tensor | None) -> None:
+def add_gram_grad(gradient: Tensor, feature_map: Tensor, mixer: Tensor, mask: Tensor | None) -> None:
     """Add `mixer` times the features, times the squared mask, to the gradient in place, some rows at a time."""
     g, f = gradient[0].permute(1, 2, 0), feature_map[0].permute(1, 2, 0)
     mixer = mixer.to(f.dtype)
@@ -114,7 +114,7 @@ def pixel_gram_sum(image: Tensor, weight: Tensor | None = None) -> Tensor:
     return total
 
 
-def add_mixed_pixels(gradient: Tensor, image: Tensor, mixer: Tensor, weight: Tensor | None = None) -> None:
+def add_pixel_gram_grad(gradient: Tensor, image: Tensor, mixer: Tensor, weight: Tensor | None = None) -> None:
     """Add `mixer` (4, 4) times the pixels and a constant one, times the squared mask, to the gradient in place."""
     out, planes = gradient[0].view(3, -1), image[0].flatten(1)
     turn, constant = mixer[:3, :3].T, mixer[3, :3].view(3, 1)

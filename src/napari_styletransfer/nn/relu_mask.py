@@ -14,7 +14,7 @@ from napari_styletransfer.nn.workspace import Workspace
 _WHOLE = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def packed_signs(feature_map: Tensor, workspace: Workspace) -> Tensor:
+def pack_relu_mask(feature_map: Tensor, workspace: Workspace) -> Tensor:
     """Return one bit a value, set where the value is positive, in a workspace; bit k is of the k-th eighth in memory.
 
     Values are read as whole numbers, which have the same sign and compare several times faster than bfloat16.
@@ -33,8 +33,8 @@ def packed_signs(feature_map: Tensor, workspace: Workspace) -> Tensor:
     return bits
 
 
-def mask_by_signs(gradient: Tensor, bits: Tensor) -> None:
-    """Zero `gradient` in place where the bit of `packed_signs` is not set."""
+def apply_relu_mask(gradient: Tensor, bits: Tensor) -> None:
+    """Zero `gradient` in place where the bit of `pack_relu_mask` is not set."""
     flat = gradient.permute(0, 2, 3, 1).view(-1)
     step = bits.numel()
     if _in_few_programs(flat.device) and flat.numel() == 8 * step:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Optimizer, Precision, StyleConfig
-from napari_styletransfer.devices.device import release
+from napari_styletransfer.devices.device import empty_cache
 from napari_styletransfer.errors import is_out_of_memory
 from napari_styletransfer.optim.adam import Adam
 from napari_styletransfer.optim.lbfgs import LBFGS
@@ -43,7 +43,7 @@ def new_optimizer(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or (narrow and not keep_base and pairs == 1):
                 raise
-        release(device)
+        empty_cache(device)
         # From harmless to harmful: a narrower number format, no base, and half the pairs at every further turn.
         if not narrow:
             narrow = True
@@ -60,5 +60,5 @@ def copied(optimizer: LBFGS | Adam, device: str) -> LBFGS | Adam | None:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    release(device)
+    empty_cache(device)
     return None

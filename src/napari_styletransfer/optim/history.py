@@ -35,7 +35,7 @@ slice costs the time to start its programs."""
 
 
 @dataclass(frozen=True)
-class Heading:
+class SearchDirection:
     """A direction as a combination of the stored pairs and the gradient, and its slope.
 
     It is never made as an image of its own: each trial point is summed up anew, which takes a pass over the history.
@@ -73,27 +73,27 @@ class History:
         """Forget all pairs, keeping the memory and the curvatures."""
         self._order.clear()
 
-    def push(self, heading: Heading, step: float, gradients: tuple[Tensor, Tensor]) -> None:
-        """Add the pair of a step along a heading and of the change of the gradient, in place of the oldest when full.
+    def push(self, direction: SearchDirection, step: float, gradients: tuple[Tensor, Tensor]) -> None:
+        """Add the pair of a step along a direction and of the change of the gradient, in place of the oldest when full.
 
-        The heading must be the last one made, from the second of the gradients. A pair without positive curvature is
+        The direction must be the last one made, from the second of the gradients. A pair without positive curvature is
         left out, and the oldest is gone all the same: the step itself is made from it, part by part as it is replaced.
         """
         after, before = (gradient.reshape(-1) for gradient in gradients)
         slot = self._order.pop(0) if self.count == self._pairs else self._free_slot()
         rows = self._matrix[2 * slot : 2 * slot + 2]
         sums = []
-        for part in self._parts():
-            s = self._direction(before, heading, part).mul_(step)
+        for part in self._slices():
+            s = self._direction(before, direction, part).mul_(step)
             y = after[part] - before[part]
             sums.append(torch.stack([s @ y, s @ s, y @ y]))
             rows[0, part], rows[1, part] = s, y
         sy, ss, yy = torch.stack(sums).cpu().sum(0, dtype=torch.float64).tolist()
-        self._learn(gradients, ss, yy)
+        self._update_diagonal(gradients, ss, yy)
         if not sy > _SMALLEST_COSINE * math.sqrt(ss * yy):
             rows.zero_()  # it enters products, with coefficient 0: there must be no NaN in it
             return
-        self._put_products(slot)
+        self._update_products(slot)
         if self._products[2 * slot, 2 * slot + 1] > 0:
             self._order.append(slot)
 
@@ -101,7 +101,7 @@ class History:
         """Yield the pairs, oldest first."""
         return ((self._matrix[2 * slot], self._matrix[2 * slot + 1]) for slot in self._order)
 
-    def change(self, turn_step: Callable[[Tensor], None], turn_gradient: Callable[[Tensor], None]) -> None:
+    def set_metric(self, turn_step: Callable[[Tensor], None], turn_gradient: Callable[[Tensor], None]) -> None:
         """Go over to other terms: steps, and changes of the gradient, are turned in place."""
         for s, y in self.pairs():
             turn_step(s)
@@ -109,31 +109,31 @@ class History:
         self._mean_square = 0.0
         zero = torch.zeros(1, dtype=self._dtype, device=self._matrix.device).expand(self._matrix.shape[1])
         for slot in list(self._order):
-            self._put_products(slot)
+            self._update_products(slot)
             if not self._products[2 * slot, 2 * slot + 1] > 0:  # lost in a narrow number format
                 self._order.remove(slot)
                 continue
             rows = range(2 * slot, 2 * slot + 2)
-            self._learn((self._matrix[rows[1]], zero), *(float(self._products[row, row]) for row in rows))
+            self._update_diagonal((self._matrix[rows[1]], zero), *(float(self._products[row, row]) for row in rows))
 
-    def _put_products(self, slot: int) -> None:
+    def _update_products(self, slot: int) -> None:
         """Products of what is stored, not of what came in: with narrow storage only these are consistent."""
         rows = slice(2 * slot, 2 * slot + 2)
-        products = self._times(self._matrix[rows]).cpu().double()
+        products = self._inner_products(self._matrix[rows]).cpu().double()
         self._products[rows] = products.T
         self._products[:, rows] = products
 
     def _free_slot(self) -> int:
         return next(slot for slot in range(self._pairs) if slot not in self._order)
 
-    def _learn(self, gradients: tuple[Tensor, Tensor], ss: float, yy: float) -> None:
+    def _update_diagonal(self, gradients: tuple[Tensor, Tensor], ss: float, yy: float) -> None:
         """Take a change of the gradient into the curvatures; `ss` and `yy` are the squared lengths of the pair."""
         if self._squares is None or not (ss > 0 and yy > 0):
             return
         after, before = (gradient.reshape(-1) for gradient in gradients)
         weight = _FORGET if self._mean_square else 1.0
         self._mean_square += weight * (yy / ss - self._mean_square)
-        for part in self._parts():
+        for part in self._slices():
             square = (after[part] - before[part]).mul_(math.sqrt(self._matrix.shape[1] / ss)).square_()
             self._squares[part] = torch.lerp(self._squares[part].to(square.dtype), square, weight)
 
@@ -145,7 +145,7 @@ class History:
         curvature = self._squares[part].to(self._dtype, copy=True).sqrt_().add_(floor)
         return curvature.sqrt_() if root else curvature
 
-    def heading(self, gradient: Tensor) -> Heading:
+    def search_direction(self, gradient: Tensor) -> SearchDirection:
         """Return the quasi-Newton direction −H g.
 
         The two-loop recursion runs on coefficients of the stored vectors and the gradient; only their inner
@@ -153,7 +153,7 @@ class History:
         """
         g = gradient.reshape(-1)
         if not self._order:
-            return Heading(None, -1.0, -float(g @ g))
+            return SearchDirection(None, -1.0, -float(g @ g))
         # Of the y and, last, of the gradient with each other, in the metric the recursion starts from.
         with_g, inner = self._with_gradient(g)
         apart = torch.zeros(2, len(self._products), dtype=torch.float64, device="cpu")
@@ -173,7 +173,7 @@ class History:
             )
             of_s[slot] += alphas[slot] - y_dot_r / float(self._products[2 * slot, 2 * slot + 1])
         slope = float(inner[-1, :-1] @ of_y - gamma * inner[-1, -1] + with_g[0::2] @ of_s)
-        return Heading(apart.to(g.device, self._dtype), -gamma, slope)
+        return SearchDirection(apart.to(g.device, self._dtype), -gamma, slope)
 
     def _with_gradient(self, g: Tensor) -> tuple[Tensor, Tensor]:
         """Inner products of all rows with the gradient, and of its changes and itself (a row more) with each other.
@@ -181,7 +181,7 @@ class History:
         They are brought to the host together.
         """
         pairs = self._pairs
-        with_g = self._times(g[None])[:, 0]
+        with_g = self._inner_products(g[None])[:, 0]
         if self._squares is None:
             found = torch.cat([with_g, (g @ g)[None]]).cpu().double()
             inner = torch.zeros(pairs + 1, pairs + 1, dtype=torch.float64, device="cpu")
@@ -190,7 +190,7 @@ class History:
             inner[-1, -1] = found[-1]
             return found[:-1], inner
         total = torch.zeros(pairs + 1, pairs + 1, dtype=self._dtype, device=g.device)
-        for part in self._parts():
+        for part in self._slices():
             rows = self._room.view(-1)[: (pairs + 1) * len(g[part])].view(pairs + 1, -1)
             rows[:-1] = self._matrix[1::2, part]
             rows[-1] = g[part]
@@ -199,45 +199,45 @@ class History:
         found = torch.cat([with_g, total.flatten()]).cpu().double()
         return found[: 2 * pairs], found[2 * pairs :].view_as(total)
 
-    def slope(self, base_gradient: Tensor, heading: Heading, gradient: Tensor) -> float:
+    def slope(self, base_gradient: Tensor, direction: SearchDirection, gradient: Tensor) -> float:
         """Return the slope of another gradient along a direction taken from `base_gradient`."""
         g, base = gradient.reshape(-1), base_gradient.reshape(-1)
-        return float(torch.stack([g[part] @ self._direction(base, heading, part) for part in self._parts()]).sum())
+        return float(torch.stack([g[part] @ self._direction(base, direction, part) for part in self._slices()]).sum())
 
-    def add_step(self, out: Tensor, plane: slice, gradient: Tensor, heading: Heading, step: float) -> None:
+    def add_step(self, out: Tensor, plane: slice, gradient: Tensor, direction: SearchDirection, step: float) -> None:
         """Add to some values of a point, those of `plane`, a number of steps along a direction from `gradient`."""
         g = gradient.reshape(-1)
-        for part in self._parts(plane):
+        for part in self._slices(plane):
             inside = slice(part.start - plane.start, part.stop - plane.start)
-            out[inside].add_(self._direction(g, heading, part), alpha=step)
+            out[inside].add_(self._direction(g, direction, part), alpha=step)
 
-    def _direction(self, g: Tensor, heading: Heading, part: slice) -> Tensor:
+    def _direction(self, g: Tensor, direction: SearchDirection, part: slice) -> Tensor:
         """Make some values of a direction."""
-        if heading.pairs is None:
-            return g[part] * heading.gradient
-        from_s, from_y = heading.pairs @ self._wide(part)
-        direction = from_y.add_(g[part], alpha=heading.gradient)
+        if direction.pairs is None:
+            return g[part] * direction.gradient
+        from_s, from_y = direction.pairs @ self._as_float(part)
+        values = from_y.add_(g[part], alpha=direction.gradient)
         if self._squares is not None:
-            direction.div_(self._curvature(part))
-        return direction.add_(from_s)
+            values.div_(self._curvature(part))
+        return values.add_(from_s)
 
-    def _times(self, vectors: Tensor) -> Tensor:
+    def _inner_products(self, vectors: Tensor) -> Tensor:
         """Inner products of every stored row with every row of `vectors`."""
         if self._matrix.dtype is self._dtype:
             return self._matrix @ vectors.T
         total = torch.zeros(len(self._matrix), len(vectors), dtype=self._dtype, device=vectors.device)
-        for part in self._parts():
-            total.addmm_(self._wide(part), vectors[:, part].to(self._dtype).T)
+        for part in self._slices():
+            total.addmm_(self._as_float(part), vectors[:, part].to(self._dtype).T)
         return total
 
-    def _wide(self, part: slice) -> Tensor:
+    def _as_float(self, part: slice) -> Tensor:
         """Return some values of the stored rows in the number format that sums are taken in, until the next call."""
         rows = self._matrix[:, part]
         if rows.dtype is self._dtype:
             return rows
         return self._room[:, : rows.shape[1]].copy_(rows)
 
-    def _parts(self, whole: slice | None = None) -> Iterator[slice]:
+    def _slices(self, whole: slice | None = None) -> Iterator[slice]:
         """Cut a row, or a part of one, into pieces, so that nothing else of its length is ever made."""
         first, stop = (0, self._matrix.shape[1]) if whole is None else (whole.start, whole.stop)
         return (slice(start, min(start + self._slice, stop)) for start in range(first, stop, self._slice))

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from napari_styletransfer.config import LineSearch
 from napari_styletransfer.errors import DivergedError
-from napari_styletransfer.optim.history import Heading, History
+from napari_styletransfer.optim.history import History, SearchDirection
 from napari_styletransfer.optim.preconditioner import SpectralMetric
 
 _ARMIJO = 1e-4
@@ -96,7 +96,7 @@ class LBFGS:
         self._point = start.detach().clone(memory_format=torch.contiguous_format)
         self._base = self._point.clone() if keep_base else None
         self._gradient: Tensor | None = None
-        self._heading: Heading | None = None
+        self._heading: SearchDirection | None = None
         self._first_step = first_step
         self._line_search = line_search
         self._noise = noise
@@ -110,7 +110,7 @@ class LBFGS:
     @property
     def point(self) -> Tensor:
         """Where the loss is wanted next."""
-        self._go(self._step)
+        self._move_to(self._step)
         return self._point
 
     @property
@@ -120,7 +120,7 @@ class LBFGS:
             return self._best
         if self._base is not None:
             return self._base
-        self._go(0.0)
+        self._move_to(0.0)
         return self._point
 
     @property
@@ -146,16 +146,16 @@ class LBFGS:
                 raise DivergedError("The loss is not finite at the start image. Try precision 'float32'.")
             self._accept(loss, gradient)
             return True
-        if not finite or self._rises(loss):
+        if not finite or self._violates_armijo(loss):
             self._high = self._step
-            return self._shorter(finite, loss)
+            return self._backtrack(finite, loss)
         if self._line_search is LineSearch.WOLFE and self._trials < _MOST_TRIALS:
-            slope = self._memory.slope(self._base_gradient, self._heading_now, gradient)
-            if slope < _CURVATURE * self._heading_now.slope:
+            slope = self._memory.slope(self._base_gradient, self._search_direction, gradient)
+            if slope < _CURVATURE * self._search_direction.slope:
                 self._low = self._step
                 self._try(2 * self._step if math.isinf(self._high) else (self._low + self._high) / 2)
                 return False
-        self._memory.push(self._heading_now, self._step, (gradient, self._gradient))
+        self._memory.push(self._search_direction, self._step, (gradient, self._gradient))
         self._restarts = 0
         self.iterations += 1
         self._accept(loss, gradient)
@@ -165,19 +165,20 @@ class LBFGS:
         """Yield the steps remembered and the changes of the gradient that they brought, oldest first."""
         return ((s.view_as(self._point), y.view_as(self._point)) for s, y in self._memory.pairs())
 
-    def change(self, metric: SpectralMetric) -> None:
+    def set_metric(self, metric: SpectralMetric) -> None:
         """Go over to another metric, after an accepted step, and aim anew; the point stays."""
-        self._go(0.0)
+        self._move_to(0.0)
         before, self.metric = self.metric, metric
         shape = self._point.shape
-        self._memory.change(
-            lambda s: metric.turn_step(before, s.view(shape)), lambda y: metric.turn_gradient(before, y.view(shape))
+        self._memory.set_metric(
+            lambda s: metric.convert_step_(before, s.view(shape)),
+            lambda y: metric.convert_gradient_(before, y.view(shape)),
         )
-        metric.turn_gradient(before, self._base_gradient)
-        self._aim()
+        metric.convert_gradient_(before, self._base_gradient)
+        self._compute_direction()
 
     @property
-    def _heading_now(self) -> Heading:
+    def _search_direction(self) -> SearchDirection:
         if self._heading is None:
             raise AssertionError("there is a direction once a point was accepted")
         return self._heading
@@ -188,12 +189,12 @@ class LBFGS:
             raise AssertionError("there is a gradient once a point was accepted")
         return self._gradient
 
-    def _rises(self, loss: float) -> bool:
+    def _violates_armijo(self, loss: float) -> bool:
         if self._line_search is LineSearch.NONE:
             return loss > 10 * max(self.loss, 1e-12)
-        return loss > self.loss + _ARMIJO * self._step * self._heading_now.slope + self._noise * abs(self.loss)
+        return loss > self.loss + _ARMIJO * self._step * self._search_direction.slope + self._noise * abs(self.loss)
 
-    def _shorter(self, finite: bool, loss: float) -> bool:
+    def _backtrack(self, finite: bool, loss: float) -> bool:
         """Try a shorter step from the same base; restart from it when that has been done often enough."""
         if self._trials >= _MOST_TRIALS:
             self._restart(finite)
@@ -203,7 +204,7 @@ class LBFGS:
         elif self._low > 0:
             self._try((self._low + self._high) / 2)
         else:
-            slope = self._heading_now.slope
+            slope = self._search_direction.slope
             curve = 2 * (loss - self.loss - self._step * slope)
             guess = -slope * self._step**2 / curve if curve > 0 else 0.5 * self._step
             self._try(min(max(guess, 0.1 * self._step), 0.5 * self._step))
@@ -222,7 +223,7 @@ class LBFGS:
             )
         self._memory.clear()
         self._first_step *= 0.1
-        self._aim()
+        self._compute_direction()
 
     def _accept(self, loss: float, gradient: Tensor) -> None:
         self.loss = loss
@@ -235,16 +236,16 @@ class LBFGS:
             if self._best is not None:
                 self._best.copy_(self._point)
         self._gradient = gradient.detach().contiguous()
-        self._aim()
+        self._compute_direction()
 
-    def _aim(self) -> None:
+    def _compute_direction(self) -> None:
         """Choose the direction from the base and the first step length along it."""
-        self._go(0.0)  # as long as there is the old direction
+        self._move_to(0.0)  # as long as there is the old direction
         step = 1.0
-        self._heading = self._memory.heading(self._base_gradient)
+        self._heading = self._memory.search_direction(self._base_gradient)
         if not self._heading.slope < 0:  # nor is it when it is not a number
             self._memory.clear()
-            self._heading = self._memory.heading(self._base_gradient)
+            self._heading = self._memory.search_direction(self._base_gradient)
         if self._memory.count == 0:
             length = math.sqrt(-self._heading.slope / self._base_gradient.numel())
             if length == 0:
@@ -258,7 +259,7 @@ class LBFGS:
         self._step = step
         self._trials += 1
 
-    def _go(self, step: float) -> None:
+    def _move_to(self, step: float) -> None:
         """Bring the point to so many steps from the base."""
         if step == self._at:
             return
@@ -269,26 +270,26 @@ class LBFGS:
                 begun = 0.0
             self._at = math.nan  # until it is done: memory may run out on the way
         if step != begun:
-            self._walk(step - begun)
+            self._add_direction(step - begun)
         self._at = step
 
-    def _walk(self, step: float) -> None:
+    def _add_direction(self, step: float) -> None:
         """Add a number of steps to the point; with a metric plane by plane, so that one plane is made beside it."""
         whole = self._point.view(-1)
-        if self.metric.plain:
-            self._memory.add_step(whole, slice(0, len(whole)), self._base_gradient, self._heading_now, step)
+        if self.metric.is_identity:
+            self._memory.add_step(whole, slice(0, len(whole)), self._base_gradient, self._search_direction, step)
             return
         for number in range(len(whole) // math.prod(self._point.shape[-2:])):
             try:
-                self._walk_plane(number, step)
+                self._add_direction_to_plane(number, step)
             except (RuntimeError, MemoryError):
                 for done in range(number):
-                    self._walk_plane(done, -step)
+                    self._add_direction_to_plane(done, -step)
                 raise
 
-    def _walk_plane(self, number: int, step: float) -> None:
+    def _add_direction_to_plane(self, number: int, step: float) -> None:
         size = math.prod(self._point.shape[-2:])
         plane = slice(number * size, (number + 1) * size)
         move = torch.zeros_like(self._point.view(-1)[plane])
-        self._memory.add_step(move, plane, self._base_gradient, self._heading_now, step)
+        self._memory.add_step(move, plane, self._base_gradient, self._search_direction, step)
         self.metric.add_plane(self._point, move.view(self._point.shape[-2:]), number)

@@ -21,13 +21,13 @@ _LEARNED_AT = (3, 6, 12, 24, 40)
 
 
 @dataclass
-class Descent:
+class Minimizer:
     """An optimiser with its metric."""
 
     optimizer: LBFGS | Adam
 
     @classmethod
-    def begun(cls, start: Tensor, config: StyleConfig, device: str, *, keep_base: bool = True) -> Descent:
+    def create(cls, start: Tensor, config: StyleConfig, device: str, *, keep_base: bool = True) -> Minimizer:
         """Hand an image to a new optimiser.
 
         Its metric is that of the settings, or else one that learns. Of a coarser scale it would be a bad one: an image
@@ -56,7 +56,7 @@ class Descent:
 
         The gradient is taken over: its memory is the optimiser's from now on.
         """
-        accepted = self.optimizer.tell(loss, self.metric.into_latent_gradient(gradient))
+        accepted = self.optimizer.tell(loss, self.metric.latent_gradient_(gradient))
         if accepted and self.metric.learns and self.optimizer.iterations in _LEARNED_AT:
             self._learn()
         return accepted
@@ -72,4 +72,4 @@ class Descent:
                 raise
             return  # the run goes on with the metric that it has
         if metric is not self.metric:
-            self.optimizer.change(metric)
+            self.optimizer.set_metric(metric)

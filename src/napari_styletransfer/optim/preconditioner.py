@@ -24,11 +24,11 @@ from napari_styletransfer.images.chunks import chunks
 from napari_styletransfer.optim.spectrum import (
     AT_ONCE,
     STRIP,
-    across,
+    filter_spectrum,
     frequencies,
+    hermitian_weights,
     octave_of,
-    twice_in,
-    weigh,
+    row_rfft,
 )
 
 _OCTAVES = 8
@@ -76,16 +76,16 @@ class SpectralMetric:
         self._device = device
         self._unit = 1.0
         self._gains: Tensor | None = None
-        self._levels: Sequence[Sequence[float]] | None = None
+        self._log_gains: Sequence[Sequence[float]] | None = None
         self.exponent = exponent
         self.learns = exponent is None
         if exponent:
-            self._settle()
+            self._normalize()
 
     @property
-    def plain(self) -> bool:
+    def is_identity(self) -> bool:
         """Whether it is the identity."""
-        return not self.exponent and self._levels is None
+        return not self.exponent and self._log_gains is None
 
     def learned(self, pairs: Iterable[tuple[Tensor, Tensor]]) -> SpectralMetric:
         """Return a metric in which the loss is about as curved in every octave and colour.
@@ -113,14 +113,14 @@ class SpectralMetric:
         if not bool(((moved > 0) & (changed > 0)).all()):
             return self
         metric = copy.copy(self)
-        metric._spread(((moved / changed).log2() / 2 * _POWER).tolist())
+        metric._set_log_gains(((moved / changed).log2() / 2 * _POWER).tolist())
         return metric
 
     def _opponent(self, z: Tensor, number: int) -> Tensor:
         """Return a plane of brightness or of an opponent colour, of what is given in terms of this metric."""
         planes = z.view(3, *self._size)
         wide = torch.promote_types(z.dtype, torch.float32)
-        if self._levels is not None:
+        if self._log_gains is not None:
             return planes[number].to(wide)
         total = torch.zeros(self._size, dtype=wide, device=z.device)
         for plane, share in zip(planes, _OPPONENT[number], strict=True):
@@ -129,8 +129,8 @@ class SpectralMetric:
 
     def _add_power(self, total: Tensor, plane: Tensor, number: int, weight: float, *, inverse: bool) -> None:
         """Add the power of every octave of a plane as an image has it."""
-        twice = twice_in(self._size, self._device)
-        spectrum = across(plane)
+        twice = hermitian_weights(self._size, self._device)
+        spectrum = row_rfft(plane)
         for columns in chunks(spectrum.shape[1], self._size[0], STRIP):
             gain = self._gain(number, columns)
             waves = torch.fft.fft(spectrum[:, columns], dim=0)
@@ -140,15 +140,15 @@ class SpectralMetric:
             bins = torch.zeros_like(total).index_add_(0, octave.flatten(), power.flatten().float())
             total.add_(bins, alpha=weight)
 
-    def _spread(self, levels: Sequence[Sequence[float]]) -> None:
+    def _set_log_gains(self, levels: Sequence[Sequence[float]]) -> None:
         """Make gains from their logarithms at the middle of every octave, for each colour."""
-        self._levels = levels
-        self._settle()
+        self._log_gains = levels
+        self._normalize()
 
-    def _settle(self) -> None:
+    def _normalize(self) -> None:
         """Scale the gains to unit mean square over all frequencies: white noise keeps its power."""
         self._unit, self._gains = 1.0, None
-        twice, numbers = twice_in(self._size, self._device), range(1 if self._levels is None else 3)
+        twice, numbers = hermitian_weights(self._size, self._device), range(1 if self._log_gains is None else 3)
         powers = [
             (self._gain(number, columns).square_() * twice[columns]).sum()
             for number in numbers
@@ -162,10 +162,10 @@ class SpectralMetric:
     def _gain(self, number: int, columns: slice) -> Tensor:
         """Return the gains of some columns of the spectrum of a plane."""
         if self._gains is not None:
-            return self._gains[number if self._levels is not None else 0][:, columns]
-        if self._levels is None:
+            return self._gains[number if self._log_gains is not None else 0][:, columns]
+        if self._log_gains is None:
             return frequencies(self._size, self._device, columns).pow_(-(self.exponent or 0.0)).mul_(self._unit)
-        row = self._levels[number]
+        row = self._log_gains[number]
         place = octave_of(self._size, self._device, columns).sub_(0.5)
         # A line from octave to octave, as a sum of ramps.
         level = torch.full_like(place, row[0])
@@ -174,21 +174,21 @@ class SpectralMetric:
         return level.exp2_().mul_(self._unit)
 
     def _filter(self, plane: Tensor, number: int) -> None:
-        weigh(plane, lambda columns: self._gain(number, columns))
+        filter_spectrum(plane, lambda columns: self._gain(number, columns))
 
-    def into_latent_gradient(self, gradient: Tensor) -> Tensor:
+    def latent_gradient_(self, gradient: Tensor) -> Tensor:
         """Turn a gradient with respect to x into the one with respect to z, in place, and return it."""
-        if self.plain:
+        if self.is_identity:
             return gradient
-        if self._levels is not None:
-            _mix(gradient)
+        if self._log_gains is not None:
+            _rotate_colors(gradient)
         for number, plane in enumerate(gradient.view(3, *self._size)):
             self._filter(plane, number)
         return gradient
 
     def add_to(self, point: Tensor, z: Tensor) -> None:
         """Add to x what z makes of it; z is used up."""
-        if self.plain:
+        if self.is_identity:
             point.add_(z)
             return
         for number, plane in enumerate(z.view(3, *self._size)):
@@ -198,23 +198,23 @@ class SpectralMetric:
         """Add to x what one plane of z makes of it; the plane is used up."""
         channels = point.view(3, *self._size)
         self._filter(plane, number)
-        if self._levels is None:
+        if self._log_gains is None:
             channels[number].add_(plane)
             return
         for channel, share in zip(channels, _OPPONENT[number], strict=True):
             channel.add_(plane, alpha=share)
 
-    def turn_step(self, before: SpectralMetric, z: Tensor) -> None:
+    def convert_step_(self, before: SpectralMetric, z: Tensor) -> None:
         """Turn a step given in terms of another metric into one in terms of this, in place."""
-        self._turn(before, z, gradient=False)
+        self._convert(before, z, gradient=False)
 
-    def turn_gradient(self, before: SpectralMetric, gradient: Tensor) -> None:
+    def convert_gradient_(self, before: SpectralMetric, gradient: Tensor) -> None:
         """Turn a gradient, or a change of it, given in terms of another metric, in place."""
-        self._turn(before, gradient, gradient=True)
+        self._convert(before, gradient, gradient=True)
 
-    def _turn(self, before: SpectralMetric, z: Tensor, *, gradient: bool) -> None:
-        if before._levels is None and self._levels is not None:
-            _mix(z)
+    def _convert(self, before: SpectralMetric, z: Tensor, *, gradient: bool) -> None:
+        if before._log_gains is None and self._log_gains is not None:
+            _rotate_colors(z)
         for number, plane in enumerate(z.view(3, *self._size)):
 
             def factor(columns: slice, number: int = number) -> Tensor:
@@ -222,13 +222,13 @@ class SpectralMetric:
                 return ours / theirs if gradient else theirs / ours
 
             wide = plane.to(torch.promote_types(plane.dtype, torch.float32))
-            weigh(wide, factor)
+            filter_spectrum(wide, factor)
             plane.copy_(wide)
-        if before._levels is not None and self._levels is None:
-            _mix(z, back=True)
+        if before._log_gains is not None and self._log_gains is None:
+            _rotate_colors(z, back=True)
 
 
-def _mix(image: Tensor, *, back: bool = False) -> None:
+def _rotate_colors(image: Tensor, *, back: bool = False) -> None:
     """Turn the colours of three planes into brightness and opponent colours in place, or back."""
     planes = image.view(3, -1)
     wide = torch.promote_types(image.dtype, torch.float32)

@@ -23,13 +23,13 @@ FINEST = 0.5
 """Cycles per pixel at the upper end of the finest octave."""
 
 
-def weigh(plane: Tensor, factor: Callable[[slice], Tensor]) -> None:
+def filter_spectrum(plane: Tensor, factor: Callable[[slice], Tensor]) -> None:
     """Multiply the spectrum of a plane (H, W), in place; `factor` returns what for some of its columns."""
     height, width = plane.shape
     if plane.numel() <= AT_ONCE:
         plane.copy_(torch.fft.irfft2(torch.fft.rfft2(plane).mul_(factor(slice(None))), s=(height, width)))
         return
-    spectrum = across(plane)
+    spectrum = row_rfft(plane)
     for columns in chunks(spectrum.shape[1], height, STRIP):
         waves = torch.fft.fft(spectrum[:, columns], dim=0).mul_(factor(columns))
         spectrum[:, columns] = torch.fft.ifft(waves, dim=0)
@@ -37,7 +37,7 @@ def weigh(plane: Tensor, factor: Callable[[slice], Tensor]) -> None:
         plane[rows] = torch.fft.irfft(spectrum[rows], n=width)
 
 
-def across(plane: Tensor) -> Tensor:
+def row_rfft(plane: Tensor) -> Tensor:
     """Return the half spectrum of every row, made in strips."""
     height, width = plane.shape
     dtype = torch.promote_types(plane.dtype, torch.complex32)
@@ -59,7 +59,7 @@ def octave_of(size: tuple[int, int], device: torch.device | str, columns: slice 
     return (FINEST / frequencies(size, device, columns)).log2_()
 
 
-def twice_in(size: tuple[int, int], device: torch.device | str) -> Tensor:
+def hermitian_weights(size: tuple[int, int], device: torch.device | str) -> Tensor:
     """How often each column of a half spectrum stands in the whole one."""
     twice = torch.full((size[1] // 2 + 1,), 2.0, dtype=torch.float32, device=device)
     twice[0] = 1.0

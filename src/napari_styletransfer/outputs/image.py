@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_styletransfer.layers.compose import Composite
-    from napari_styletransfer.layers.rendering import Marks
+    from napari_styletransfer.layers.rendering import LabelSource
 
 
 class OutputLayer:
@@ -52,7 +52,7 @@ class OutputLayer:
         content: str | None,
         styles: Sequence[str],
         channel: bool = False,
-        marks: Marks | None = None,
+        marks: LabelSource | None = None,
         regions: Mapping[int, int | None] | None = None,
     ) -> None:
         self.layer: Image | None = None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image
 
-    from napari_styletransfer.layers.rendering import Marks
+    from napari_styletransfer.layers.rendering import LabelSource
     from napari_styletransfer.layers.stack import Stack
 
 
@@ -54,7 +54,7 @@ class StackOutput:
         *,
         styles: Sequence[str],
         channel: bool = False,
-        marks: Sequence[Marks] | None = None,
+        marks: Sequence[LabelSource] | None = None,
         regions: Mapping[int, int | None] | None = None,
     ) -> None:
         self.layer: Image | None = None

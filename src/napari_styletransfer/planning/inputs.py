@@ -18,11 +18,11 @@ from napari_styletransfer.config import CHANNEL_STRUCTURE, Color, Mode, Start, S
 from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.images import color
 from napari_styletransfer.images.chunks import chunks
-from napari_styletransfer.images.laplacian import Look, finest, match_finest, match_look
+from napari_styletransfer.images.laplacian import StyleStatistics, finest, match_finest, match_statistics
 from napari_styletransfer.images.pixels import decode
-from napari_styletransfer.images.resize import fitted, resized, working_size
-from napari_styletransfer.losses.regions import Guide
-from napari_styletransfer.losses.structure import Seen
+from napari_styletransfer.images.resize import fit_style, resize, working_size
+from napari_styletransfer.losses.regions import RegionMap
+from napari_styletransfer.losses.structure import CoarseLuminance
 
 _AT_ONCE = 1 << 20
 """Pixels of an image turned into what is shown at once."""
@@ -32,7 +32,7 @@ _OF_CONTENT = (Start.RETEXTURED, Start.RECOLORED, Start.CONTENT)
 
 
 @dataclass(frozen=True)
-class Pictures:
+class RunInputs:
     """The pictures of a run as (1, 3, H, W) float32 sRGB in [0, 1] on the host, at their own sizes."""
 
     content: Tensor | None
@@ -40,7 +40,7 @@ class Pictures:
     weights: tuple[float, ...]
     init: Tensor | None
     size: tuple[int, int]
-    guide: Guide | None = None
+    regions: RegionMap | None = None
     grey: bool = False
     """Whether the content is a single channel, or as grey as one."""
     achromatic: bool = False
@@ -49,14 +49,14 @@ class Pictures:
     """Size (H, W) of the picture that `size` was made of; None: the same."""
 
     @classmethod
-    def checked(
+    def from_arrays(
         cls,
         content: npt.ArrayLike | None,
         styles: Sequence[npt.ArrayLike],
         config: StyleConfig,
         init: npt.ArrayLike | None,
         labels: npt.ArrayLike | None = None,
-    ) -> Pictures:
+    ) -> RunInputs:
         """Read and check what the user handed in.
 
         Raises
@@ -88,10 +88,10 @@ class Pictures:
         ]
         start, achromatic = (None, grey) if init is None else _tensor(init, "start")
         shape = None if content_image is None else (content_image.shape[2], content_image.shape[3])
-        guide = Guide.checked(labels, shape, len(used), config)
+        region_map = RegionMap.from_arrays(labels, shape, len(used), config)
         if config.color is Color.STYLE:
             blended = [number for number, (*_, share) in enumerate(read) if share]
-            groups = [None] if guide is None else guide.groups()
+            groups = [None] if region_map is None else region_map.groups()
             counting = {number for style in groups for number in (blended if style is None else [style])}
             achromatic = achromatic and all(read[number][1] for number in counting)
         first = content_image if content_image is not None else read[0][0]
@@ -101,7 +101,7 @@ class Pictures:
             tuple(share for _, _, share in read),
             start,
             working_size(first.shape[2], first.shape[3], config.size),
-            guide,
+            region_map,
             grey and content is not None,
             grey and achromatic,
             (first.shape[2], first.shape[3]),
@@ -119,16 +119,19 @@ class Pictures:
         """Return the averaged luminance (h, w) that a result is to have: the content's, in the tones of its styles."""
         if self.content is None:
             raise AssertionError("the brightness is that of a content")
-        seen = Seen.of(self.content, grid)
+        seen = CoarseLuminance.from_image(self.content, grid)
 
         def toned(_: Tensor, style: int | None) -> Tensor:
             chosen, weights = self.chosen(style)
             fitted = replace(self, styles=chosen).styles_at(*grid, config, smallest=1)
-            tones = [seen.toned(Seen.of(picture, (picture.shape[2], picture.shape[3])).averages) for picture in fitted]
+            tones = [
+                seen.match_tones(CoarseLuminance.from_image(picture, (picture.shape[2], picture.shape[3])).averages)
+                for picture in fitted
+            ]
             blend = torch.stack([tone * weight for tone, weight in zip(tones, weights, strict=True)]).sum(0)
             return blend[None, None]
 
-        return self._brought(seen.averages[None, None], toned)[0, 0]
+        return self._per_region(seen.averages[None, None], toned)[0, 0]
 
     @property
     def bytes(self) -> int:
@@ -136,7 +139,7 @@ class Pictures:
         each = (*self.styles, *(picture for picture in (self.content, self.init) if picture is not None))
         return sum(picture.numel() * picture.itemsize for picture in each)
 
-    def colored(self, config: StyleConfig) -> Pictures:
+    def colored(self, config: StyleConfig) -> RunInputs:
         """Return the pictures as the colour setting wants them to enter the losses."""
         if self.content is None or config.color is Color.STYLE or not self.styles:
             return self
@@ -154,49 +157,53 @@ class Pictures:
         """Return the content at a size, clamped to [0, 1]."""
         if self.content is None or self.content.shape[2:] == (height, width):
             return self.content
-        return resized(self.content, height, width).clamp_(0, 1)
+        return resize(self.content, height, width).clamp_(0, 1)
 
     def styles_at(self, height: int, width: int, config: StyleConfig, smallest: int) -> list[Tensor]:
         """Return the styles fitted to content of a size."""
-        return [fitted(style, height, width, config.style_fit, config.style_scale, smallest) for style in self.styles]
+        return [
+            fit_style(style, height, width, config.style_fit, config.style_scale, smallest) for style in self.styles
+        ]
 
-    def _brought(
+    def _per_region(
         self, content: Tensor, bring: Callable[[Tensor, int | None], Tensor], *, outside: float = 1.0
     ) -> Tensor:
         """Return the content brought to the styles, each region to its own; where there is none, so much of itself.
 
         `bring` is told the number of the style, or None for all of them together.
         """
-        if self.guide is None:
+        if self.regions is None:
             return bring(content, None)
         result = content * outside
-        for style, labels in self.guide.groups().items():
-            mask = torch.from_numpy(self.guide.mask(labels, *content.shape[2:]))
+        for style, labels in self.regions.groups().items():
+            mask = torch.from_numpy(self.regions.mask(labels, *content.shape[2:]))
             result = torch.where(mask > 0, bring(content, style), result)
         return result
 
-    def _look(self, style: int | None, size: tuple[int, int], config: StyleConfig, **octaves: int) -> Look:
+    def _style_statistics(
+        self, style: int | None, size: tuple[int, int], config: StyleConfig, **octaves: int
+    ) -> StyleStatistics:
         """Measure a style, or all that count, as the losses at a size see them; one at a time, for they are large."""
         weights = {number: weight for number, weight in enumerate(self.weights) if weight}
         looks = []
         for number in weights if style is None else (style,):
             alone = replace(self, styles=(self.styles[number],))
             (picture,) = alone.styles_at(*size, config, smallest=1)
-            looks.append(Look.of(picture, **octaves))
+            looks.append(StyleStatistics.from_image(picture, **octaves))
             del picture
-        return looks[0] if style is not None else Look.blended(looks, tuple(weights.values()))
+        return looks[0] if style is not None else StyleStatistics.blended(looks, tuple(weights.values()))
 
-    def shown(self, image: Tensor, config: StyleConfig) -> npt.NDArray[np.float32]:
+    def render(self, image: Tensor, config: StyleConfig) -> npt.NDArray[np.float32]:
         """Return what people see of an image: (H, W, 3) in [0, 1].
 
         With the content's colours where they are asked for, and the content itself where regions leave it.
         """
         height, width = size = (image.shape[2], image.shape[3])
         content = share = None
-        if config.color is Color.CONTENT or self.guide is not None:
+        if config.color is Color.CONTENT or self.regions is not None:
             content = self.content_at(*size)
-        if content is not None and self.guide is not None:
-            share = self.guide.covered(*size)
+        if content is not None and self.regions is not None:
+            share = self.regions.alpha(*size)
         shown = np.empty((height, width, 3), np.float32)
         # Some rows at a time: nothing else of the size of the image is made on the way.
         for rows in chunks(height, width, _AT_ONCE):
@@ -219,15 +226,17 @@ class Pictures:
         """Return the image to start from at a size, in [0, 1]."""
         start = config.resolved_start
         if start is Start.IMAGE and self.init is not None:
-            return resized(self.init, height, width).clamp(0, 1)
+            return resize(self.init, height, width).clamp(0, 1)
         content = self.content_at(height, width) if start in _OF_CONTENT else None
         if content is not None:
             method, size = config.color_match, (height, width)
             if start is Start.RETEXTURED and self.styles:
-                return self._brought(content, lambda x, style: match_look(x, self._look(style, size, config), method))
+                return self._per_region(
+                    content, lambda x, style: match_statistics(x, self._style_statistics(style, size, config), method)
+                )
             if start is Start.CONTENT or config.color is Color.CONTENT or not self.styles:
                 return content.clone()
-            return self._brought(content, lambda x, style: color.match_colors(x, *self.chosen(style), method))
+            return self._per_region(content, lambda x, style: color.match_colors(x, *self.chosen(style), method))
         noise = np.random.default_rng(config.seed).random((height, width, 3), dtype=np.float32)
         if start is Start.MEDIAN_NOISE:
             noise = scipy.ndimage.median_filter(noise, (8, 8, 1)) / 2
@@ -243,15 +252,17 @@ class Pictures:
             return None
         if start is Start.RETEXTURED and self.styles and (content := self.content_at(height, width)) is not None:
             size = (height, width)
-            return self._brought(
+            return self._per_region(
                 content,
-                lambda x, style: match_finest(x, self._look(style, size, config, count=1), config.color_match),
+                lambda x, style: match_finest(
+                    x, self._style_statistics(style, size, config, count=1), config.color_match
+                ),
                 outside=0.0,
             )
         return finest(self.start_at(height, width, config))
 
 
-def check_size(pictures: Pictures, smallest: int, network: str) -> None:
+def check_size(pictures: RunInputs, smallest: int, network: str) -> None:
     """Raise `ImageError` if a run's image is too small for the network's deepest layer; says what would help."""
     size, own = pictures.size, pictures.own or pictures.size
     if min(size) >= smallest:

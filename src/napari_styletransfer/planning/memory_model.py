@@ -15,7 +15,7 @@ from napari_styletransfer.images.resize import LARGEST_PREVIEW, schedule
 from napari_styletransfer.networks.architectures import Backbone, Conv, Pool
 from napari_styletransfer.nn.bands import band_bytes, bands, segments
 from napari_styletransfer.nn.frozen_network import HEAVY
-from napari_styletransfer.tiling.tiles import Block, Halo, layout
+from napari_styletransfer.tiling.tiles import Halo, Tile, tile_layout
 
 _PIXEL = 3 * 4
 """Bytes of an image a pixel: three float32 channels."""
@@ -114,7 +114,7 @@ class Footprint:
         if self.apart:
             return 0
         height, width = self.size
-        _, passing, at_work = self._network_bytes(*_largest(layout(height, width, core, self.halo)))
+        _, passing, at_work = self._network_bytes(*_largest(tile_layout(height, width, core, self.halo)))
         measuring = _MEASURED * height * width * _PIXEL + self._target_bytes() + passing + at_work + _FIXED
         if self.config.scales == 1:
             return measuring
@@ -124,7 +124,7 @@ class Footprint:
     def _finest_bytes(self, core: int | None, budget: int = 0) -> int:
         """Return the expected peak while the finest scale runs."""
         height, width = self.size
-        outer = _largest(layout(height, width, core, self.halo))
+        outer = _largest(tile_layout(height, width, core, self.halo))
         recording, passing, at_work = self._network_bytes(*outer)
         kept = max(recording, budget) + passing
         if not self.keeps_content:
@@ -143,7 +143,7 @@ class Footprint:
 
     def budget(self, core: int | None, available: int) -> int:
         """Return the bytes that what is kept of blocks may take: for as many of them as there is room for."""
-        cut = layout(*self.size, core, self.halo)
+        cut = tile_layout(*self.size, core, self.halo)
         if len(cut) == 1:
             return 0
         outer = _largest(cut)
@@ -200,7 +200,7 @@ class Footprint:
         """Return for how many shapes of maps convolutions are made, forward and backward, at all sizes that count."""
         total = 0
         for height, width in schedule(*self.size, None if self.config.coarse_weight else 1, smallest=1):
-            outer = [block.outer for block in layout(height, width, core, self.halo)]
+            outer = [block.outer for block in tile_layout(height, width, core, self.halo)]
             for size in {(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in outer}:
                 total += self._shapes(*size)
         return min(total, _MOST_KERNELS)
@@ -210,7 +210,7 @@ class Footprint:
         for segment in segments(self.backbone.stages):
             stages = self.backbone.stages[segment.start : segment.stop]
             cut = bands(stages, height, width, self._band_values)
-            rows = {(band.core.top, band.core.bottom, band.core.stop - band.core.first) for band in cut}
+            rows = {(band.core.at_top, band.core.at_bottom, band.core.stop - band.core.first) for band in cut}
             branches = [branch for stage in stages if isinstance(stage, Conv) for branch in stage.branches]
             # Forward and backward; kernels of one position are half as long.
             total += len(rows) * sum(2 if branch.kernel > 1 else 1 for branch in branches)
@@ -267,7 +267,7 @@ class Footprint:
         return kept, passing, most + _LAYOUTS[value] * value * weights
 
 
-def _largest(blocks: Iterable[Block]) -> tuple[int, int]:
+def _largest(blocks: Iterable[Tile]) -> tuple[int, int]:
     """Return height and width of what is read for the largest block."""
     rows, columns = max(blocks, key=lambda block: block.area).outer
     return rows.stop - rows.start, columns.stop - columns.start

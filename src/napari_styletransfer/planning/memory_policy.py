@@ -13,7 +13,7 @@ from dataclasses import replace
 from napari_styletransfer.config import Optimizer, Precision
 from napari_styletransfer.errors import OutOfMemoryError
 from napari_styletransfer.planning.memory_model import Footprint
-from napari_styletransfer.tiling.tiles import layout
+from napari_styletransfer.tiling.tiles import tile_layout
 
 _SMALLEST_CORE = 128
 
@@ -22,7 +22,7 @@ _LITTLE_MORE, _MORE = 1.25, 1.6
 which costs steps."""
 
 
-def fitted(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
+def fit_to_memory(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
     """Return the footprint with the least given up that must be, and the side of the blocks' cores.
 
     Raises
@@ -36,7 +36,7 @@ def fitted(footprint: Footprint, available: int) -> tuple[Footprint, int | None]
     return lesser, core_within(lesser, available)  # once more for its error
 
 
-def set_apart(footprint: Footprint, available: int, on_host: int) -> tuple[Footprint, int | None]:
+def offload_to_host(footprint: Footprint, available: int, on_host: int) -> tuple[Footprint, int | None]:
     """Return the footprint with all but the blocks in the host's memory, and the side of the blocks' cores.
 
     Raises
@@ -106,4 +106,4 @@ def _arrangements(footprint: Footprint) -> Iterator[tuple[Footprint, float]]:
 def _area(footprint: Footprint, core: int) -> float:
     """Return how often the image is read in blocks with that core."""
     height, width = footprint.size
-    return sum(block.area for block in layout(height, width, core, footprint.halo)) / (height * width)
+    return sum(block.area for block in tile_layout(height, width, core, footprint.halo)) / (height * width)

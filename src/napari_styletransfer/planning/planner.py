@@ -17,15 +17,15 @@ from napari_styletransfer.devices.device import DeviceInfo, choose, choose_dtype
 from napari_styletransfer.errors import ConfigError, ImageError, OutOfMemoryError
 from napari_styletransfer.events import Plan, Scale
 from napari_styletransfer.images.resize import COARSEST_JUDGED, schedule
-from napari_styletransfer.losses.terms import Terms
+from napari_styletransfer.losses.terms import LossWeights
 from napari_styletransfer.networks import weights
-from napari_styletransfer.networks.architectures import RGB, Backbone, Conv, Reach, backbone, reaches
+from napari_styletransfer.networks.architectures import RGB, Backbone, Conv, ReceptiveField, backbone, receptive_fields
 from napari_styletransfer.planning import runtime_estimate
-from napari_styletransfer.planning.inputs import Pictures, check_size
+from napari_styletransfer.planning.inputs import RunInputs, check_size
 from napari_styletransfer.planning.memory_model import GUIDED, Footprint
-from napari_styletransfer.planning.memory_policy import fitted, set_apart
-from napari_styletransfer.planning.runtime_estimate import longest
-from napari_styletransfer.tiling.tiles import Halo, layout
+from napari_styletransfer.planning.memory_policy import fit_to_memory, offload_to_host
+from napari_styletransfer.planning.runtime_estimate import estimate_seconds
+from napari_styletransfer.tiling.tiles import Halo, tile_layout
 
 LONGEST_AUTO = 120.0
 """Seconds that a run with VGG-19 may take on a processor for `auto` to choose it."""
@@ -47,9 +47,9 @@ class Prepared:
     """
 
     plan: Plan
-    terms: Terms
+    terms: LossWeights
     backbone: Backbone
-    reaches: dict[str, Reach]
+    reaches: dict[str, ReceptiveField]
     halo: Halo
     smallest: int
     judged: tuple[tuple[int, int], ...]
@@ -69,7 +69,7 @@ class Prepared:
 
 
 @compute_context()
-def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepared:
+def prepare(pictures: RunInputs, config: StyleConfig, images: int = 1) -> Prepared:
     """Decide everything that can be decided without weights.
 
     Parameters
@@ -89,7 +89,7 @@ def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepare
     terms = _terms(config, whole, pictures.structure_weight(config))
     named = {name for name in (*terms.content_layers, *terms.style_layers) if name != RGB}
     cut = whole.truncated(named)
-    reach = {name: found for name, found in reaches(cut).items() if name in named}
+    reach = {name: found for name, found in receptive_fields(cut).items() if name in named}
     halo = Halo.of(reach.values())
     smallest = smallest_side(cut)
     height, width = pictures.size
@@ -108,14 +108,14 @@ def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepare
         start=config.resolved_start,
         structure_weight=terms.structure_weight,
     )
-    beside = GUIDED if pictures.guide is not None else float(config.color is Color.CONTENT)
+    beside = GUIDED if pictures.regions is not None else float(config.color is Color.CONTENT)
     footprint = Footprint(cut, frozenset(named), (height, width), halo, decided, beside, pictures.bytes)
     footprint, core = _placed(footprint, available)
     decided = footprint.config
-    blocks = layout(height, width, core, halo)
+    blocks = tile_layout(height, width, core, halo)
     budget = footprint.budget(core, available)
     scales = _scales(sizes, config)
-    seconds = longest(cut, scales, device.name, device.label, dtype, judged=judged)
+    seconds = estimate_seconds(cut, scales, device.name, device.label, dtype, judged=judged)
     plan = Plan(
         config=decided,
         device=device.name,
@@ -126,7 +126,7 @@ def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepare
         blocks=len(blocks),
         memory_bytes=footprint.peak(core, budget),
         memory_available=available,
-        resident="cpu" if footprint.apart else device.name,
+        storage_device="cpu" if footprint.apart else device.name,
         keeps_base=footprint.keeps_base,
         keeps_content=footprint.keeps_content,
         seconds=seconds * runtime_estimate.lately(config.network, device.label, dtype),
@@ -139,11 +139,11 @@ def prepare(pictures: Pictures, config: StyleConfig, images: int = 1) -> Prepare
 def _placed(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
     """Place image and optimiser on the device, or where that is too small for them, in the memory of its host."""
     try:
-        return fitted(footprint, available)
+        return fit_to_memory(footprint, available)
     except OutOfMemoryError:
         if footprint.config.device in ("cpu", "mps"):
             raise
-    return set_apart(footprint, available, int(choose("cpu").free_bytes * _SPARE))
+    return offload_to_host(footprint, available, int(choose("cpu").free_bytes * _SPARE))
 
 
 def smallest_side(backbone: Backbone) -> int:
@@ -154,7 +154,7 @@ def smallest_side(backbone: Backbone) -> int:
     return side
 
 
-def _with_network_chosen(pictures: Pictures, config: StyleConfig, device: DeviceInfo, images: int) -> Prepared:
+def _with_network_chosen(pictures: RunInputs, config: StyleConfig, device: DeviceInfo, images: int) -> Prepared:
     """Decide for VGG-19 where its weights are here and a run takes little enough time, else for the compact network."""
     if config.weights is not None:
         raise ConfigError("A file of weights belongs to one network: name it in place of network 'auto'.")
@@ -194,13 +194,13 @@ def _history_precision(config: StyleConfig, dtype: torch.dtype, pixels: int) -> 
     return Precision.BFLOAT16 if dtype is torch.bfloat16 or pixels > _LARGE else Precision.FLOAT32
 
 
-def _terms(config: StyleConfig, whole: Backbone, structure_weight: float) -> Terms:
+def _terms(config: StyleConfig, whole: Backbone, structure_weight: float) -> LossWeights:
     content_weight, style_weight = config.term_weights
     content = config.content_layers or whole.content_layers
     style = config.style_layers or whole.style_layers
     whole.check(content, pixels=False)
     whole.check(style, pixels=True)
-    return Terms(
+    return LossWeights(
         _counting(content) if config.mode is not Mode.STYLE else {},
         _counting(style) if config.mode is not Mode.CONTENT else {},
         content_weight,

@@ -27,7 +27,7 @@ from torch import Tensor
 from napari_styletransfer.config import Network
 from napari_styletransfer.errors import is_out_of_memory
 from napari_styletransfer.events import Scale
-from napari_styletransfer.images.resize import judged_at
+from napari_styletransfer.images.resize import loss_sizes
 from napari_styletransfer.networks.architectures import Backbone
 from napari_styletransfer.planning import runtime_history
 
@@ -65,7 +65,7 @@ _NEWEST = 3
 """Runs whose time is told."""
 
 
-def longest(
+def estimate_seconds(
     backbone: Backbone,
     scales: Iterable[Scale],
     device: str,
@@ -94,19 +94,19 @@ def longest(
     pixel = _PASSES * backbone.multiplications / (_REACHED * operations) + _TOUCHED / traffic
     total = 0.0
     for scale in scales:
-        sizes = judged_at((scale.height, scale.width), judged)
+        sizes = loss_sizes((scale.height, scale.width), judged)
         evaluation = sum(height * width * pixel + _STARTS * start for height, width in sizes)
         total += (scale.iterations + _BESIDES) * evaluation
     return total
 
 
 def lately(network: Network, label: str, dtype: torch.dtype) -> float:
-    """Return how long the last few runs of a network took, as a share of `longest`; 1 if none is known.
+    """Return how long the last few runs of a network took, as a share of `estimate_seconds`; 1 if none is known.
 
     Parameters
     ----------
     label
-        As in `longest`.
+        As in `estimate_seconds`.
     """
     return statistics.median_low(_runs(network, label, dtype)[-_NEWEST:] or (1.0,))
 
@@ -135,9 +135,9 @@ def learn(
     seconds
         That it took.
     backbone, device, label, dtype, judged
-        As in `longest`.
+        As in `estimate_seconds`.
     """
-    expected = longest(backbone, done, device, label, dtype, judged=judged)
+    expected = estimate_seconds(backbone, done, device, label, dtype, judged=judged)
     # Of a run that was stopped at once, what was done before its steps would be most.
     if seconds < _SHORT or not done or done[-1].iterations < 2 or not seconds / _ODD < expected < seconds * _ODD:
         return

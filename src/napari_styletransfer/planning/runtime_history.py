@@ -40,7 +40,7 @@ class Known:
         As `runtime_estimate.rates` returns them; None if they were never measured.
     runs
         For each network how long its last runs took, the newest last, as shares of the time that
-        `runtime_estimate.longest` tells.
+        `runtime_estimate.estimate_seconds` tells.
     """
 
     rates: Rates | None = None

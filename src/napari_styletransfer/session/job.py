@@ -84,20 +84,20 @@ class Job:
         return self.place.snapshots[0].level
 
 
-def holding_structure(config: StyleConfig, content: Snapshot | Composite | None) -> StyleConfig:
+def with_structure_weight(config: StyleConfig, content: Snapshot | Composite | None) -> StyleConfig:
     """Return settings that keep the structure of channels, one or several seen together, if they leave it open."""
     data = content is not None and (isinstance(content, Composite) or content.kind == "grey")
     return config.changed(structure_weight=CHANNEL_STRUCTURE) if data and config.structure_weight is None else config
 
 
-def suited(config: StyleConfig, *, channel: bool) -> StyleConfig:
+def for_channel(config: StyleConfig, *, channel: bool) -> StyleConfig:
     """Return settings as they serve a result that is a channel, or one that is not."""
     # A channel keeps its own brightness; the colours of a style would only blur what is dark and what is bright.
     return config.changed(color=Color.MATCH) if channel and config.color is Color.STYLE else config
 
 
 @dataclass
-class ReadOnce:
+class CachedReader:
     """A picture that keeps its transparency for the output layer when the thread reads it."""
 
     source: Snapshot | Composite

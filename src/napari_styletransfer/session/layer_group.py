@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from napari.layers import Image
 
 
-class Together:
+class LayerGroup:
     """Visible layers that make one picture; stays the same object while layers join and leave it.
 
     Attributes
@@ -41,17 +41,17 @@ class Together:
         return "What you see" if self.alone else f"{self.name} (what you see)"
 
 
-Picture = Image | Together
+Picture = Image | LayerGroup
 
 
-def regrouped(known: Sequence[Together], groups: Sequence[Sequence[Image]]) -> list[Together]:
-    """Return a `Together` for each group: a known one that shares layers with it, brought up to date, or a new one."""
+def regrouped(known: Sequence[LayerGroup], groups: Sequence[Sequence[Image]]) -> list[LayerGroup]:
+    """Return a `LayerGroup` for each group: a known one that shares layers with it, updated, or a new one."""
     left = list(known)
     result = []
     for layers in groups:
         same = next((each for each in left if any(layer in each.layers for layer in layers)), None)
         if same is None:
-            same = Together(layers)
+            same = LayerGroup(layers)
         else:
             left.remove(same)
             same.layers = list(layers)

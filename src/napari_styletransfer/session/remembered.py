@@ -19,7 +19,7 @@ Names = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Said:
+class FormState:
     """What a form said.
 
     Attributes
@@ -42,15 +42,15 @@ class Said:
     channel: bool
 
 
-_said: WeakKeyDictionary[ViewerModel, Said] = WeakKeyDictionary()
+_said: WeakKeyDictionary[ViewerModel, FormState] = WeakKeyDictionary()
 
 
-def remember(viewer: ViewerModel, said: Said) -> None:
+def remember(viewer: ViewerModel, said: FormState) -> None:
     """Keep what a form says as long as there is its viewer."""
     _said[_itself(viewer)] = said
 
 
-def remembered(viewer: ViewerModel) -> Said | None:
+def remembered(viewer: ViewerModel) -> FormState | None:
     """Return what the last form of a viewer said when it was closed."""
     return _said.get(_itself(viewer))
 

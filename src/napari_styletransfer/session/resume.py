@@ -18,7 +18,7 @@ from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import METADATA_KEY
 from napari_styletransfer.outputs.factory import output_for
 from napari_styletransfer.outputs.stack import StackOutput
-from napari_styletransfer.session.job import Job, Relabelled, suited
+from napari_styletransfer.session.job import Job, Relabelled, for_channel
 from napari_styletransfer.session.networks import made_with_others
 from napari_styletransfer.session.result_metadata import ResultRecord, pixels_again, read_again
 from napari_styletransfer.session.run_cache import EndedRun
@@ -74,11 +74,11 @@ def continuation(session: Session, viewer: ViewerModel, layer: Layer | None) -> 
         run = last
     if run is None and layer is None:
         raise ConfigError("There is no result yet. Press Run, or select a layer that was made by style transfer.")
-    if run is None or (run.hindrance and run.finished is None and layer is not None):
+    if run is None or (run.blocking_reason and run.finished is None and layer is not None):
         assert layer is not None
         return _from_layer(viewer, layer)
-    if run.hindrance:
-        raise ConfigError(run.hindrance)
+    if run.blocking_reason:
+        raise ConfigError(run.blocking_reason)
     run = replace(run, own=run.own or run is not last)
     return Continuation(_words_of_run(run), lambda settings: _with_settings(run, settings))
 
@@ -103,7 +103,7 @@ def _with_settings(run: EndedRun, settings: StyleConfig) -> EndedRun:
     elif run.own:
         config = _going_on(job.config, settings)
     else:
-        settings = suited(settings, channel=job.channel)
+        settings = for_channel(settings, channel=job.channel)
         config = settings.changed(**{name: getattr(job.config, name) for name in _OF_THE_PICTURES})
     if config.network is Network.AUTO and run.finished is not None:
         # Whatever 'auto' would be for the steps to come: the picture goes on with the network that it was begun with.

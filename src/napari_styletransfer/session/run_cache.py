@@ -47,7 +47,7 @@ class EndedRun:
     own: bool = False
 
     @property
-    def hindrance(self) -> str:
+    def blocking_reason(self) -> str:
         """Why it cannot go on, or an empty string."""
         if isinstance(self.output, SheetOutput):
             return "Double-click a variation to use its settings, then press Run."
@@ -60,7 +60,7 @@ class EndedRun:
         return ""
 
 
-class KeptRuns:
+class RunCache:
     """The last few runs, the oldest dropped first.
 
     Parameters

@@ -22,12 +22,12 @@ from napari_styletransfer.outputs.factory import FILLING_IN, output_for
 from napari_styletransfer.outputs.image import OutputLayer
 from napari_styletransfer.outputs.stack import StackOutput
 from napari_styletransfer.progress import PlaneMeter, WorkMeter
-from napari_styletransfer.session.job import Job, ReadOnce
+from napari_styletransfer.session.job import CachedReader, Job
 from napari_styletransfer.session.messages import ending_words, fetching_words, message_of, step_words
 from napari_styletransfer.session.result_metadata import pictures_record
-from napari_styletransfer.session.run_cache import EndedRun, KeptRuns
+from napari_styletransfer.session.run_cache import EndedRun, RunCache
 from napari_styletransfer.session.status import RunStatus, State
-from napari_styletransfer.worker import News, PlaneBegun, Report, Run, RunHandle, engine_run, start_run
+from napari_styletransfer.worker import PlaneStarted, Report, Run, RunEvent, RunHandle, engine_run, start_run
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -69,14 +69,14 @@ class Session:
         self.steps: list[Step] = []
         self.plan: Plan | None = None
         self.last: EndedRun | None = None
-        self.kept = KeptRuns()
+        self.kept = RunCache()
         self._viewer = viewer
         self._make_run = make_run
         self._handle: RunHandle | None = None
         self._meter: WorkMeter | None = None
         self._planes: PlaneMeter | None = None
         self._bar: progress | None = None
-        self._reading: ReadOnce | None = None
+        self._reading: CachedReader | None = None
         self._result_came = self._unwanted = False
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -136,7 +136,7 @@ class Session:
         self.last = run
         self.kept.make_room(run)
         self._meter, self._planes, self._result_came, self._unwanted = None, None, False, False
-        self._reading = None if job.content is None else ReadOnce(job.content)
+        self._reading = None if job.content is None else CachedReader(job.content)
         options: dict[str, Any] = {
             "init": job.init,
             "resume": None if finished is None else finished.state,
@@ -171,12 +171,12 @@ class Session:
             self._tell_step(steps[-1])
             self.stepped.emit()
 
-    def _take(self, event: News) -> None:
+    def _take(self, event: RunEvent) -> None:
         assert self.output is not None
         if isinstance(event, Fetching):
             self.status.fraction = event.done / event.total if event.total else None
             self.status.message = fetching_words(event)
-        elif isinstance(event, PlaneBegun):
+        elif isinstance(event, PlaneStarted):
             assert isinstance(self.output, FILLING_IN)
             assert self._planes is not None
             self.output.begin(event.plane)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import LayerWeights
-from napari_styletransfer.networks.architectures import RGB, Reach
+from napari_styletransfer.networks.architectures import RGB, ReceptiveField
 from napari_styletransfer.nn import functional
 from napari_styletransfer.nn.frozen_network import FrozenNetwork, Recording
-from napari_styletransfer.tiling.tiles import Block
+from napari_styletransfer.tiling.tiles import Tile
 
 
 class Stopped(Exception):
@@ -24,22 +24,22 @@ class Stopped(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class CoreSlices:
     """Rows and columns that belong to a block's core: `inner` of what is at hand, `target` of the whole map."""
 
     inner: tuple[slice, slice]
     target: tuple[slice, slice]
 
-    def of(self, piece: Tensor) -> Tensor:
+    def select(self, piece: Tensor) -> Tensor:
         """Return the inner part of a piece of a feature map, as a view."""
         return piece[:, :, self.inner[0], self.inner[1]]
 
 
-Visit = Callable[[Place, str, Tensor], None]
-Seed = Callable[[Place, str, Tensor, Tensor], None]
+FeatureHook = Callable[[CoreSlices, str, Tensor], None]
+GradientHook = Callable[[CoreSlices, str, Tensor, Tensor], None]
 
 
-class Gatherer:
+class TiledNetwork:
     """Runs a network over the blocks of an image and puts together what belongs to the cores.
 
     Attributes
@@ -54,9 +54,9 @@ class Gatherer:
     def __init__(
         self,
         network: FrozenNetwork,
-        reaches: dict[str, Reach],
+        reaches: dict[str, ReceptiveField],
         size: tuple[int, int],
-        blocks: Sequence[Block],
+        blocks: Sequence[Tile],
         should_stop: Callable[[], bool] = bool,
     ) -> None:
         self.network = network
@@ -73,7 +73,7 @@ class Gatherer:
         height, width = self._size if name == RGB else self._layer_sizes[name]
         return height * width
 
-    def place(self, block: Block, name: str, row: int, count: int) -> Place | None:
+    def core_slices(self, block: Tile, name: str, row: int, count: int) -> CoreSlices | None:
         """Return what of some rows of a block's feature map belongs to its core, None for nothing.
 
         `row` is the first of them, counted within the block, and `count` how many there are.
@@ -85,7 +85,7 @@ class Gatherer:
         if first >= stop:
             return None
         shift = target.start - core.start
-        return Place(
+        return CoreSlices(
             (slice(first - row, stop - row), block.columns.core_of(reach, width)),
             (slice(first + shift, stop + shift), block.columns.target_of(reach, width)),
         )
@@ -94,7 +94,7 @@ class Gatherer:
         """Return whole feature maps (1, C, h, w), in the network's number format, on the image's device."""
         maps: dict[str, Tensor] = {}
 
-        def visit(place: Place, name: str, core: Tensor) -> None:
+        def visit(place: CoreSlices, name: str, core: Tensor) -> None:
             if name not in layers:
                 return
             if name not in maps:
@@ -106,7 +106,7 @@ class Gatherer:
                 )
             maps[name][:, :, place.target[0], place.target[1]] = core
 
-        self.one_pass(image, visit)
+        self.forward(image, visit)
         return maps
 
     def gram_means(self, image: Tensor, layers: LayerWeights) -> dict[str, Tensor]:
@@ -115,27 +115,29 @@ class Gatherer:
         if RGB in layers:
             grams[RGB] = functional.pixel_gram_sum(image).to(self.network.device)
 
-        def visit(place: Place, name: str, core: Tensor) -> None:
+        def visit(place: CoreSlices, name: str, core: Tensor) -> None:
             if name in layers:
                 total = functional.gram_sum(core)
                 grams[name] = grams[name] + total if name in grams else total
 
-        self.one_pass(image, visit)
+        self.forward(image, visit)
         return {name: total / self.positions(name) for name, total in grams.items()}
 
-    def one_pass(self, image: Tensor, visit: Visit) -> None:
+    def forward(self, image: Tensor, visit: FeatureHook) -> None:
         """Go forward through every block, keeping nothing; `visit` is given what belongs to the cores."""
         for block in self.blocks:
             self._forward(image, block, visit)
 
-    def both_passes(self, image: Tensor, visit: Visit, between: Callable[[], None], seed: Seed) -> Tensor:
+    def forward_backward(
+        self, image: Tensor, visit: FeatureHook, between: Callable[[], None], seed: GradientHook
+    ) -> Tensor:
         """Go forward everywhere, call `between`, then go backward everywhere; return the image's gradient.
 
         Blocks whose recordings did not fit in the budget go forward a second time.
         """
         self._workspace.restart()
         try:
-            kept, left = self._first_pass(image, visit)
+            kept, left = self._forward_all(image, visit)
             between()
             if len(self.blocks) == 1:
                 return self._backward(image, *kept.pop(), seed).to(image.device)
@@ -144,17 +146,17 @@ class Gatherer:
                 self._add_backward(gradient, image, *kept.pop(), seed)
             for block in left:
                 self._workspace.restart()
-                self._add_backward(gradient, image, block, self._recorded(image, block), seed)
+                self._add_backward(gradient, image, block, self._record(image, block), seed)
         except BaseException:
             # Whoever stops the run, or has it go on with less memory, wants this back.
             self._workspace.clear()
             raise
         return gradient
 
-    def _first_pass(self, image: Tensor, visit: Visit) -> tuple[list[tuple[Block, Recording]], list[Block]]:
+    def _forward_all(self, image: Tensor, visit: FeatureHook) -> tuple[list[tuple[Tile, Recording]], list[Tile]]:
         """Go forward through every block; return those with a recording that is kept, and those without."""
-        kept: list[tuple[Block, Recording]] = []
-        left: list[Block] = []
+        kept: list[tuple[Tile, Recording]] = []
+        left: list[Tile] = []
         area = 0
         for block in self.blocks:
             # It will be as large for its area as those before it; the first is kept in any case.
@@ -162,48 +164,50 @@ class Gatherer:
                 self._forward(image, block, visit)
                 left.append(block)
             else:
-                kept.append((block, self._recorded(image, block, visit)))
+                kept.append((block, self._record(image, block, visit)))
                 area += block.area
         return kept, left
 
-    def _forward(self, image: Tensor, block: Block, visit: Visit) -> None:
+    def _forward(self, image: Tensor, block: Tile, visit: FeatureHook) -> None:
         self.network.forward(
-            self._piece(image, block), self._visiting(block, visit), keep=False, workspace=self._workspace
+            self._crop(image, block), self._on_core_features(block, visit), keep=False, workspace=self._workspace
         )
 
-    def _recorded(self, image: Tensor, block: Block, visit: Visit | None = None) -> Recording:
-        visit_rows = _ignore if visit is None else self._visiting(block, visit)
-        return self.network.forward(self._piece(image, block), visit_rows, keep=True, workspace=self._workspace)
+    def _record(self, image: Tensor, block: Tile, visit: FeatureHook | None = None) -> Recording:
+        visit_rows = _no_features if visit is None else self._on_core_features(block, visit)
+        return self.network.forward(self._crop(image, block), visit_rows, keep=True, workspace=self._workspace)
 
-    def _backward(self, image: Tensor, block: Block, recording: Recording, seed: Seed) -> Tensor:
-        return self.network.backward(recording, self._piece(image, block), self._seeding(block, seed))
+    def _backward(self, image: Tensor, block: Tile, recording: Recording, seed: GradientHook) -> Tensor:
+        return self.network.backward(recording, self._crop(image, block), self._on_core_gradients(block, seed))
 
-    def _add_backward(self, gradient: Tensor, image: Tensor, block: Block, recording: Recording, seed: Seed) -> None:
+    def _add_backward(
+        self, gradient: Tensor, image: Tensor, block: Tile, recording: Recording, seed: GradientHook
+    ) -> None:
         rows, columns = block.outer
         gradient[:, :, rows, columns] += self._backward(image, block, recording, seed).to(image.device)
 
-    def _visiting(self, block: Block, visit: Visit) -> Callable[[str, Tensor, int], None]:
+    def _on_core_features(self, block: Tile, visit: FeatureHook) -> Callable[[str, Tensor, int], None]:
         def visit_rows(name: str, feature_map: Tensor, row: int) -> None:
-            place = self.place(block, name, row, feature_map.shape[2])
+            place = self.core_slices(block, name, row, feature_map.shape[2])
             if place is not None:
-                visit(place, name, place.of(feature_map))
+                visit(place, name, place.select(feature_map))
 
         return visit_rows
 
-    def _seeding(self, block: Block, seed: Seed) -> Callable[[str, Tensor, Tensor, int], None]:
+    def _on_core_gradients(self, block: Tile, seed: GradientHook) -> Callable[[str, Tensor, Tensor, int], None]:
         def seed_rows(name: str, feature_map: Tensor, gradient: Tensor, row: int) -> None:
-            place = self.place(block, name, row, feature_map.shape[2])
+            place = self.core_slices(block, name, row, feature_map.shape[2])
             if place is not None:
-                seed(place, name, place.of(feature_map), place.of(gradient))
+                seed(place, name, place.select(feature_map), place.select(gradient))
 
         return seed_rows
 
-    def _piece(self, image: Tensor, block: Block) -> Tensor:
+    def _crop(self, image: Tensor, block: Tile) -> Tensor:
         if self._should_stop():
             raise Stopped
         rows, columns = block.outer
         return image[:, :, rows, columns].to(self.network.device).clamp(0, 1)
 
 
-def _ignore(name: str, feature_map: Tensor, row: int) -> None:
+def _no_features(name: str, feature_map: Tensor, row: int) -> None:
     """Visit nothing: in the second pass everything was gathered before."""

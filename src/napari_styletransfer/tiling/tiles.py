@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from napari_styletransfer.networks.architectures import Reach
+from napari_styletransfer.networks.architectures import ReceptiveField
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Span:
     core: slice
     last: bool
 
-    def core_of(self, reach: Reach, size: int) -> slice:
+    def core_of(self, reach: ReceptiveField, size: int) -> slice:
         """Positions of a layer, counted within the block, that belong to the core.
 
         `size` is the length of the layer's axis in the whole image; the last core takes all that is left.
@@ -32,13 +32,13 @@ class Span:
         shift = self.outer.start // reach.stride
         return slice(first - shift, stop - shift)
 
-    def target_of(self, reach: Reach, size: int) -> slice:
+    def target_of(self, reach: ReceptiveField, size: int) -> slice:
         """Return the same positions counted in the whole image."""
         return slice(self.core.start // reach.stride, size if self.last else self.core.stop // reach.stride)
 
 
 @dataclass(frozen=True)
-class Block:
+class Tile:
     """A block: its rows and its columns."""
 
     rows: Span
@@ -65,7 +65,7 @@ class Halo:
     stride: int
 
     @classmethod
-    def of(cls, reaches: Iterable[Reach]) -> Halo:
+    def of(cls, reaches: Iterable[ReceptiveField]) -> Halo:
         """Return the halo that serves all the given layers."""
         reaches = tuple(reaches)
         stride = max((reach.stride for reach in reaches), default=1)
@@ -74,13 +74,13 @@ class Halo:
         return cls(_up(before, stride), _up(max(after, 0), stride), stride)
 
 
-def layout(height: int, width: int, core: int | None, halo: Halo) -> tuple[Block, ...]:
+def tile_layout(height: int, width: int, core: int | None, halo: Halo) -> tuple[Tile, ...]:
     """Cut an image into blocks with square cores of about `core` pixels a side, or into one for None.
 
     Cores along an axis are as equal as the stride allows, so that no narrow rest remains; they may exceed `core` by
     two strides.
     """
-    return tuple(Block(rows, columns) for rows in _spans(height, core, halo) for columns in _spans(width, core, halo))
+    return tuple(Tile(rows, columns) for rows in _spans(height, core, halo) for columns in _spans(width, core, halo))
 
 
 def _spans(size: int, core: int | None, halo: Halo) -> list[Span]:

@@ -25,25 +25,25 @@ from qtpy.QtWidgets import (
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, StyleTransferError
 from napari_styletransfer.session.job import Job
-from napari_styletransfer.session.layer_group import Together
+from napari_styletransfer.session.layer_group import LayerGroup
 from napari_styletransfer.session.messages import message_of
-from napari_styletransfer.session.remembered import Said, remember, remembered
+from napari_styletransfer.session.remembered import FormState, remember, remembered
 from napari_styletransfer.session.resume import Continuation, chosen_result, continuation
 from napari_styletransfer.session.run_session import Session
 from napari_styletransfer.session.status import State
 from napari_styletransfer.widget.devices import DeviceList
 from napari_styletransfer.widget.docked import DockedWidget
 from napari_styletransfer.widget.hint import Hint
-from napari_styletransfer.widget.job_builder import JobMaker
-from napari_styletransfer.widget.output_options import ResultPanel
+from napari_styletransfer.widget.job_builder import JobBuilder
+from napari_styletransfer.widget.output_options import OutputOptions
 from napari_styletransfer.widget.picture_panel import PicturePanel
-from napari_styletransfer.widget.plan_label import MakePlan, PlanLine, plan_of
+from napari_styletransfer.widget.plan_label import MakePlan, PlanLabel, plan_of
 from napari_styletransfer.widget.preferences import preferred_config
-from napari_styletransfer.widget.qt_utils import form_style, rule, theme_of
+from napari_styletransfer.widget.qt_utils import form_style, hline, theme_of
 from napari_styletransfer.widget.region_panel import RegionPanel
 from napari_styletransfer.widget.run_controls import RUN_KEYS, STOP_KEY, RunControls
 from napari_styletransfer.widget.settings_form import SettingsForm
-from napari_styletransfer.widget.settings_menu import RecipeButton
+from napari_styletransfer.widget.settings_menu import SettingsMenu
 from napari_styletransfer.widget.ties import Ties
 from napari_styletransfer.worker import Run, engine_run
 
@@ -82,13 +82,13 @@ class StyleTransferWidget(DockedWidget):
         self.settings.offer_networks()
         self.pictures = PicturePanel(napari_viewer, self.settings.editors["level"])
         self.regions = RegionPanel(napari_viewer, self.settings.editors["feather"])
-        self.result = ResultPanel(napari_viewer, self.settings.editors["movie"])
+        self.result = OutputOptions(napari_viewer, self.settings.editors["movie"])
         self.controls = RunControls(self.session, theme_of(napari_viewer))
-        self.plan = PlanLine(plan_of if make_run is engine_run else make_plan, theme_of(napari_viewer))
+        self.plan = PlanLabel(plan_of if make_run is engine_run else make_plan, theme_of(napari_viewer))
         self.controls.add_above_buttons(self.plan)
         self.hint = Hint(napari_viewer)
-        self.maker = JobMaker(napari_viewer, self.settings, self.pictures, self.regions, self.result)
-        self.recipes = RecipeButton(napari_viewer, self.session, self.settings, self.pictures, self.maker)
+        self.maker = JobBuilder(napari_viewer, self.settings, self.pictures, self.regions, self.result)
+        self.recipes = SettingsMenu(napari_viewer, self.session, self.settings, self.pictures, self.maker)
         self.settings.add_beside_preset(self.recipes)
         self._devices = DeviceList(self.settings)
         self._lay_out()
@@ -135,7 +135,7 @@ class StyleTransferWidget(DockedWidget):
         self._check()
 
     def job(self) -> Job:
-        """Return what Run would run now; see `JobMaker.job`."""
+        """Return what Run would run now; see `JobBuilder.job`."""
         return self.maker.job()
 
     def release(self) -> None:
@@ -144,12 +144,12 @@ class StyleTransferWidget(DockedWidget):
         if self._ties.cut():
             remember(self._viewer, self._said())
 
-    def _said(self) -> Said:
+    def _said(self) -> FormState:
         config, layer = self._valid, self.regions.layer
         # Fields that cannot work, and weights that do not go with them, are not worth remembering.
         with suppress(ConfigError):
             config = config.changed(style_weights=self.pictures.style_weights, regions=self.regions.regions())
-        return Said(
+        return FormState(
             config,
             *self.pictures.chosen_names,
             regions=None if layer is None else layer.name,
@@ -157,7 +157,7 @@ class StyleTransferWidget(DockedWidget):
             channel=self.result.channel,
         )
 
-    def _say_again(self, said: Said) -> None:
+    def _say_again(self, said: FormState) -> None:
         """Say what a form said before, as far as its layers are still there."""
         self.pictures.choose_names(said.content, said.styles)
         self.regions.choose(next((layer for layer in self._viewer.layers if layer.name == said.regions), None))
@@ -183,7 +183,7 @@ class StyleTransferWidget(DockedWidget):
         body.addWidget(self.pictures)
         body.addWidget(self.regions)
         body.addWidget(self.result)
-        body.addWidget(rule())
+        body.addWidget(hline())
         body.addWidget(self.settings)
         body.addStretch(1)
         scroll = QScrollArea()
@@ -195,7 +195,7 @@ class StyleTransferWidget(DockedWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(0)
         layout.addWidget(scroll, 1)
-        layout.addWidget(rule())
+        layout.addWidget(hline())
         foot = QVBoxLayout()
         foot.setContentsMargins(8, 4, 8, 8)
         foot.addWidget(self.controls)
@@ -259,9 +259,9 @@ class StyleTransferWidget(DockedWidget):
             self._valid = config
             self.pictures.follow_settings(config.mode, config.start)
             self._follow_content(config)
-            hindrance = self.pictures.missing() or self.maker.refusal() or self.plan.hindrance
+            hindrance = self.pictures.missing() or self.maker.blocking_reason() or self.plan.hindrance
         self.hint.setVisible(len(self.pictures.image_layers) < 2)
-        self.controls.hinder(hindrance)
+        self.controls.set_blocking_reason(hindrance)
         self._check_continue()
 
     def _follow_content(self, config: StyleConfig) -> None:
@@ -275,7 +275,7 @@ class StyleTransferWidget(DockedWidget):
         content, active = self.pictures.content_layer, self._viewer.layers.selection.active
         # Of a selection napari hands plugins a proxy, of which not everything can be copied.
         selected = next((layer for layer in self._viewer.layers if layer == active), None)
-        candidates = (selected, None if isinstance(content, Together) else content)
+        candidates = (selected, None if isinstance(content, LayerGroup) else content)
         return continuation(self.session, self._viewer, chosen_result(candidates))
 
     def _check_continue(self) -> None:

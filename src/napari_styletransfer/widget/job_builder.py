@@ -15,8 +15,8 @@ from napari_styletransfer.layers.read import resolve_in
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.outputs.contact_sheet import variations_of
-from napari_styletransfer.session.job import Job, holding_structure, suited
-from napari_styletransfer.session.layer_group import Picture, Together
+from napari_styletransfer.session.job import Job, for_channel, with_structure_weight
+from napari_styletransfer.session.layer_group import LayerGroup, Picture
 from napari_styletransfer.session.messages import message_of
 from napari_styletransfer.widget.plan_label import Question
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from napari_styletransfer.config import StyleConfig
     from napari_styletransfer.layers.regions import ShapesRegion
     from napari_styletransfer.session.job import Relabelled
-    from napari_styletransfer.widget.output_options import ResultPanel
+    from napari_styletransfer.widget.output_options import OutputOptions
     from napari_styletransfer.widget.picture_panel import PicturePanel
     from napari_styletransfer.widget.region_panel import RegionPanel
     from napari_styletransfer.widget.settings_form import SettingsForm
 
 
-class JobMaker:
+class JobBuilder:
     """Reads off the parts of a form what is to be run.
 
     Parameters
@@ -50,7 +50,7 @@ class JobMaker:
         settings: SettingsForm,
         pictures: PicturePanel,
         regions: RegionPanel,
-        result: ResultPanel,
+        result: OutputOptions,
     ) -> None:
         self._viewer = viewer
         self._settings = settings
@@ -66,7 +66,7 @@ class JobMaker:
         ConfigError
             If they contradict each other.
         """
-        config = suited(self._settings.config(), channel=self._result.channel)
+        config = for_channel(self._settings.config(), channel=self._result.channel)
         return config.changed(style_weights=self._pictures.style_weights, regions=self._regions.regions())
 
     def job(self) -> Job:
@@ -84,7 +84,7 @@ class JobMaker:
         return Job(
             content=content,
             styles=self._styles(config),
-            config=holding_structure(config, content),
+            config=with_structure_weight(config, content),
             init=self._init(config),
             regions=None if content is None else self._marks([content] if stack is None else stack),
             stack=stack,
@@ -133,11 +133,11 @@ class JobMaker:
             if self._result.axes and self._regions.layer is not None:
                 return stack_of(content, self._result.axes)
         except StyleTransferError:
-            # Told by `refusal`.
+            # Told by `blocking_reason`.
             return ()
         return [content]
 
-    def refusal(self) -> str:
+    def blocking_reason(self) -> str:
         """Return why the settings cannot work, or the pictures cannot be read as they are shown; else nothing."""
         try:
             config = self.config()
@@ -189,7 +189,7 @@ class JobMaker:
         level: int | None = None,
     ) -> Snapshot | Composite:
         """Decide what is read of a layer, or of several that are seen as one picture."""
-        if isinstance(picture, Together):
+        if isinstance(picture, LayerGroup):
             return compose_in(self._viewer, picture.layers, level=level, max_pixels=_most_pixels(config, scale))
         return self._snapshot(picture, config, scale, colored=colored, level=level)
 

@@ -12,7 +12,7 @@ from qtpy.QtCore import QSignalBlocker
 from qtpy.QtWidgets import QComboBox
 
 from napari_styletransfer.layers.read import levels_in
-from napari_styletransfer.session.layer_group import Picture, Together
+from napari_styletransfer.session.layer_group import LayerGroup, Picture
 from napari_styletransfer.widget.field_editors import Editor
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def shared_levels(viewer: ViewerModel, picture: Picture) -> list[tuple[int, int]
 
     Such layers, taken together, are read at full resolution.
     """
-    layers = picture.layers if isinstance(picture, Together) else [picture]
+    layers = picture.layers if isinstance(picture, LayerGroup) else [picture]
     first, *others = [levels_in(viewer, layer) for layer in layers]
     return first if all(other == first for other in others) else []
 

@@ -16,7 +16,7 @@ from napari_styletransfer.devices import system_memory
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import Stack, stack_of
-from napari_styletransfer.widget.qt_utils import CalmWheel, FormRows, elide
+from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter, elide
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_styletransfer.widget.field_editors import Editor
 
 
-class ResultPanel(QWidget):
+class OutputOptions(QWidget):
     """Planes and the kind of result."""
 
     changed = Signal()
@@ -34,7 +34,7 @@ class ResultPanel(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._offered: list[tuple[str, tuple[int, ...]]] = []
-        self._calm = CalmWheel(self)
+        self._calm = WheelFilter(self)
         self.planes = self._combo("<p>Run the plane that is shown, or all planes one after another.</p>")
         self.kind = self._combo(
             "<p>RGB layer: with the colours of the style. Channel: only the structure changes. The result has the data "

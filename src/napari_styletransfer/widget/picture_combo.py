@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QComboBox
 
-from napari_styletransfer.session.layer_group import Picture, Together
+from napari_styletransfer.session.layer_group import LayerGroup, Picture
 from napari_styletransfer.widget.qt_utils import elide
 from napari_styletransfer.widget.style_list import ICON_SIZE, thumbnail_icon
 
@@ -52,7 +52,7 @@ class PictureCombo(QComboBox):
         for index in range(self.count()):
             picture = self.itemData(index)
             words, tip = picture.name, html.escape(picture.name)
-            if isinstance(picture, Together):
+            if isinstance(picture, LayerGroup):
                 words, tip = picture.words, f"{tip}, as the canvas shows them."
             self.setItemData(index, f"<p>{tip}</p>", Qt.ItemDataRole.ToolTipRole)
             self.setItemText(index, words)

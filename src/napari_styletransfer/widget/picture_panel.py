@@ -17,12 +17,12 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_styletransfer.config import Mode, Start
 from napari_styletransfer.layers.compose import groups_in
 from napari_styletransfer.layers.write import METADATA_KEY, is_sheet
-from napari_styletransfer.session.layer_group import Picture, Together, regrouped
+from napari_styletransfer.session.layer_group import LayerGroup, Picture, regrouped
 from napari_styletransfer.session.remembered import Names
 from napari_styletransfer.widget.levels import LevelCombo, shared_levels
 from napari_styletransfer.widget.next_turn import NextTurn
 from napari_styletransfer.widget.picture_combo import PictureCombo
-from napari_styletransfer.widget.qt_utils import CalmWheel, FormRows
+from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter
 from napari_styletransfer.widget.style_list import StyleList, StyleRow
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ class PicturePanel(QWidget):
         self._mode, self._start = Mode.TRANSFER, Start.AUTO
         self._content_chosen = self._style_chosen = self._filling = False
         self._unused = ""
-        self._calm = CalmWheel(self)
+        self._calm = WheelFilter(self)
         self._late = NextTurn(self._catch_up, self)
         self.content = self._combo("<p>The picture to be painted anew, as it is shown now.</p>")
         self.init = self._combo("<p>The picture the run starts from.</p>")
-        self._groups: list[Together] = []
-        self._content_away: Together | None = None
-        self._styles_away: list[Together] = []
+        self._groups: list[LayerGroup] = []
+        self._content_away: LayerGroup | None = None
+        self._styles_away: list[LayerGroup] = []
         self.styles = StyleList()
         self._level = level.native
         self._form = FormRows()
@@ -90,7 +90,7 @@ class PicturePanel(QWidget):
         return [] if self._mode is Mode.CONTENT else [row.picture for row in self._chosen()]
 
     @property
-    def groups(self) -> list[Together]:
+    def groups(self) -> list[LayerGroup]:
         """The visible layers that make one picture: one entry for each such picture."""
         self._late.settle()
         return list(self._groups)
@@ -235,7 +235,7 @@ class PicturePanel(QWidget):
             self._content_chosen, content, self._content_away = True, self._content_away, None
         if content not in (*images, *self._groups):
             # What is hidden for a while is chosen again when it is shown, unless the user has chosen since.
-            self._content_away = content if isinstance(content, Together) else None
+            self._content_away = content if isinstance(content, LayerGroup) else None
             self._content_chosen, content = False, None
         if not self._content_chosen and not self._style_chosen:
             content = next(iter(_pictures(images)), content)
@@ -250,14 +250,14 @@ class PicturePanel(QWidget):
         if self._filling:
             return
         content = self.content.picture
-        taken = content.layers if isinstance(content, Together) else [content]
+        taken = content.layers if isinstance(content, LayerGroup) else [content]
         others = [layer for layer in reversed(self.image_layers) if layer not in taken]
         pictures = _pictures(others)
         layers = [*pictures, *(layer for layer in others if layer not in pictures)]
         groups = [group for group in self._groups if not any(layer in taken for layer in group.layers)]
         known = {row.picture: row for row in self._rows}
         hidden = [row.picture for row in self._chosen() if row.picture not in (*self._groups, *self.image_layers)]
-        self._styles_away += [picture for picture in hidden if isinstance(picture, Together)]
+        self._styles_away += [picture for picture in hidden if isinstance(picture, LayerGroup)]
         back = [group for group in self._styles_away if group in groups]
         self._styles_away = [group for group in self._styles_away if group not in back]
         if not any(row.check.isChecked() and row.picture in (*groups, *layers) for row in self._rows):
@@ -327,7 +327,7 @@ class PicturePanel(QWidget):
 
 
 def _names(picture: Picture) -> Names:
-    return tuple(layer.name for layer in (picture.layers if isinstance(picture, Together) else [picture]))
+    return tuple(layer.name for layer in (picture.layers if isinstance(picture, LayerGroup) else [picture]))
 
 
 def _pictures(images: Sequence[Image]) -> list[Image]:

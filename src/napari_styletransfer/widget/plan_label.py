@@ -2,7 +2,7 @@
 
 Worked out in a thread, from sizes alone, as soon as there are pictures to run; the first plan loads torch, so that Run
 need not. A link takes the other network. What cannot work is said here before Run is pressed, also of a file with
-weights; the form asks for `hindrance`.
+weights; the form asks for `blocking_reason`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferEr
 from napari_styletransfer.progress import network_told, rough_duration
 from napari_styletransfer.session.networks import other_network
 from napari_styletransfer.widget.qt_utils import colored, text_color, words_fitting
-from napari_styletransfer.worker import load_engine, translated
+from napari_styletransfer.worker import load_engine, to_styletransfer_error
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
@@ -64,7 +64,7 @@ class Question:
 MakePlan = Callable[[Question], "Plan"]
 
 
-class PlanLine(QLabel):
+class PlanLabel(QLabel):
     """One line of words about the run to come.
 
     Parameters
@@ -140,8 +140,8 @@ class PlanLine(QLabel):
             parts.append(f"{planes} planes")
         if plan.blocks > 1:
             parts.append(f"{plan.blocks} blocks")
-        if plan.given_up:
-            parts.append(f"to save memory: {plan.given_up}")
+        if plan.memory_savings:
+            parts.append(f"to save memory: {plan.memory_savings}")
         parts.append(plan.memory)
         if plan.seconds * planes >= 1:
             parts.append(f"at most about {rough_duration(plan.seconds * planes)}")
@@ -206,17 +206,17 @@ def plan_of(question: Question) -> Plan:
     load_engine("planning.planner")  # first, as it does not hold up the window
     from napari_styletransfer.engine.recolor import colors_plan
     from napari_styletransfer.images.resize import working_size
-    from napari_styletransfer.losses.regions import Guide
-    from napari_styletransfer.planning.inputs import Pictures
+    from napari_styletransfer.losses.regions import RegionMap
+    from napari_styletransfer.planning.inputs import RunInputs
     from napari_styletransfer.planning.planner import prepare
 
     config = question.config.changed(regions=None)
     # Stand-ins show whether pictures and settings fit together; of the real ones only the size counts.
     picture = np.zeros((2, 2, 3), np.uint8)
     content = None if config.mode is Mode.STYLE else picture
-    Pictures.checked(content, [picture] * question.styles, config, init=picture)
-    guide = Guide(np.ones((2, 2), np.int64), {1: None}, 0.0) if question.guided else None
-    sized = Pictures(None, (), (), None, working_size(*question.shape, config.size), guide, own=question.shape)
+    RunInputs.from_arrays(content, [picture] * question.styles, config, init=picture)
+    guide = RegionMap(np.ones((2, 2), np.int64), {1: None}, 0.0) if question.guided else None
+    sized = RunInputs(None, (), (), None, working_size(*question.shape, config.size), guide, own=question.shape)
     if config.mode is Mode.COLORS:
         return colors_plan(sized, config)
     prepared = prepare(sized, config, question.planes)
@@ -227,7 +227,7 @@ def plan_of(question: Question) -> Plan:
             version: tuple[int, ...] = (state.st_mtime_ns, state.st_size)
         except OSError:  # told by who reads it
             version = ()
-        shapes = tuple(prepared.backbone.expected().items())
+        shapes = tuple(prepared.backbone.state_dict_shapes().items())
         _check_weights(decided.network, shapes, decided.weights, decided.weights_sha256, version)
     return prepared.plan
 
@@ -248,4 +248,4 @@ def _answer(make_plan: MakePlan, question: Question) -> tuple[Plan | None, Style
     try:
         return make_plan(question), None
     except Exception as error:
-        return None, translated(error)
+        return None, to_styletransfer_error(error)

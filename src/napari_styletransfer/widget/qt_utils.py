@@ -67,7 +67,7 @@ class FormRows(QWidget):
             label.setVisible(shown)
 
 
-class CalmWheel(QObject):
+class WheelFilter(QObject):
     """Keeps the wheel for scrolling: a control changes by it only when it has the focus."""
 
     def guard(self, control: QWidget) -> None:
@@ -88,7 +88,7 @@ class CalmWheel(QObject):
         return False
 
 
-class Elision(QObject):
+class ElideFilter(QObject):
     """Draws a list's choice as Qt does, but for the end of a long one, where Qt just stops."""
 
     def eventFilter(self, combo: QObject | None, event: QEvent | None) -> bool:
@@ -112,7 +112,7 @@ class Elision(QObject):
 
 def elide(combo: QComboBox) -> None:
     """Have a list end a choice that is too long for it with an ellipsis."""
-    combo.installEventFilter(Elision(combo))
+    combo.installEventFilter(ElideFilter(combo))
 
 
 def words_fitting(text: str, label: QLabel) -> str:
@@ -123,7 +123,7 @@ def words_fitting(text: str, label: QLabel) -> str:
     return re.sub(r"\S+", lambda word: metrics.elidedText(word[0], Qt.TextElideMode.ElideMiddle, room), text)
 
 
-def beside(*widgets: QWidget) -> QWidget:
+def hbox(*widgets: QWidget) -> QWidget:
     """Return widgets in one line, the first one taking the room there is."""
     line = QWidget()
     layout = QHBoxLayout(line)
@@ -143,7 +143,7 @@ def heading(text: str) -> QLabel:
     return label
 
 
-def quiet_fold(title: str) -> QCollapsible:
+def collapsible(title: str) -> QCollapsible:
     """Return a folded part whose header is plain text instead of napari's checked button."""
     # Without icons of its own: superqt draws them in a colour that a dark theme swallows.
     # Clear ones rather than empty ones, which count as none in PySide.
@@ -222,7 +222,7 @@ def form_style(theme: Any) -> str:
     )
 
 
-def rule() -> QFrame:
+def hline() -> QFrame:
     """Return a thin line between parts."""
     line = QFrame()
     line.setObjectName("rule")

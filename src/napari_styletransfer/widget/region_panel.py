@@ -19,7 +19,7 @@ from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.regions import LabelsRegion, ShapesRegion, Source, resolve_labels, resolve_shapes
 from napari_styletransfer.session.job import Relabelled
 from napari_styletransfer.widget.next_turn import NextTurn
-from napari_styletransfer.widget.qt_utils import CalmWheel, FormRows, elide
+from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter, elide
 from napari_styletransfer.widget.region_table import RegionTable
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class RegionPanel(QWidget):
         self._named: list[Layer] = []
         self._sources: list[Source] = []
         self._filling = self._asking = self._stale = self._released = False
-        self._calm = CalmWheel(self)
+        self._calm = WheelFilter(self)
         self._late = NextTurn(self._refill, self)
         self._later = QTimer(self)
         self._later.setSingleShot(True)

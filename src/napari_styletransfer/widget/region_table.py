@@ -13,8 +13,8 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_styletransfer.config import ALL_STYLES
-from napari_styletransfer.session.layer_group import Picture, Together
-from napari_styletransfer.widget.qt_utils import CalmWheel, FormRows, elide
+from napari_styletransfer.session.layer_group import LayerGroup, Picture
+from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter, elide
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer
@@ -52,7 +52,7 @@ class RegionTable(QScrollArea):
         self._choices: dict[int, Choice] = {}
         self._unnamed = ALL
         self._filling = False
-        self._calm = CalmWheel(self)
+        self._calm = WheelFilter(self)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setToolTip("<p>The style that each label is given; 'none' leaves it as it is.</p>")
@@ -83,7 +83,7 @@ class RegionTable(QScrollArea):
             label: choice
             for label, choice in self._choices.items()
             if isinstance(choice, str)
-            or (choice.within(present) if isinstance(choice, Together) else choice in present)
+            or (choice.within(present) if isinstance(choice, LayerGroup) else choice in present)
         }
 
     def show_regions(self, regions: dict[int, int | None] | None) -> None:

@@ -13,7 +13,7 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_styletransfer.session.status import State
-from napari_styletransfer.widget.qt_utils import colored, quiet_fold, words_fitting
+from napari_styletransfer.widget.qt_utils import collapsible, colored, words_fitting
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
@@ -62,7 +62,7 @@ class RunControls(QWidget):
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.message.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.plot: LossPlot | None = None
-        self.fold = quiet_fold("Loss")
+        self.fold = collapsible("Loss")
         self.fold.toggled.connect(self._on_fold)
         buttons = QHBoxLayout()
         buttons.setSpacing(6)
@@ -85,7 +85,7 @@ class RunControls(QWidget):
         """Put a widget between the loss and the buttons."""
         self._lines.insertWidget(1, widget)
 
-    def hinder(self, reason: str) -> None:
+    def set_blocking_reason(self, reason: str) -> None:
         """Say why Run cannot be pressed; an empty reason lets it."""
         self._hindrance = reason
         self.refresh()

@@ -20,7 +20,7 @@ from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.session.networks import network_words
 from napari_styletransfer.widget.field_editors import Editor, make_editor, open_choice, rich_tooltip
 from napari_styletransfer.widget.levels import level_editor
-from napari_styletransfer.widget.qt_utils import CalmWheel, FormRows, beside, elide, heading, quiet_fold
+from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter, collapsible, elide, hbox, heading
 from napari_styletransfer.widget.user_presets import UserPresets
 
 CUSTOM = "custom"
@@ -68,13 +68,13 @@ class SettingsForm(QWidget):
             tooltip="<p>A named set of settings; once you change one of them they are your own.</p>",
         )
         self.rows = FormRows()
-        self._preset_row = beside(self.preset.native)
+        self._preset_row = hbox(self.preset.native)
         self.rows.add("Preset", self._preset_row)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.rows)
         layout.addWidget(self._placed())
-        self._calm = CalmWheel(self)
+        self._calm = WheelFilter(self)
         elsewhere = [self.editors[name].native for name in PLACED_ELSEWHERE]
         for child in [*self.findChildren(QWidget), *elsewhere]:
             if isinstance(child, QAbstractSpinBox | QAbstractSlider | QComboBox):
@@ -163,7 +163,7 @@ class SettingsForm(QWidget):
 
     def _placed(self) -> QWidget:
         """Put each editor into its place and return the folded part."""
-        fold = quiet_fold("Advanced settings")
+        fold = collapsible("Advanced settings")
         groups: dict[str, FormRows] = {}
         for editor in self.editors.values():
             if editor.name in PLACED_ELSEWHERE:

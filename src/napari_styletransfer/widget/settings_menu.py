@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_styletransfer.session.run_session import Session
-    from napari_styletransfer.widget.job_builder import JobMaker
+    from napari_styletransfer.widget.job_builder import JobBuilder
     from napari_styletransfer.widget.picture_panel import PicturePanel
     from napari_styletransfer.widget.settings_form import SettingsForm
 
 _RECIPE_FILES = "Recipes (*.json)"
 
 
-class RecipeButton(QToolButton):
+class SettingsMenu(QToolButton):
     """A button with the menu.
 
     Parameters
@@ -54,7 +54,7 @@ class RecipeButton(QToolButton):
         session: Session,
         settings: SettingsForm,
         pictures: PicturePanel,
-        maker: JobMaker,
+        maker: JobBuilder,
     ) -> None:
         super().__init__()
         self._viewer = viewer

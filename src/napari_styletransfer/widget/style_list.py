@@ -25,14 +25,14 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_styletransfer.session.layer_group import Together
+from napari_styletransfer.session.layer_group import LayerGroup
 from napari_styletransfer.widget.numbers import accept_both_separators
 
 if TYPE_CHECKING:
     from napari.layers import Image
     from qtpy.QtGui import QResizeEvent
 
-    from napari_styletransfer.widget.qt_utils import CalmWheel
+    from napari_styletransfer.widget.qt_utils import WheelFilter
 
 ICON_SIZE = 22
 _ROWS_SHOWN = 5
@@ -44,7 +44,7 @@ class StyleRow(QWidget):
 
     changed = Signal()
 
-    def __init__(self, picture: Image | Together, calm: CalmWheel, parent: QWidget | None = None) -> None:
+    def __init__(self, picture: Image | LayerGroup, calm: WheelFilter, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.picture = picture
         self.check = QCheckBox()
@@ -83,14 +83,14 @@ class StyleRow(QWidget):
         """Show the name and thumbnail as they are now."""
         name = html.escape(self.picture.name)
         tip = f"Use '{name}' as a style."
-        if isinstance(self.picture, Together):
+        if isinstance(self.picture, LayerGroup):
             tip = f"Use {name}, as the canvas shows them, as one style."
         self._shorten()
         self.check.setToolTip(f"<p>{tip}</p>")
         self.check.setIcon(thumbnail_icon(self.picture))
 
     def _shorten(self) -> None:
-        words = self.picture.words if isinstance(self.picture, Together) else self.picture.name
+        words = self.picture.words if isinstance(self.picture, LayerGroup) else self.picture.name
         option, style = QStyleOptionButton(), self.check.style()
         self.check.initStyleOption(option)
         assert style is not None
@@ -140,9 +140,9 @@ class StyleList(QScrollArea):
             self.ensureWidgetVisible(chosen, 0, 0)
 
 
-def thumbnail_icon(picture: Image | Together) -> QIcon:
+def thumbnail_icon(picture: Image | LayerGroup) -> QIcon:
     """Return a thumbnail as an icon; that of several layers is their brightest."""
-    if isinstance(picture, Together):
+    if isinstance(picture, LayerGroup):
         pixels = np.maximum.reduce([layer.thumbnail for layer in picture.layers])
     else:
         pixels = picture.thumbnail

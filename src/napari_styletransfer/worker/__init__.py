@@ -5,24 +5,24 @@ goes wrong in the thread arrives as a `StyleTransferError`, because napari's wor
 would leave the form waiting.
 """
 
-from napari_styletransfer.worker.failures import translated
+from napari_styletransfer.worker.failures import to_styletransfer_error
 from napari_styletransfer.worker.handle import Prepare, RunHandle, start_run
 from napari_styletransfer.worker.loading import load_engine
 from napari_styletransfer.worker.mailbox import REPORT_INTERVAL, Report
-from napari_styletransfer.worker.runs import News, PlaneBegun, Readable, Run, ShouldStop, engine_run
+from napari_styletransfer.worker.runs import PlaneStarted, Readable, Run, RunEvent, ShouldStop, engine_run
 
 __all__ = [
     "REPORT_INTERVAL",
-    "News",
-    "PlaneBegun",
+    "PlaneStarted",
     "Prepare",
     "Readable",
     "Report",
     "Run",
+    "RunEvent",
     "RunHandle",
     "ShouldStop",
     "engine_run",
     "load_engine",
     "start_run",
-    "translated",
+    "to_styletransfer_error",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from napari_styletransfer.errors import OutOfMemoryError, StyleTransferError, is_out_of_memory
 
 
-def translated(error: BaseException) -> StyleTransferError:
+def to_styletransfer_error(error: BaseException) -> StyleTransferError:
     """Turn any error into one of ours that says what to do; the original stays as its cause."""
     if isinstance(error, StyleTransferError):
         return error

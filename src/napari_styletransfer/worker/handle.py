@@ -17,10 +17,10 @@ from superqt.utils import WorkerBase
 
 from napari_styletransfer.errors import StyleTransferError
 from napari_styletransfer.events import Fetching, Plan, Preview, Started
-from napari_styletransfer.worker.failures import translated
+from napari_styletransfer.worker.failures import to_styletransfer_error
 from napari_styletransfer.worker.mailbox import REPORT_INTERVAL, Failure, Mailbox, Report
 from napari_styletransfer.worker.runs import Run, ShouldStop
-from napari_styletransfer.worker.sharing import sharing_the_lock
+from napari_styletransfer.worker.sharing import short_switch_interval
 
 _GLANCE = 0.02
 """Seconds between looks at whether to stop, while waiting."""
@@ -152,7 +152,7 @@ class RunHandle:
 
     def _on_raised(self, error: Exception) -> None:
         if not self._silent:
-            self._on_error(translated(error))
+            self._on_error(to_styletransfer_error(error))
 
     def _on_finished(self) -> None:
         _UNDER_WAY.discard(self)
@@ -182,7 +182,7 @@ def _post(
     """Drive the run in the thread; yield whenever there is mail where there was none."""
     plan: Plan | None = None
     try:
-        with sharing_the_lock(), closing(run(should_stop)) as events:
+        with short_switch_interval(), closing(run(should_stop)) as events:
             for event in events:
                 if isinstance(event, Fetching) and should_stop():
                     # There is no picture yet that would be worth keeping; leaving ends the download.
@@ -198,7 +198,7 @@ def _post(
                     _await_first(mailbox, should_stop)
     except Exception as error:
         # Not raised: napari's worker would swallow a RuntimeError. GeneratorExit is no Exception and passes.
-        if mailbox.put(Failure(translated(error))) and not quitting():
+        if mailbox.put(Failure(to_styletransfer_error(error))) and not quitting():
             yield
 
 

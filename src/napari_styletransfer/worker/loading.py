@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_styletransfer.errors import DeviceError
-from napari_styletransfer.worker.sharing import sharing_the_lock
+from napari_styletransfer.worker.sharing import short_switch_interval
 
 _LIBRARIES = ("libtorch_global_deps.so", "libtorch.so")
 """Of torch on Linux, in the order in which torch loads them; they bring the CUDA libraries along."""
@@ -60,7 +60,7 @@ def _gently() -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        with sharing_the_lock():
+        with short_switch_interval():
             _map_libraries()
             yield
     finally:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from napari_styletransfer.errors import StyleTransferError
 from napari_styletransfer.events import Fetching, Preview
-from napari_styletransfer.worker.runs import News
+from napari_styletransfer.worker.runs import RunEvent
 
 REPORT_INTERVAL = 125
 """Milliseconds between reports: eight a second look like motion and leave the window free."""
@@ -21,7 +21,7 @@ REPORT_INTERVAL = 125
 class Report:
     """What happened since the last report: of `Fetching` and `Preview` only the newest, every `Step`."""
 
-    events: tuple[News, ...]
+    events: tuple[RunEvent, ...]
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[News | Failure] = []
+        self._waiting: list[RunEvent | Failure] = []
         self.seen = threading.Event()
         """Set once a preview was shown."""
 
-    def put(self, message: News | Failure) -> bool:
+    def put(self, message: RunEvent | Failure) -> bool:
         """Add a message, drop the one it makes out of date, and say whether the box was empty."""
         with self._lock:
             was_empty = not self._waiting
@@ -49,7 +49,7 @@ class Mailbox:
             self._waiting.append(message)
             return was_empty
 
-    def empty(self) -> list[News | Failure]:
+    def empty(self) -> list[RunEvent | Failure]:
         """Take everything out."""
         with self._lock:
             messages, self._waiting = self._waiting, []

@@ -30,15 +30,15 @@ class Readable(Protocol):
 
 
 @dataclass(frozen=True)
-class PlaneBegun:
+class PlaneStarted:
     """The events that follow are those of plane number `plane` of `planes`, counted from 0."""
 
     plane: int
     planes: int
 
 
-News = Event | PlaneBegun
-Run = Callable[[ShouldStop], Generator[News, None, None]]
+RunEvent = Event | PlaneStarted
+Run = Callable[[ShouldStop], Generator[RunEvent, None, None]]
 
 
 def engine_run(
@@ -74,7 +74,7 @@ def engine_run(
         How many images such a run makes, for the choice of the network.
     """
 
-    def run_planes(should_stop: ShouldStop) -> Generator[News, None, None]:
+    def run_planes(should_stop: ShouldStop) -> Generator[RunEvent, None, None]:
         assert planes is not None
         iter_stylize_stack = loading.load_engine("engine.stack").iter_stylize_stack
         number: int | None = None
@@ -89,10 +89,10 @@ def engine_run(
         ):
             if told.plane != number:
                 number = told.plane
-                yield PlaneBegun(told.plane, told.planes)
+                yield PlaneStarted(told.plane, told.planes)
             yield told.event
 
-    def run_variations(should_stop: ShouldStop) -> Generator[News, None, None]:
+    def run_variations(should_stop: ShouldStop) -> Generator[RunEvent, None, None]:
         engine = loading.load_engine("engine.run")
         pixels = None if content is None else content.read()
         pictures = [style.read() for style in styles]
@@ -102,7 +102,7 @@ def engine_run(
         )
         shared = engine.Shared()
         for number, variation in enumerate(variations):
-            yield PlaneBegun(number, len(variations))
+            yield PlaneStarted(number, len(variations))
             # The network is the same, but not what was measured of the styles: they are fitted differently.
             shared = engine.Shared(network=shared.network, weights_sha256=shared.weights_sha256)
             tile = variation.changed(network=named.network, weights_sha256=variation.weights_sha256)
@@ -116,7 +116,7 @@ def engine_run(
                 if isinstance(event, Finished) and event.reason is Reason.STOPPED:
                     return
 
-    def run(should_stop: ShouldStop) -> Generator[News, None, None]:
+    def run(should_stop: ShouldStop) -> Generator[RunEvent, None, None]:
         iter_stylize = loading.load_engine("engine.run").iter_stylize
         yield from iter_stylize(
             None if content is None else content.read(),

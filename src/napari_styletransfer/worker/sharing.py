@@ -20,7 +20,7 @@ _usual = 0.0
 
 
 @contextmanager
-def sharing_the_lock() -> Iterator[None]:
+def short_switch_interval() -> Iterator[None]:
     """Hand the lock over sooner while inside, in any number of threads at a time."""
     global _users, _usual
     with _lock:
