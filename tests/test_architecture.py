@@ -125,7 +125,7 @@ from {PACKAGE}.engine.run import iter_stylize
 
 file = {str(tmp_path / "made.safetensors")!r}
 layers = {{"relu1": 1.0, "fire2": 1.0}}
-shapes = backbone(Network.SQUEEZENET).truncated(set(layers)).expected()
+shapes = backbone(Network.SQUEEZENET).truncated(set(layers)).state_dict_shapes()
 save_file({{key: 0.1 * torch.randn(shape) for key, shape in shapes.items()}}, file)
 picture = np.random.default_rng(0).random((32, 32, 3), np.float32)
 shallow = dict(style_layers={{"relu1_1": 1.0}}, content_layers={{"relu2_1": 1.0}})

@@ -324,7 +324,7 @@ def test_other_errors_of_copying_are_not_swallowed(
     [
         (History, "search_direction"),
         (SpectralMetric, "latent_gradient_"),
-        (SpectralMetric, "_settle"),
+        (SpectralMetric, "_normalize"),
     ],
     ids=lambda where: where[1],
 )

@@ -282,7 +282,7 @@ def test_what_is_harmless_is_given_up_before_what_is_not() -> None:
         assert found.config.history == 10 or not found.keeps_content
     assert {(found.keeps_base, found.keeps_content) for found in seen} == {(True, True), (False, True), (False, False)}
     assert plenty.memory_savings is None
-    assert seen[-1].given_up == (
+    assert seen[-1].memory_savings == (
         "a history of 1 step instead of 10 and the content measured again in every step, which is slower"
     )
 
