@@ -78,7 +78,7 @@ class Setting:
     def __init__(self, case: Case) -> None:
         self.case = case
         fields = {**FIXED, "network": case.network, "weights": case.weights, **case.fields}
-        self.config = StyleConfig.make(**fields)
+        self.config = StyleConfig(**fields)
         self.size = (case.height, case.width)
         self.content = _enlarged(np.load(case.content), *self.size)
         self.style = np.load(case.style)

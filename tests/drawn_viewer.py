@@ -32,7 +32,7 @@ def main() -> None:
     viewer.window.add_dock_widget(form)
     told = {"drawn": int(np.ptp(viewer.screenshot(canvas_only=False, flash=False))), "runs": []}
     for fields in json.loads(sys.argv[1]):
-        form.show_config(StyleConfig.make(**fields))
+        form.show_config(StyleConfig(**fields))
         form.run()
         began = time.monotonic()
         while form.session.status.active and time.monotonic() - began < DEADLINE:

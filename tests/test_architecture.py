@@ -134,7 +134,7 @@ for fields in (
     dict(network="vgg19", optimizer="adam", **shallow),
     dict(network="squeezenet1_1", weights=file, style_layers=layers, content_layers={{"fire2": 1.0}}),
 ):
-    config = StyleConfig.make(device="cpu", scales=1, iterations=2, **fields)
+    config = StyleConfig(device="cpu", scales=1, iterations=2, **fields)
     *_, last = iter_stylize(picture, [picture[::-1].copy()], config)
     assert isinstance(last, Finished)
 print(json.dumps(sorted(sys.modules)))

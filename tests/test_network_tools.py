@@ -186,7 +186,7 @@ def test_candidates_of_other_widths_and_pooling_run_through_the_engine(tmp_path:
     candidate = judge_network.Candidate.read(wide(tmp_path / "narrow.safetensors", plan, "max"))
     random = np.random.default_rng(0)
     content, style = (random.random((48, 48, 3), np.float32) for _ in range(2))
-    config = StyleConfig.make(network="compact", size=48, iterations=2, device="cpu", precision="float32")
+    config = StyleConfig(network="compact", size=48, iterations=2, device="cpu", precision="float32")
 
     end, own, fitted = judge_network.stylised(candidate, config, content, style)
 

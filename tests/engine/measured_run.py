@@ -40,7 +40,7 @@ def taken(config: StyleConfig, shared: Shared, content: Picture, style: Picture)
 def main() -> None:
     """Run once small, which loads the weights and what the libraries need, and once as asked."""
     fields, width, height = json.loads(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    config, shared = StyleConfig.make(**fields), Shared()
+    config, shared = StyleConfig(**fields), Shared()
     taken(config.changed(block_size=None, memory_limit=None), shared, *pictures(64, 256))
     shared.grams.clear()
     given = pictures(height, width)

@@ -135,7 +135,7 @@ def test_a_run_with_little_memory_reaches_what_one_with_plenty_does(
     if guided:
         labels = np.zeros((136, 160), np.uint8)
         labels[:, 70:] = 1
-    config = StyleConfig.make(
+    config = StyleConfig(
         network=Network.COMPACT,
         device="cpu",
         precision="float32",

@@ -24,7 +24,7 @@ def picture(height: int = 40, width: int = 50, seed: int = 0, dtype: Any = np.fl
 
 
 def checked(content: Any, styles: Any, init: Any = None, **fields: Any) -> RunInputs:
-    return RunInputs.from_arrays(content, styles, StyleConfig.make(**fields), init)
+    return RunInputs.from_arrays(content, styles, StyleConfig(**fields), init)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
@@ -135,7 +135,7 @@ def test_the_first_style_that_counts_gives_the_size() -> None:
 
 
 def test_matching_colours_gives_the_styles_those_of_the_content() -> None:
-    config = StyleConfig.make(color="match")
+    config = StyleConfig(color="match")
     found = checked(picture() * 0.5, [picture(seed=1)], color="match")
 
     colored = found.colored(config)
@@ -147,7 +147,7 @@ def test_matching_colours_gives_the_styles_those_of_the_content() -> None:
 
 
 def test_keeping_the_content_colours_leaves_lightness_alone_to_the_losses() -> None:
-    config = StyleConfig.make(color="content")
+    config = StyleConfig(color="content")
     found = checked(picture() * 0.5, [picture(seed=1)], color="content")
 
     colored = found.colored(config)
@@ -166,7 +166,7 @@ def test_the_colours_of_the_style_change_no_picture() -> None:
 
 def started(start: str, seed: int = 0, **fields: Any) -> np.ndarray:
     found = checked(picture(), [picture(seed=1)], init=picture(60, 60, seed=2), start=start, seed=seed, **fields)
-    image = found.start_at(32, 40, StyleConfig.make(start=start, seed=seed, **fields))
+    image = found.start_at(32, 40, StyleConfig(start=start, seed=seed, **fields))
     assert image.shape == (1, 3, 32, 40)
     assert image.dtype is torch.float32
     assert float(image.min()) >= 0
@@ -213,7 +213,7 @@ def test_the_recoloured_content_has_the_colours_of_the_style() -> None:
     found = checked(picture() * 0.4, [picture(seed=1)])
     content = found.content_at(32, 40)
 
-    image = found.start_at(32, 40, StyleConfig.make(start="recolored"))
+    image = found.start_at(32, 40, StyleConfig(start="recolored"))
 
     torch.testing.assert_close(image, color.match_colors(content, found.styles, [1.0]))
 
@@ -231,7 +231,7 @@ def test_unless_told_the_content_gets_the_octaves_of_the_style_as_it_is_fitted()
 def test_where_the_content_keeps_its_colours_it_is_not_recoloured() -> None:
     found = checked(picture(), [picture(seed=1)], color="content", start="recolored")
 
-    image = found.start_at(32, 40, StyleConfig.make(color="content", start="recolored"))
+    image = found.start_at(32, 40, StyleConfig(color="content", start="recolored"))
 
     torch.testing.assert_close(image, found.content_at(32, 40))
 
@@ -240,21 +240,21 @@ def test_the_start_image_is_brought_to_the_working_size() -> None:
     flat = np.full((90, 20, 3), 0.25, np.float32)
     found = checked(picture(), [picture(seed=1)], init=flat, start="image")
 
-    image = found.start_at(32, 40, StyleConfig.make(start="image"))
+    image = found.start_at(32, 40, StyleConfig(start="image"))
 
     torch.testing.assert_close(image, torch.full((1, 3, 32, 40), 0.25))
 
 
 @pytest.mark.parametrize("start", ["style-statistics", "median-noise", "white-noise"])
 def test_noise_has_no_detail_for_finer_scales(start: str) -> None:
-    config = StyleConfig.make(start=start)
+    config = StyleConfig(start=start)
 
     assert checked(picture(), [picture(seed=1)], start=start).detail_at(32, 40, config) is None
 
 
 @pytest.mark.parametrize("start", ["recolored", "content", "image"])
 def test_detail_is_what_the_start_loses_at_half_the_size(start: str) -> None:
-    config = StyleConfig.make(start=start)
+    config = StyleConfig(start=start)
     found = checked(picture(), [picture(seed=1)], init=picture(60, 60, seed=2), start=start)
     whole = found.start_at(32, 40, config)
 
@@ -277,7 +277,7 @@ def test_detail_is_that_of_the_style_of_each_region_and_none_outside() -> None:
     content, styles = picture() * 0.4, [picture(seed=1), picture(seed=2) * 0.5]
     labels = np.zeros((40, 50), np.int64)
     labels[:, :20], labels[:, 30:] = 1, 2
-    config = StyleConfig.make(regions={1: 0, 2: 1})
+    config = StyleConfig(regions={1: 0, 2: 1})
 
     found = RunInputs.from_arrays(content, styles, config, None, labels).detail_at(40, 50, config)
 

@@ -28,7 +28,7 @@ def loss(image: Tensor) -> tuple[float, Tensor]:
 
 
 def descend(steps: int, **settings: object) -> Minimizer:
-    descent = Minimizer.create(noise(1), StyleConfig.make(**settings), "cpu")
+    descent = Minimizer.create(noise(1), StyleConfig(**settings), "cpu")
     while descent.optimizer.iterations < steps:
         descent.tell(*loss(descent.trial))
     return descent
@@ -69,7 +69,7 @@ def test_a_given_metric_and_that_of_adam_stay(settings: dict[str, object]) -> No
 
 @pytest.mark.parametrize(("exponent", "learns"), [(None, True), (0.0, False), (0.25, False)])
 def test_a_scale_begins_in_the_metric_of_the_settings(exponent: float | None, learns: bool) -> None:
-    descent = Minimizer.create(noise(1), StyleConfig.make(spectral_exponent=exponent), "cpu")
+    descent = Minimizer.create(noise(1), StyleConfig(spectral_exponent=exponent), "cpu")
 
     assert descent.metric.learns is learns
     assert descent.metric.is_identity is (not exponent)

@@ -180,7 +180,7 @@ def small_sizes_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settings(**fields: Any) -> StyleConfig:
-    return StyleConfig.make(**{**QUICK, **fields})
+    return StyleConfig(**{**QUICK, **fields})
 
 
 def end(content: Image, style: Image, options: dict[str, Any] | None = None, **fields: Any) -> Finished:
@@ -256,7 +256,7 @@ def test_the_sizes_that_count_do_not_depend_on_where_a_run_begins() -> None:
     picture = np.zeros((384, 512, 3), np.float32)
     for size, judged in ((256, [0]), (380, [0]), (384, [1, 0]), (512, [1, 0])):
         for scales in (1, 2, 5, None):
-            config = StyleConfig.make(network="compact", device="cpu", size=size, scales=scales)
+            config = StyleConfig(network="compact", device="cpu", size=size, scales=scales)
             prepared = prepare(RunInputs.from_arrays(picture, [picture], config, None), config)
             height, width = prepared.plan.sizes[-1]
             assert prepared.judged == tuple((height // 2**level, width // 2**level) for level in judged)

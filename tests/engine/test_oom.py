@@ -45,7 +45,7 @@ QUICK: dict[str, Any] = {
 
 
 def settings(**fields: Any) -> StyleConfig:
-    return StyleConfig.make(**{**QUICK, **fields})
+    return StyleConfig(**{**QUICK, **fields})
 
 
 def run(content: Any, styles: Sequence[Any], options: dict[str, Any] | None = None, **fields: Any) -> list[Event]:

@@ -268,7 +268,7 @@ def test_status_tells_of_the_package_and_its_file(file: Path) -> None:
 def settings(**fields: Any) -> StyleConfig:
     shallow = {"style_layers": {"relu1_1": 1.0}, "content_layers": {"relu1_2": 1.0}}
     quick = {"device": "cpu", "precision": "float32", "scales": 1, "size": 32, "iterations": 1}
-    return StyleConfig.make(**{"network": "vgg19", **shallow, **quick, **fields})
+    return StyleConfig(**{"network": "vgg19", **shallow, **quick, **fields})
 
 
 def result(content: Image, style: Image, config: StyleConfig) -> Finished:

@@ -83,7 +83,7 @@ def picture(seed: int) -> np.ndarray:
     ids=["default", "blocks", "recoloured", "apart", "adam"],
 )
 def test_no_operation_mixes_devices(settings: dict[str, Any], guided: bool) -> None:
-    config = StyleConfig.make(network=Network.COMPACT, device="cuda:0", iterations=1, scales=1, **settings)
+    config = StyleConfig(network=Network.COMPACT, device="cuda:0", iterations=1, scales=1, **settings)
     labels = None
     if guided:
         labels = np.zeros(SIZE, np.int32)

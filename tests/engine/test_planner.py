@@ -32,7 +32,7 @@ def _rates_of_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def planned(height: int = 48, width: int = 64, **fields: Any) -> Plan:
-    config = StyleConfig.make(**{"network": "compact", "device": "cpu", "precision": "float32", **fields})
+    config = StyleConfig(**{"network": "compact", "device": "cpu", "precision": "float32", **fields})
     return plan(np.zeros((height, width, 3), np.uint8), [np.zeros((20, 20, 3), np.uint8)], config)
 
 
@@ -127,7 +127,7 @@ def test_auto_counts_the_time_of_all_images_together(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(planner, "LONGEST_AUTO", 5.5 * one)
     picture = torch.zeros(1, 3, 48, 64)
     pictures = RunInputs(picture, (picture,), (1.0,), None, (48, 64))
-    config = StyleConfig.make(network="auto", device="cpu", precision="float32")
+    config = StyleConfig(network="auto", device="cpu", precision="float32")
 
     few, many = (planner.prepare(pictures, config, images).plan for images in (5, 11))
 
@@ -382,7 +382,7 @@ def test_blocks_become_small_only_where_nothing_else_is_left_to_give_up() -> Non
 def hundred_megapixels(limit: float) -> Plan:
     size = (10_000, 10_000)
     picture = torch.empty(1, 3, *size, device="meta")  # without values
-    config = StyleConfig.make(
+    config = StyleConfig(
         network="compact", device="cpu", size=None, memory_limit=limit / GIB, precision="bfloat16", scales=1
     )
     return planner.prepare(RunInputs(picture, (picture[:, :, :64, :64],), (1.0,), None, size), config).plan
@@ -476,7 +476,7 @@ def test_settings_that_cannot_work_are_refused(fields: dict[str, Any], error: ty
 
 
 def test_a_style_reconstruction_plans_no_content_layers() -> None:
-    config = StyleConfig.make(network="compact", mode="style-reconstruction", device="cpu")
+    config = StyleConfig(network="compact", mode="style-reconstruction", device="cpu")
 
     found = plan(None, [np.zeros((40, 50), np.uint8)], config)
 
@@ -485,7 +485,7 @@ def test_a_style_reconstruction_plans_no_content_layers() -> None:
 
 
 def test_a_content_reconstruction_needs_no_style() -> None:
-    config = StyleConfig.make(network="compact", mode="content-reconstruction", device="cpu")
+    config = StyleConfig(network="compact", mode="content-reconstruction", device="cpu")
 
     found = plan(np.zeros((40, 50), np.uint8), [], config)
 
@@ -497,7 +497,7 @@ def test_a_run_that_starts_from_an_image_can_be_planned_without_it() -> None:
 
 
 def test_a_texture_that_starts_from_an_image_can_be_planned_without_it() -> None:
-    config = StyleConfig.make(network="compact", mode="style-reconstruction", start="image", device="cpu")
+    config = StyleConfig(network="compact", mode="style-reconstruction", start="image", device="cpu")
 
     assert plan(None, [np.zeros((40, 50), np.uint8)], config).sizes == ((40, 50),)
 

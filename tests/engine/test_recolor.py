@@ -14,7 +14,7 @@ from napari_styletransfer.events import Finished, Preview, Started
 
 def _result(content: Any, styles: Any, **options: Any) -> Finished:
     labels = options.pop("labels", None)
-    events = list(iter_stylize(content, styles, StyleConfig.make(mode="colors", **options), labels=labels))
+    events = list(iter_stylize(content, styles, StyleConfig(mode="colors", **options), labels=labels))
     assert [type(event) for event in events] == [Started, Preview, Finished]
     return events[-1]
 
@@ -57,7 +57,7 @@ def test_only_the_labelled_region_changes(content_image: np.ndarray, style_image
 
 
 def test_the_plan_is_that_of_the_run(content_image: np.ndarray, style_image: np.ndarray) -> None:
-    planned = plan(content_image, [style_image], StyleConfig.make(mode="colors", size=32))
+    planned = plan(content_image, [style_image], StyleConfig(mode="colors", size=32))
 
     assert planned.device == "cpu"
     assert planned.total_iterations == 0

@@ -49,7 +49,7 @@ QUICK: dict[str, Any] = {
 
 
 def settings(**fields: Any) -> StyleConfig:
-    return StyleConfig.make(**{**QUICK, **fields})
+    return StyleConfig(**{**QUICK, **fields})
 
 
 def halves(shape: tuple[int, int] = (48, 64)) -> Labels:

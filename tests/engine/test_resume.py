@@ -22,7 +22,7 @@ Image = npt.NDArray[np.float32]
 
 def settings(**fields: Any) -> StyleConfig:
     quick = {"network": "compact", "device": "cpu", "precision": "float32", "size": 48, "scales": 1, "tolerance": 0}
-    return StyleConfig.make(**{**quick, "iterations": 6, "coarse_iterations": 1.0, **fields})
+    return StyleConfig(**{**quick, "iterations": 6, "coarse_iterations": 1.0, **fields})
 
 
 def run(content: Any, style: Any, options: dict[str, Any] | None = None, **fields: Any) -> list[Event]:

@@ -50,7 +50,7 @@ SHALLOW: dict[str, Any] = {"style_layers": {"relu1_1": 1.0, "relu2_1": 1.0}, "co
 
 
 def settings(**fields: Any) -> StyleConfig:
-    return StyleConfig.make(**{**QUICK, **fields})
+    return StyleConfig(**{**QUICK, **fields})
 
 
 def run(content: Any, styles: Sequence[Any], options: dict[str, Any] | None = None, **fields: Any) -> list[Event]:

@@ -33,7 +33,7 @@ QUICK: dict[str, Any] = {
 
 
 def settings(**fields: Any) -> StyleConfig:
-    return StyleConfig.make(**{**QUICK, **fields})
+    return StyleConfig(**{**QUICK, **fields})
 
 
 def given(planes: Sequence[Image]) -> list[Callable[[], Image]]:
@@ -294,7 +294,7 @@ def test_a_plane_without_labelled_pixels_stays_as_it_is(
         for event in iter_stylize_stack(
             [lambda: content_image] * 3,
             [style_image],
-            StyleConfig.make(network="compact", size=None, iterations=2, scales=1, **settings),
+            StyleConfig(network="compact", size=None, iterations=2, scales=1, **settings),
             labels=[lambda: some, lambda: none, lambda: some],
         )
         if isinstance(event.event, Finished)

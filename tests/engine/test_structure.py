@@ -45,7 +45,7 @@ def waves(size: int = 96, *, grey: bool = False) -> np.ndarray:
 
 
 def finished(content: np.ndarray, style: np.ndarray, **fields: object) -> Finished:
-    config = StyleConfig.make(network="compact", size=96, **fields)
+    config = StyleConfig(network="compact", size=96, **fields)
     *_, last = st.iter_stylize(content, [style], config)
     assert isinstance(last, Finished)
     return last
@@ -95,10 +95,10 @@ def test_single_channels_keep_their_structure_unless_told_otherwise() -> None:
     channel, style = cells(), waves()
     asked = {None: CHANNEL_STRUCTURE, 0.0: 0.0, 0.2: 0.2}
     for given, expected in asked.items():
-        config = StyleConfig.make(network="compact", size=96, structure_weight=given)
+        config = StyleConfig(network="compact", size=96, structure_weight=given)
         assert st.plan(channel, [style], config).config.structure_weight == expected
     colored = np.dstack([channel, channel // 2, channel]).astype(np.uint16)
-    assert st.plan(colored, [style], StyleConfig.make(network="compact", size=96)).config.structure_weight == 0
+    assert st.plan(colored, [style], StyleConfig(network="compact", size=96)).config.structure_weight == 0
 
 
 def test_bright_and_dark_stay_at_any_balance() -> None:
@@ -140,7 +140,7 @@ def test_a_grey_run_learns_its_metric_from_brightness_alone() -> None:
 @pytest.mark.parametrize("which", ["content", "style"])
 def test_one_picture_with_colours_is_enough(which: str) -> None:
     content, style = (waves(grey=which != name) for name in ("content", "style"))
-    config = StyleConfig.make(network="compact", size=96)
+    config = StyleConfig(network="compact", size=96)
     assert not RunInputs.from_arrays(content, [style], config, None).achromatic
     assert RunInputs.from_arrays(content[..., 0], [waves(grey=True)], config, None).achromatic
 
@@ -161,7 +161,7 @@ def test_colours_of_a_style_that_is_used_nowhere_do_not_count(fields: dict[str, 
     if "regions" in fields:
         labels = np.ones(waves(grey=True).shape[:2], int)
         labels[:, 40:] = 2
-    config = StyleConfig.make(network="compact", size=96, **fields)
+    config = StyleConfig(network="compact", size=96, **fields)
     found = RunInputs.from_arrays(waves(grey=True), [waves(grey=True), waves(grey=False)], config, None, labels)
     assert found.achromatic is achromatic
 

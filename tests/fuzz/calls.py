@@ -40,7 +40,7 @@ def api(rng: random.Random, folder: Path) -> Iterable[Call]:
     fields = likely(rng, rng.choice((0, 0, 1, 2, 4)))
     what = f"({told(content)}, {told(styles)}, labels={told(labels)}, {told(fields)})"
     if rng.random() < 0.6:
-        yield Call(f"plan{what}", lambda: plan(content, styles, StyleConfig.make(**fields), labels=labels))
+        yield Call(f"plan{what}", lambda: plan(content, styles, StyleConfig(**fields), labels=labels))
         return
     init = _picture(rng) if rng.random() < 0.2 else None
     small = {"network": "compact", "weights": None, "weights_sha256": None, "iterations": rng.choice((1, 2))}

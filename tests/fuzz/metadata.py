@@ -75,8 +75,8 @@ def _results() -> tuple[ViewerModel, dict[str, dict[str, Any]]]:
     whole = resolve(movie)
     stack = stack_of(whole, (0,))
     jobs = {
-        "picture": Job(plane, styles, StyleConfig.make(style_weights=(1.0,), network="compact")),
-        "guided": Job(plane, styles, StyleConfig.make(regions={1: 0, 2: None}), regions=marks),
+        "picture": Job(plane, styles, StyleConfig(style_weights=(1.0,), network="compact")),
+        "guided": Job(plane, styles, StyleConfig(regions={1: 0, 2: None}), regions=marks),
         "stack": Job(whole, styles, StyleConfig(), stack=stack),
     }
     made = {}

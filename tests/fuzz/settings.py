@@ -37,7 +37,7 @@ def config(rng: random.Random, folder: Path) -> Iterable[Call]:
     way = rng.randrange(4)
     if way == 0:
         fields = {name: odd(rng) for name in rng.sample(list(StyleConfig.model_fields), rng.choice((1, 1, 2, 4)))}
-        yield Call(f"make({told(fields)})", lambda: _used(StyleConfig.make(**fields)))
+        yield Call(f"StyleConfig({told(fields)})", lambda: _used(StyleConfig(**fields)))
     elif way == 1:
         base, fields = _base(rng), likely(rng, rng.choice((1, 3, 8)))
         yield Call(f"changed({told(fields)})", lambda: _used(base.changed(**fields)))
@@ -86,7 +86,7 @@ def _of_its_kind(rng: random.Random, name: str) -> Any:
 
 @lru_cache(maxsize=1)
 def _bases() -> tuple[StyleConfig, ...]:
-    full = StyleConfig.make(
+    full = StyleConfig(
         content_layers={"relu4_2": 1.0}, style_layers={"relu1_1": 0.5, "rgb": 1.0}, style_weights=(1.0, 2.0),
         regions={1: 0, 2: None, 3: -1}, weights="weights.pth", weights_sha256="0" * 64, scales=2, max_seconds=5.0,
     )  # fmt: skip

@@ -65,7 +65,7 @@ def write_demo(folder: Path, *, size: int | None = None, iterations: int | None 
     """
     fields: dict[str, Any] = {} if iterations is None else {"iterations": iterations}
     networks = [Network.COMPACT, *([Network.VGG19] if weights.status(Network.VGG19).cached else [])]
-    usual = StyleConfig.make(size=_SIZE if size is None else size, **fields)
+    usual = StyleConfig(size=_SIZE if size is None else size, **fields)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

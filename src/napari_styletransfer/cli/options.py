@@ -89,7 +89,7 @@ def resolve(preset: str | None, recipe: Path | None, flags: dict[str, str]) -> S
         except ValueError as error:
             raise ConfigError(f"{flag(name)}: {error}") from error
     # As a change, so that another network than the recipe's goes without the checksum of the recipe's weights.
-    return StyleConfig.make(**fields).changed(**given)
+    return StyleConfig(**fields).changed(**given)
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

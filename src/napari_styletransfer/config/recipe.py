@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -53,16 +54,38 @@ short_repr = _Echo().repr
 class Recipe(BaseModel):
     """Immutable, validated settings that can be written to recipes and read from them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_enum_values=False, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
-    def make(cls, /, **fields: Any) -> Self:
-        """Build a config, with wrong fields told as one `ConfigError`."""
-        return cls._checked(fields)
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Make one line of each docstring that describes a field."""
+        for field in cls.model_fields.values():
+            field.description = " ".join((field.description or "").split())
+
+    if not TYPE_CHECKING:  # there, pydantic's own names and types of the fields are better
+
+        def __init__(self, /, **fields: Any) -> None:
+            with _config_error():
+                super().__init__(**fields)
+
+        # As pydantic's own: validation then goes on without it, so that each wrong field is told once.
+        __init__.__pydantic_base_init__ = True
+
+    @classmethod
+    def model_validate(cls, obj: Any, **options: Any) -> Self:
+        """As pydantic's, with wrong fields told as one `ConfigError`."""
+        with _config_error():
+            return super().model_validate(obj, **options)
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """As pydantic's, with wrong fields told as one `ConfigError`."""
+        with _config_error():
+            return super().model_validate_json(json_data, **options)
 
     def changed(self, **fields: Any) -> Self:
         """Return a copy with `fields` replaced, validated again."""
-        return type(self).make(**{**self.model_dump(), **fields})
+        return type(self)(**{**self.model_dump(), **fields})
 
     def recipe(self, styles: Sequence[str] = ()) -> dict[str, Any]:
         """Return the config as plain JSON values, with the format version.
@@ -99,7 +122,7 @@ class Recipe(BaseModel):
                 fields = {"content_layers": {"relu4_2": 1.0}, **fields}
                 if network == "vgg19":
                     fields["network"] = "vgg19_torchvision"  # the only weights of VGG-19 there were
-        return cls._checked(fields)
+        return cls.model_validate(fields)
 
     def save(self, path: str | os.PathLike[str], styles: Sequence[str] = ()) -> None:
         """Write the recipe as a JSON file; see `recipe`."""
@@ -134,12 +157,13 @@ class Recipe(BaseModel):
             raise ConfigError(f"The recipe {name} is not JSON: {reason}.") from error
         return cls.from_recipe(recipe)
 
-    @classmethod
-    def _checked(cls, fields: dict[Any, Any]) -> Self:
-        try:
-            return cls.model_validate(fields)
-        except ValidationError as error:
-            raise ConfigError(summary(error)) from error
+
+@contextmanager
+def _config_error() -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        raise ConfigError(summary(error)) from error
 
 
 def shortened(name: object, most: int = 200) -> str:

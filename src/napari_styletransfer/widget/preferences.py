@@ -26,7 +26,7 @@ def preferred_config() -> StyleConfig:
         # The manifest is not registered, as when the form is used from a script.
         return StyleConfig()
     try:
-        return StyleConfig.make(
+        return StyleConfig(
             network=preferences.network,
             size=preferences.size,
             iterations=preferences.iterations,

@@ -96,7 +96,7 @@ class SettingsForm(QWidget):
         ConfigError
             If a field holds something that cannot work.
         """
-        return StyleConfig.make(**{name: editor.read() for name, editor in self.editors.items()})
+        return StyleConfig(**{name: editor.read() for name, editor in self.editors.items()})
 
     def show_config(self, config: StyleConfig) -> None:
         """Show a config in place of what the form says."""
