@@ -735,7 +735,7 @@ def refused(out, *args):
         (["--size", "large"], "size"),
         (["--balance", "2"], "balance"),
         (["--network", "vgg99"], "network"),
-        (["--style-layers", "relu1_1=much"], "style_layers.relu1_1"),
+        (["--style-layers", "relu1_1=much"], "--style-layers: 'relu1_1=much'"),
         (["--style-layers", "=1"], "--style-layers"),
         (["--style-layers", "rgb=1,rgb=2"], "--style-layers"),
         (["--style-layers", "rgb=0"], "at least one layer"),
@@ -1109,7 +1109,7 @@ for fill, picture, name in ((0, movie, "out.tif"), (1 << 20, content, "out.png")
     assert done.returncode == 0, done.stderr
     stack, picture = done.stdout.splitlines()
     assert stack == (
-        f"2 Error: {small / 'out.tif'} needs 0.0703 MiB: No space left on device. Free some space or choose another "
+        f"2 Error: {small / 'out.tif'} needs 0.07 MiB: No space left on device. Free some space or choose another "
         "folder. ['fill']"
     )
     assert picture == (

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.config import Precision
+from napari_styletransfer.units import format_bytes
 
 if TYPE_CHECKING:
     from napari_styletransfer.config import StyleConfig
@@ -112,8 +113,7 @@ class Plan:
     @property
     def memory(self) -> str:
         """The expected peak, in words."""
-        count = self.memory_bytes
-        return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
+        return format_bytes(self.memory_bytes)
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
@@ -133,6 +133,12 @@ class Fetching:
     name: str
     done: int
     total: int | None
+
+    @property
+    def amount(self) -> str:
+        """What has come, in words: ``12.0 of 548.0 MB``."""
+        of = "" if self.total is None else f" of {self.total / 1e6:.1f}"
+        return f"{self.done / 1e6:.1f}{of} MB"
 
 
 @dataclass(frozen=True)

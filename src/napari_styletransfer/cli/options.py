@@ -8,7 +8,6 @@ form accept the same values and complain in the same words. Used by `cli.app` al
 from __future__ import annotations
 
 import inspect
-import types
 import typing
 from collections.abc import Callable
 from enum import StrEnum
@@ -20,15 +19,13 @@ from pydantic.fields import FieldInfo
 from rich.markup import escape
 
 from napari_styletransfer.config import ALL_STYLES, PRESETS, StyleConfig
+from napari_styletransfer.config.fields import NONE, parse_layer_weights, to_text, unwrap
 from napari_styletransfer.errors import ConfigError
 
-NONE = "none"
-"""What to write for an empty field."""
-
-_ANY_STYLE = {NONE: None, "all": str(ALL_STYLES)}
+_STYLE_WORDS = {NONE: None, "all": str(ALL_STYLES)}
 """Words for what a label can be given besides the number of a style."""
 
-_ROOM = 32
+_MAX_METAVAR = 32
 """Characters up to which choices stand beside their flag; more would break across lines."""
 
 
@@ -84,10 +81,7 @@ def resolve(preset: str | None, recipe: Path | None, flags: dict[str, str]) -> S
         fields |= {name: getattr(read, name) for name in read.model_fields_set}
     given: dict[str, Any] = {}
     for name, text in flags.items():
-        try:
-            given[name] = _value(StyleConfig.model_fields[name], text)
-        except ValueError as error:
-            raise ConfigError(f"{flag(name)}: {error}") from error
+        given[name] = _value(name, text)
     # As a change, so that another network than the recipe's goes without the checksum of the recipe's weights.
     return StyleConfig(**fields).changed(**given)
 
@@ -95,7 +89,7 @@ def resolve(preset: str | None, recipe: Path | None, flags: dict[str, str]) -> S
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     extra = field.json_schema_extra
     group = extra.get("group", "Settings") if isinstance(extra, dict) else "Settings"
-    plain, _ = _kind(field)
+    plain, _ = unwrap(field.annotation)
     choices = list(plain) if _is_enum(plain) else []
     option = typer.Option(
         flag(name),
@@ -109,87 +103,59 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _kind(field: FieldInfo) -> tuple[Any, bool]:
-    """Return the type of a field without `None`, and whether it may be None."""
-    annotation = field.annotation
-    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
-        return annotation, False
-    kinds = [kind for kind in typing.get_args(annotation) if kind is not type(None)]
-    return kinds[0] if len(kinds) == 1 else annotation, len(kinds) < len(typing.get_args(annotation))
-
-
 def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, StrEnum)
 
 
+def _is_regions(kind: Any) -> bool:
+    return unwrap(typing.get_args(kind)[0])[0] is int
+
+
 def _metavar(field: FieldInfo) -> str:
-    kind, nullable = _kind(field)
+    kind, optional = unwrap(field.annotation)
     if _is_enum(kind):
         word = "|".join(kind)
-        word = word if len(word) <= _ROOM else "NAME"
+        word = word if len(word) <= _MAX_METAVAR else "NAME"
     elif typing.get_origin(kind) is dict:
-        word = "LABEL=STYLE,…" if typing.get_args(kind)[0] is int else "LAYER=WEIGHT,…"
+        word = "LABEL=STYLE,…" if _is_regions(kind) else "LAYER=WEIGHT,…"
     elif typing.get_origin(kind) is tuple:
         word = "NUMBER,…"
     else:
         word = {int: "INTEGER", float: "NUMBER", bool: "true|false", Path: "FILE"}.get(kind, "TEXT")
-    return f"{word}|{NONE}" if nullable else word
+    return f"{word}|{NONE}" if optional else word
 
 
 def _help(field: FieldInfo) -> str:
     """Return the description with choices, limits and default."""
-    kind, _ = _kind(field)
+    kind, _ = unwrap(field.annotation)
     facts = [f"one of {', '.join(kind)}"] if _is_enum(kind) and _metavar(field).startswith("NAME") else []
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     for limit in field.metadata:
         facts += [f"{word} {getattr(limit, key)}" for key, word in words.items() if hasattr(limit, key)]
-    facts.append(f"default {_text(field.get_default(call_default_factory=True))}")
+    facts.append(f"default {to_text(field.get_default(call_default_factory=True))}")
     return f"{field.description or ''} ({'; '.join(facts)})".strip()
 
 
-def _text(value: Any) -> str:
-    """Write a value as it would be given on the command line."""
-    if value is None:
-        return NONE
-    if isinstance(value, dict):
-        return ",".join(f"{key}={item:g}" for key, item in value.items())
-    if isinstance(value, tuple):
-        return ",".join(f"{item:g}" for item in value)
-    return str(value)
-
-
-def _value(field: FieldInfo, text: str) -> Any:
-    """Turn text into what the model can judge."""
-    kind, nullable = _kind(field)
-    if nullable and text.strip().lower() in ("", NONE):
+def _value(name: str, text: str) -> Any:
+    """Turn the text of a flag into what the model can judge."""
+    kind, optional = unwrap(StyleConfig.model_fields[name].annotation)
+    if optional and text.strip().lower() in ("", NONE):
         return None
     if typing.get_origin(kind) is dict:
-        key = typing.get_args(kind)[0]
-        return _regions(text) if getattr(key, "__origin__", key) is int else _weights(text)
+        return _regions(text, flag(name)) if _is_regions(kind) else parse_layer_weights(text, flag(name))
     if typing.get_origin(kind) is tuple:
         return [part.strip() for part in text.split(",")]
     return text
 
 
-def _weights(text: str) -> dict[str, str]:
-    """Read "relu1_1=1,relu2_1=0.5"; a layer alone has weight 1."""
-    layers: dict[str, str] = {}
-    for part in text.split(","):
-        layer, _, weight = (word.strip() for word in part.partition("="))
-        if not layer or layer in layers:
-            raise ValueError(f"expected layers such as relu1_1=1,relu2_1=0.5, each once, but got '{text}'.")
-        layers[layer] = weight or "1"
-    return layers
-
-
-def _regions(text: str) -> dict[str, str | None]:
+def _regions(text: str, title: str) -> dict[str, str | None]:
     """Read "1=0,2=all,3=none": label and number of its style."""
     regions: dict[str, str | None] = {}
     for part in text.split(","):
         label, _, style = (word.strip() for word in part.partition("="))
         if not label or not style or label in regions:
-            raise ValueError(
-                f"expected labels with their styles such as 1=0,2=1,3=none,4=all, each once, but got '{text}'."
+            raise ConfigError(
+                f"{title}: expected labels with their styles such as 1=0,2=1,3=none,4=all, each once, but got '{text}'."
             )
-        regions[label] = _ANY_STYLE.get(style.lower(), style)
+        regions[label] = _STYLE_WORDS.get(style.lower(), style)
     return regions

@@ -90,7 +90,7 @@ class Lines(Silent):
     def fetching(self, event: Fetching) -> None:
         """Show a download."""
         if time.monotonic() >= self._next:
-            self._say(f"fetching {event.name}: {_megabytes(event)}")
+            self._say(f"fetching {event.name}: {event.amount}")
 
     def started(self, plan: Plan) -> None:
         """Show what will be done."""
@@ -141,7 +141,7 @@ class Bar(Silent):
 
     def fetching(self, event: Fetching) -> None:
         """Show a download."""
-        self._show(f"fetching {event.name}", event.done, event.total, _megabytes(event))
+        self._show(f"fetching {event.name}", event.done, event.total, event.amount)
 
     def started(self, plan: Plan) -> None:
         """Show what will be done."""
@@ -187,8 +187,3 @@ def summary(plan: Plan, planes: int = 1) -> str:
 def left(seconds: float | None) -> str:
     """Tell the time to come, as the end of a sentence."""
     return "" if seconds is None else f", {duration(seconds)} left"
-
-
-def _megabytes(event: Fetching) -> str:
-    total = "?" if event.total is None else f"{event.total / 1e6:.1f}"
-    return f"{event.done / 1e6:.1f} of {total} MB"

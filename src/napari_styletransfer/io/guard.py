@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from napari_styletransfer.errors import ImageError
+from napari_styletransfer.units import format_bytes
 
 _LONGEST = 160
 """Characters that are told of what others wrote."""
@@ -89,7 +90,7 @@ def check_memory(path: Path, shape: Sequence[int], itemsize: int) -> None:
     if needed > free:
         size = " × ".join(map(str, shape))
         raise ImageError(
-            f"{path} says that it holds {size} values, {_gibibytes(needed)}, but {_gibibytes(free)} of memory are "
+            f"{path} says that it holds {size} values, {format_bytes(needed)}, but {format_bytes(free)} of memory are "
             "free. Save a smaller picture or a part of it or, if it is not that large, save or copy it again."
         )
 
@@ -97,7 +98,3 @@ def check_memory(path: Path, shape: Sequence[int], itemsize: int) -> None:
 def incomplete(path: Path) -> ImageError:
     """Return the error of a file that cannot hold what it announces."""
     return ImageError(f"{path} is damaged or cut off: it holds less than it says. Save or copy it again.")
-
-
-def _gibibytes(count: int) -> str:
-    return f"{count / 2**40:.3g} TiB" if count >= 2**40 else f"{count / 2**30:.3g} GiB"

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from napari_styletransfer.errors import ImageError, StyleTransferError
 from napari_styletransfer.io import guard, parts, png, raster, stack, tiff
+from napari_styletransfer.units import format_bytes
 
 _JPEG = (".jpg", ".jpeg")
 _TIFF = (".tif", ".tiff")
@@ -188,9 +189,9 @@ def writing_stack(
                 start = stack.begin(file, counts, axes, shape, dtype, density, increments or {})
                 parts.reserve(file, start, start + pixel_bytes)
             except OSError as error:
-                size = f"{pixel_bytes / 2**20:.3g} MiB"
                 raise ImageError(
-                    f"{path} needs {size}: {_why(error)}. Free some space or choose another folder."
+                    f"{path} needs {format_bytes(pixel_bytes)}: {_why(error)}. Free some space or choose another "
+                    "folder."
                 ) from error
 
             # Past the buffer, in which a plane that could not be written would stand in the way of closing the file.

@@ -14,6 +14,7 @@ from napari_styletransfer.config import Optimizer, Precision
 from napari_styletransfer.errors import OutOfMemoryError
 from napari_styletransfer.planning.memory_model import Footprint
 from napari_styletransfer.tiling.tiles import tile_layout
+from napari_styletransfer.units import format_bytes
 
 _SMALLEST_CORE = 128
 
@@ -49,8 +50,8 @@ def offload_to_host(footprint: Footprint, available: int, on_host: int) -> tuple
         if needed <= on_host:
             return lesser, core_within(lesser, available)
     raise OutOfMemoryError(
-        f"The run needs about {needed / 2**30:.2f} GiB of the computer's memory besides the device's; "
-        f"{on_host / 2**30:.2f} GiB are available. Choose a smaller size."
+        f"The run needs about {format_bytes(needed)} of the computer's memory besides the device's; "
+        f"{format_bytes(on_host)} are available. Choose a smaller size."
     )
 
 
@@ -73,8 +74,8 @@ def core_within(footprint: Footprint, available: int, most: float = math.inf) ->
             shortened = footprint.config.optimizer is Optimizer.LBFGS and not footprint.apart
             shortest = " and with the shortest history" if shortened else ""
             raise OutOfMemoryError(
-                f"The run needs about {needed / 2**30:.2f} GiB even in small blocks{shortest}; "
-                f"{available / 2**30:.2f} GiB are available. Choose a smaller size, a higher memory limit where "
+                f"The run needs about {format_bytes(needed)} even in small blocks{shortest}; "
+                f"{format_bytes(available)} are available. Choose a smaller size, a higher memory limit where "
                 "one is set, or another device."
             )
     return core

@@ -33,8 +33,7 @@ def message_of(error: StyleTransferError) -> str:
 
 def fetching_words(event: Fetching) -> str:
     """Tell of a download."""
-    of = "" if event.total is None else f" of {event.total / 1e6:.0f}"
-    return f"Downloading {event.name} · {event.done / 1e6:.0f}{of} MB"
+    return f"Downloading {event.name} · {event.amount}"
 
 
 def step_words(step: Step, seconds_left: float | None) -> str:

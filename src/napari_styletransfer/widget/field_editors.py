@@ -6,19 +6,18 @@ which magicgui widget it becomes. Nothing here knows what the fields mean.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_origin
 
 from magicgui.widgets import CheckBox, ComboBox, FileEdit, FloatSlider, FloatSpinBox, LineEdit
 from qtpy.QtWidgets import QAbstractSpinBox, QSpinBox
 
+from napari_styletransfer.config.fields import parse_decimal, parse_layer_weights, to_text, unwrap
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.widget.numbers import accept_both_separators, decimal
+from napari_styletransfer.widget.numbers import accept_both_separators
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QWidget
 
 _MOST_IN_A_BOX = 2**31 - 1
-_BETWEEN_LAYERS = re.compile(r",(?!\d)")
-"""A comma before a digit is a decimal one: no layer's name begins with a digit."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,7 @@ def make_editor(name: str, info: FieldInfo) -> Editor:
     TypeError
         If no editor fits the annotation; a new kind of field needs a new editor.
     """
-    kind, optional = _unwrapped(info.annotation)
+    kind, optional = unwrap(info.annotation)
     look: dict[str, Any] = {"name": name, "label": info.title or name, "tooltip": rich_tooltip(info)}
     low, high = _limits(info)
     empty = _words_for_none(info) if optional else None
@@ -116,44 +113,6 @@ def open_choice(name: str, info: FieldInfo, choices: list[tuple[str, str]]) -> E
 def rich_tooltip(info: FieldInfo) -> str:
     """Return a field's description as rich text, which wraps; plain tooltips run across the screen."""
     return f"<p>{info.description}</p>" if info.description else ""
-
-
-def weights_to_text(weights: dict[str, float] | None) -> str:
-    """Write layer weights as people type them: ``relu1_1=1, relu2_1=0.5``."""
-    return ", ".join(f"{layer}={weight:g}" for layer, weight in (weights or {}).items())
-
-
-def weights_from_text(text: str, title: str) -> dict[str, float] | None:
-    """Read what `weights_to_text` wrote; a name alone counts 1, no text at all is None.
-
-    Raises
-    ------
-    ConfigError
-        If a part is not of the form ``layer=weight``, or a layer is there twice.
-    """
-    weights: dict[str, float] = {}
-    for part in filter(None, (part.strip() for part in _BETWEEN_LAYERS.split(text))):
-        layer, equals, weight = (piece.strip() for piece in part.partition("="))
-        if layer in weights:
-            raise ConfigError(f"{title}: '{layer}' is there twice. Name each layer once.")
-        try:
-            weights[layer] = decimal(weight) if equals else 1.0
-        except ValueError as error:
-            raise ConfigError(
-                f"{title}: '{part}' should be a layer and its weight, such as relu2_1=0.5, with commas between."
-            ) from error
-    return weights or None
-
-
-def _unwrapped(annotation: Any) -> tuple[Any, bool]:
-    """Take `Annotated` and `| None` off a type."""
-    if get_origin(annotation) is Annotated:
-        return _unwrapped(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
-        if len(kinds) == 1:
-            return _unwrapped(kinds[0])[0], True
-    return annotation, False
 
 
 def _limits(info: FieldInfo) -> tuple[Any, Any]:
@@ -261,7 +220,7 @@ def _number(name: str, widget: ValueWidget[Any], empty: str | None) -> Editor:
         if empty is not None and text in ("", empty):
             return None
         try:
-            return decimal(text)
+            return parse_decimal(text)
         except ValueError as error:
             raise ConfigError(
                 f"{widget.label}: '{text}' is not a number. Write it such as 0.5 or 1000, without separators of "
@@ -289,10 +248,10 @@ def _weights(name: str, widget: ValueWidget[Any], empty: str | None) -> Editor:
     written: list[Any] = [None, ""]
 
     def read() -> dict[str, float] | None:
-        return written[0] if widget.value == written[1] else weights_from_text(widget.value, widget.label)
+        return written[0] if widget.value == written[1] else parse_layer_weights(widget.value, widget.label)
 
     def write(value: dict[str, float] | None) -> None:
-        widget.value = weights_to_text(value)
+        widget.value = "" if value is None else to_text(value, ", ")
         written[:] = [value, widget.value]
 
     return _editor(name, widget, read, write)

@@ -19,17 +19,6 @@ _THOUSANDS = re.compile(r"\d{1,3}([.,]\d{3})+")
 _SEPARATORS = re.compile("[.,]")
 
 
-def decimal(text: str) -> float:
-    """Read a number with a decimal point or a decimal comma.
-
-    Raises
-    ------
-    ValueError
-        If it is no number, or has separators of thousands.
-    """
-    return float(text.replace(",", "."))
-
-
 def accept_both_separators(box: QAbstractSpinBox) -> None:
     """Let a spin box of decimals read point and comma alike, and one of whole numbers either between thousands."""
     box.setLocale(_LOCALE)

@@ -16,6 +16,7 @@ from napari_styletransfer.devices import system_memory
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import Stack, stack_of
+from napari_styletransfer.units import format_bytes
 from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter, elide
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class OutputOptions(QWidget):
         free, _ = system_memory.memory()
         if needed > free:
             raise ImageError(
-                f"The results of {len(stack)} planes take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are "
+                f"The results of {len(stack)} planes take {format_bytes(needed)}, and {format_bytes(free)} are "
                 "free. Choose a smaller size, or fewer axes."
             )
         return stack

@@ -18,6 +18,7 @@ from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.devices import system_memory
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.session.networks import network_words
+from napari_styletransfer.units import format_bytes
 from napari_styletransfer.widget.field_editors import Editor, make_editor, open_choice, rich_tooltip
 from napari_styletransfer.widget.levels import level_editor
 from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter, collapsible, elide, hbox, heading
@@ -236,7 +237,7 @@ class SettingsForm(QWidget):
 
 def memory_words(free_bytes: int) -> str:
     """Return free memory as the device choices show it."""
-    return f"{free_bytes / 2**30:.1f} GiB free"
+    return f"{format_bytes(free_bytes)} free"
 
 
 def _editor_for(name: str, info: Any) -> Editor:
