@@ -23,7 +23,7 @@ from napari_styletransfer.cli import app, main, options
 from napari_styletransfer.cli.sheet import side_by_side
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.errors import ConfigError, DeviceError, DivergedError, OutOfMemoryError
-from napari_styletransfer.events import Fetching, Finished, Plan, Reason, Scale, Started, Step
+from napari_styletransfer.events import Fetching, Finished, Plan, PlaneStarted, Reason, Scale, Started, Step
 from napari_styletransfer.io import (
     level_shapes,
     pixel_density,
@@ -592,10 +592,13 @@ def test_a_stack_that_fails_keeps_the_planes_before(done, tmp_path, movie, style
     from napari_styletransfer.engine import stack
 
     def failing(*args, **kwargs):
-        for told in stack_run(*args, **kwargs):
-            if told.plane == done and isinstance(told.event, Step):
+        plane = -1
+        for event in stack_run(*args, **kwargs):
+            if isinstance(event, PlaneStarted):
+                plane = event.plane
+            elif plane == done and isinstance(event, Step):
                 raise DivergedError("not finite")
-            yield told
+            yield event
 
     stack_run = stack.iter_stylize_stack
     monkeypatch.setattr(stack, "iter_stylize_stack", failing)

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,15 +21,7 @@ from superqt.utils import WorkerBase
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import DeviceError, OutOfMemoryError, StyleTransferError, WeightsError
 from napari_styletransfer.events import Event, Finished, Plan, Preview, Reason, Scale, Started, Step
-from napari_styletransfer.worker import (
-    Report,
-    RunHandle,
-    ShouldStop,
-    engine_run,
-    loading,
-    start_run,
-    to_styletransfer_error,
-)
+from napari_styletransfer.worker import RunHandle, ShouldStop, engine_run, loading, to_styletransfer_error
 from napari_styletransfer.worker.sharing import short_switch_interval
 
 PLAN = Plan(StyleConfig(), "cpu", "fake", "float32", (Scale(8, 6, 5),), None, 1, 1, 2)
@@ -52,21 +44,21 @@ class Listener:
     """Collects what a run tells, and on which thread."""
 
     def __init__(self) -> None:
-        self.reports: list[Report] = []
+        self.deliveries: list[Sequence[Event]] = []
         self.errors: list[StyleTransferError] = []
         self.done = 0
         self.threads: set[int] = set()
 
     @property
     def events(self) -> list[Event]:
-        return [event for report in self.reports for event in report.events]
+        return [event for delivery in self.deliveries for event in delivery]
 
     def start(self, run: Callable[[ShouldStop], Iterator[Event]], **options: Any) -> RunHandle:
-        return start_run(run, on_report=self._report, on_error=self._error, on_done=self._done, **options)
+        return RunHandle(run, on_events=self._events, on_error=self._error, on_done=self._done, **options)
 
-    def _report(self, report: Report) -> None:
+    def _events(self, events: Sequence[Event]) -> None:
         self.threads.add(threading.get_ident())
-        self.reports.append(report)
+        self.deliveries.append(events)
 
     def _error(self, error: StyleTransferError) -> None:
         self.threads.add(threading.get_ident())
@@ -132,7 +124,7 @@ def test_every_step_arrives_but_of_previews_only_the_newest(listener, qtbot):
     assert steps == list(range(1, 501))
     assert shown[-1] == 500
     assert shown == sorted(shown)
-    assert all(sum(isinstance(event, Preview) for event in report.events) <= 1 for report in listener.reports)
+    assert all(sum(isinstance(event, Preview) for event in delivery) <= 1 for delivery in listener.deliveries)
 
 
 def test_what_was_told_is_seen_while_the_engine_is_busy(listener, qtbot):
@@ -218,23 +210,23 @@ def test_an_abandoned_run_ends_and_calls_nobody(listener, qtbot):
     ended = threading.Event()
     handle = listener.start(lambda should_stop: telling(until_told(should_stop), ended))
     qtbot.waitUntil(lambda: len(listener.events) > 0)
-    before = len(listener.reports)
+    before = len(listener.deliveries)
     handle.abandon()
     qtbot.waitUntil(ended.is_set)
     WorkerBase.await_workers(PATIENCE * 1000)
     qtbot.wait(1)
-    assert (len(listener.reports), listener.done) == (before, 0)
+    assert (len(listener.deliveries), listener.done) == (before, 0)
 
 
 def test_napari_quitting_ends_the_run_and_closes_its_generator(listener, qtbot):
     ended = threading.Event()
     listener.start(lambda should_stop: telling(until_told(should_stop), ended))
     qtbot.waitUntil(lambda: len(listener.events) > 0)
-    before = len(listener.reports)
+    before = len(listener.deliveries)
     WorkerBase.await_workers(PATIENCE * 1000)
     assert ended.is_set()
     qtbot.waitUntil(lambda: listener.done == 1)
-    assert len(listener.reports) == before
+    assert len(listener.deliveries) == before
 
 
 def test_pictures_are_read_and_torch_is_loaded_in_the_thread_only(listener, qtbot, monkeypatch):
@@ -314,11 +306,11 @@ def test_a_first_preview_that_cannot_be_shown_does_not_hold_up_the_run(listener,
         yield preview(0.25)
         ended.set()
 
-    def failing(report):
+    def failing(events):
         raise ValueError("no layer")
 
     ended = threading.Event()
-    start_run(run, on_report=failing, on_error=listener._error, on_done=listener._done)
+    RunHandle(run, on_events=failing, on_error=listener._error, on_done=listener._done)
     with qtbot.capture_exceptions() as raised:
         qtbot.waitUntil(ended.is_set)
         qtbot.waitUntil(lambda: listener.done == 1)
@@ -334,7 +326,7 @@ def test_a_stop_is_heeded_while_nobody_looks_at_the_first_preview(qapp):
         ended.set()
 
     ended = threading.Event()
-    handle = start_run(run, on_report=print, on_error=print, on_done=lambda: None)
+    handle = RunHandle(run, on_events=print, on_error=print, on_done=lambda: None)
     handle.abandon()
     assert ended.wait(PATIENCE)
     WorkerBase.await_workers(PATIENCE * 1000)

@@ -47,7 +47,7 @@ def movie(config: StyleConfig) -> Picture:
     planes, style = drifting(), samples.style("brush-swirls")
     readers = [lambda plane=plane: plane for plane in planes]
     events = iter_stylize_stack(readers, [style], config)
-    results = [eight_bits(told.event.image) for told in events if isinstance(told.event, Finished)]
+    results = [eight_bits(event.image) for event in events if isinstance(event, Finished)]
     some = range(0, PLANES, 2)
     rows = [row([sized(each[plane], 256) for plane in some]) for each in (planes, results)]
     return column(rows)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_styletransfer.engine.run import iter_stylize, plan
     from napari_styletransfer.engine.stack import iter_stylize_stack
     from napari_styletransfer.errors import StyleTransferError
-    from napari_styletransfer.events import Event, Fetching, Finished, Preview, Reason, Started, Step
+    from napari_styletransfer.events import Event, Fetching, Finished, PlaneStarted, Preview, Reason, Started, Step
     from napari_styletransfer.io import read_image, write_image
 
 # Read when torch loads its thread pool: how long a thread that waits for the others spins before it sleeps. By
@@ -40,13 +40,14 @@ _HOMES = {
     "iter_stylize_stack": "engine.stack",
     "read_image": "io",
     "write_image": "io",
-} | dict.fromkeys(("Event", "Fetching", "Finished", "Preview", "Reason", "Started", "Step"), "events")
+} | dict.fromkeys(("Event", "Fetching", "Finished", "PlaneStarted", "Preview", "Reason", "Started", "Step"), "events")
 
 __all__ = [
     "PRESETS",
     "Event",
     "Fetching",
     "Finished",
+    "PlaneStarted",
     "Preview",
     "Reason",
     "Started",

@@ -127,6 +127,14 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class PlaneStarted:
+    """The events that follow are those of plane number `plane` of `planes`, counted from 0, or of a tile of a sheet."""
+
+    plane: int
+    planes: int
+
+
+@dataclass(frozen=True)
 class Fetching:
     """Weights are on their way: `done` of `total` bytes (total is None if the server did not say)."""
 
@@ -219,4 +227,4 @@ class Finished:
     state: Any = field(repr=False, default=None)
 
 
-Event = Fetching | Started | Step | Preview | Finished
+Event = PlaneStarted | Fetching | Started | Step | Preview | Finished

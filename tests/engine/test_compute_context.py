@@ -216,14 +216,14 @@ def test_the_consumer_of_a_run_keeps_its_settings(
         own = _seen()
         plan(content_image, [style_image], config)
         assert _seen() == own
-        for told in iter_stylize_stack([lambda: content_image], [style_image], config, preview_interval=0):
-            kinds.add(type(told.event).__name__)
+        for event in iter_stylize_stack([lambda: content_image], [style_image], config, preview_interval=0):
+            kinds.add(type(event).__name__)
             assert _seen() == own
         abandoned = iter_stylize(content_image, [style_image], config)
         next(abandoned)
         abandoned.close()
         assert _seen() == own
-    assert kinds == {"Started", "Preview", "Step", "Finished"}
+    assert kinds == {"PlaneStarted", "Started", "Preview", "Step", "Finished"}
 
 
 def test_a_run_that_is_resumed_under_other_settings_goes_on_as_it_began(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import pytest
 
 from napari_styletransfer.config import Movie, StyleConfig
 from napari_styletransfer.engine.run import iter_stylize
-from napari_styletransfer.engine.stack import PlaneEvent, iter_stylize_stack, with_network
+from napari_styletransfer.engine.stack import iter_stylize_stack, with_network
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.events import Finished, Preview, Reason, Started, Step
+from napari_styletransfer.events import Event, Finished, PlaneStarted, Preview, Reason, Started, Step
 from napari_styletransfer.networks import weights
 from napari_styletransfer.planning import planner
 from napari_styletransfer.tiling.tiled_network import TiledNetwork
@@ -40,8 +40,18 @@ def given(planes: Sequence[Image]) -> list[Callable[[], Image]]:
     return [lambda plane=plane: plane for plane in planes]  # type: ignore[misc]
 
 
-def results(events: Iterator[PlaneEvent]) -> dict[int, Finished]:
-    return {event.plane: event.event for event in events if isinstance(event.event, Finished)}
+def by_plane(events: Iterable[Event]) -> Iterator[tuple[int, Event]]:
+    """Give each event the number of the plane whose run it is of."""
+    plane = -1
+    for event in events:
+        if isinstance(event, PlaneStarted):
+            plane = event.plane
+        else:
+            yield plane, event
+
+
+def results(events: Iterable[Event]) -> dict[int, Finished]:
+    return {plane: event for plane, event in by_plane(events) if isinstance(event, Finished)}
 
 
 @pytest.fixture
@@ -61,11 +71,8 @@ def movie() -> list[Image]:
 def test_every_plane_tells_its_whole_story_in_turn(movie: list[Image], style_image: Image) -> None:
     events = list(iter_stylize_stack(given(movie[:3]), [style_image], settings(movie="apart"), preview_interval=1e9))
 
-    assert {event.planes for event in events} == {3}
-    for plane in range(3):
-        kinds = [type(event.event) for event in events if event.plane == plane]
-        assert kinds == [Started, Preview, Step, Step, Step, Finished]
-    assert [event.plane for event in events] == sorted(event.plane for event in events)
+    assert [event for event in events if isinstance(event, PlaneStarted)] == [PlaneStarted(n, 3) for n in range(3)]
+    assert [type(event) for event in events] == 3 * [PlaneStarted, Started, Preview, Step, Step, Step, Finished]
 
 
 def test_planes_apart_are_what_each_alone_would_be(movie: list[Image], style_image: Image) -> None:
@@ -122,9 +129,9 @@ def test_a_plane_is_read_when_its_turn_comes(movie: list[Image], style_image: Im
 
     events = iter_stylize_stack([reader(n) for n in range(3)], [style_image], settings())
     assert told == []
-    for event in events:
-        if isinstance(event.event, Finished):
-            told.append(f"finished {event.plane}")
+    for plane, event in by_plane(events):
+        if isinstance(event, Finished):
+            told.append(f"finished {plane}")
 
     assert told == [f"{what} {number}" for number in range(3) for what in ("read", "finished")]
 
@@ -153,23 +160,24 @@ def test_a_following_plane_shows_its_own_content(movie: list[Image], style_image
 
 
 def test_a_following_plane_starts_from_the_result_before(movie: list[Image], style_image: Image) -> None:
-    events = list(iter_stylize_stack(given(movie[:2]), [style_image], settings(scales=2)))
+    events = list(by_plane(iter_stylize_stack(given(movie[:2]), [style_image], settings(scales=2))))
 
-    (first,) = [e.event.image for e in events if e.plane == 0 and isinstance(e.event, Finished)]
-    starts = [e.event.image for e in events if e.plane == 1 and isinstance(e.event, Preview) and not e.event.iteration]
+    (first,) = [event.image for plane, event in events if plane == 0 and isinstance(event, Finished)]
+    previews = [event for plane, event in events if plane == 1 and isinstance(event, Preview)]
+    starts = [preview.image for preview in previews if not preview.iteration]
     assert len(starts) == 1
     np.testing.assert_allclose(starts[0], first, atol=1e-6)
 
 
 def test_a_stop_ends_the_stack_with_the_plane_under_way(movie: list[Image], style_image: Image) -> None:
     read: list[int] = []
-    seen: list[PlaneEvent] = []
+    seen: list[Event] = []
 
     def reader(number: int) -> Callable[[], Image]:
         return lambda: read.append(number) or movie[number]  # type: ignore[func-returns-value]
 
     def should_stop() -> bool:
-        return any(event.plane == 1 and isinstance(event.event, Step) for event in seen)
+        return any(plane == 1 and isinstance(event, Step) for plane, event in by_plane(seen))
 
     planes = [reader(number) for number in range(4)]
     for event in iter_stylize_stack(
@@ -177,10 +185,10 @@ def test_a_stop_ends_the_stack_with_the_plane_under_way(movie: list[Image], styl
     ):
         seen.append(event)
 
-    found = results(iter(seen))
+    found = results(seen)
     assert read == [0, 1]
     assert {plane: finished.reason for plane, finished in found.items()} == {0: Reason.ITERATIONS, 1: Reason.STOPPED}
-    assert seen[-1].event is found[1]
+    assert seen[-1] is found[1]
     assert found[1].iterations < 5
 
 
@@ -227,9 +235,9 @@ def test_network_auto_is_decided_once_by_the_time_of_all_planes(
     auto = settings(network="auto", size=32, iterations=1, **layers)
     events = list(iter_stylize_stack([reader(number) for number in range(3)], [style_image], auto))
 
-    plans = [event.event.plan for event in events if isinstance(event.event, Started)]
+    plans = [event.plan for event in events if isinstance(event, Started)]
     assert [plan.config.network for plan in plans] == [network] * 3
-    assert {finished.config.network for finished in results(iter(events)).values()} == {network}
+    assert {finished.config.network for finished in results(events).values()} == {network}
     assert all(plan.why_network for plan in plans)
     assert len({plan.why_network for plan in plans}) == 1
     assert read == [0, 1, 2]
@@ -273,7 +281,7 @@ def test_a_plane_that_cannot_be_read_ends_the_stack_with_its_error(movie: list[I
     events = iter_stylize_stack([given(movie)[0], broken], [style_image], settings())
     found: dict[int, Finished] = {}
     with pytest.raises(OSError, match="the disk is gone"):
-        found.update((e.plane, e.event) for e in events if isinstance(e.event, Finished))
+        found.update((plane, e) for plane, e in by_plane(events) if isinstance(e, Finished))
     assert list(found) == [0]
 
     wrong = iter_stylize_stack([lambda: np.zeros((2, 3, 4, 5))], [style_image], settings())
@@ -290,14 +298,14 @@ def test_a_plane_without_labelled_pixels_stays_as_it_is(
     none = np.zeros_like(some)
 
     ends = [
-        event.event
+        event
         for event in iter_stylize_stack(
             [lambda: content_image] * 3,
             [style_image],
             StyleConfig(network="compact", size=None, iterations=2, scales=1, **settings),
             labels=[lambda: some, lambda: none, lambda: some],
         )
-        if isinstance(event.event, Finished)
+        if isinstance(event, Finished)
     ]
 
     assert [end.iterations for end in ends] == [2, 0, 2]

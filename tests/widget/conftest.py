@@ -15,10 +15,21 @@ from qtpy.QtGui import QColor
 from superqt.utils import WorkerBase
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.events import Event, Fetching, Finished, Plan, Preview, Reason, Scale, Started, Step
+from napari_styletransfer.events import (
+    Event,
+    Fetching,
+    Finished,
+    Plan,
+    PlaneStarted,
+    Preview,
+    Reason,
+    Scale,
+    Started,
+    Step,
+)
 from napari_styletransfer.widget import user_presets
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
-from napari_styletransfer.worker import PlaneStarted, Run, RunEvent, ShouldStop
+from napari_styletransfer.worker import Run, ShouldStop
 
 DEADLINE = 20.0
 """Seconds after which a fake that nobody lets go gives up, so that no test hangs."""
@@ -89,7 +100,7 @@ class FakeEngine:
 
     def _planes(
         self, config: StyleConfig, should_stop: ShouldStop, *, planes: Any, finished: Any, **options: Any
-    ) -> Generator[RunEvent, None, None]:
+    ) -> Generator[Event, None, None]:
         """Run each plane to a grey that tells its number; what was done before is read, as the engine does."""
         for number in range(len(planes)):
             if number in finished:

@@ -13,7 +13,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from napari_styletransfer.events import Event, Fetching, Finished, Plan, Started, Step
+from napari_styletransfer.events import Event, Fetching, Finished, Plan, PlaneStarted, Started, Step
 from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, network_told, rough_duration
 
 LINE_SECONDS = 10.0
@@ -60,11 +60,9 @@ class Silent:
         elif isinstance(event, Finished):
             self.finished = event
             self._planes.end(event.seconds)
-
-    def at_plane(self, number: int, count: int) -> None:
-        """Take note that the events to come are of this plane of a stack."""
-        self.plane = f"plane {number + 1}/{count}, "
-        self._planes.begin(number, count)
+        elif isinstance(event, PlaneStarted):
+            self.plane = f"plane {event.plane + 1}/{event.planes}, "
+            self._planes.begin(event.plane, event.planes)
 
     def fetching(self, event: Fetching) -> None:
         """Show a download."""

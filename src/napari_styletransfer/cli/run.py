@@ -204,7 +204,6 @@ def _stylize_stack(
                 labels=guides,
                 density=density,
                 should_stop=watch.should_stop,
-                progress=progress,
                 on_event=watch,
             )
     assert progress.finished is not None

@@ -17,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer import api
-from napari_styletransfer.cli.progress import Silent
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError, StyleTransferError
-from napari_styletransfer.events import Event, Finished, Started
+from napari_styletransfer.events import Event, Finished, PlaneStarted, Started
 from napari_styletransfer.images.pixels import decode, encoding_of
 from napari_styletransfer.io import Stack, read_labels, read_stack, writing_stack
 
@@ -172,7 +171,6 @@ def run_stack(
     labels: Sequence[Callable[[], npt.NDArray[Any]]] | None,
     density: tuple[float, float] | None,
     should_stop: Callable[[], bool],
-    progress: Silent,
     on_event: Callable[[Event], object],
 ) -> tuple[int, StyleTransferError | None]:
     """Stylise the planes into a TIFF stack.
@@ -214,7 +212,7 @@ def run_stack(
     axes, counts = planes.axes
     channels = 4 if planes.stack.shape[2:] == (4,) else 3
     put: Callable[[int, npt.NDArray[Any]], None] | None = None
-    done = 0
+    plane = done = 0
     failure: StyleTransferError | None = None
     with ExitStack() as files:
         events = iter_stylize_stack(
@@ -225,25 +223,26 @@ def run_stack(
             should_stop=should_stop,
         )
         try:
-            for told in files.enter_context(closing(events)):
-                progress.at_plane(told.plane, told.planes)
-                on_event(told.event)
-                if put is None and isinstance(told.event, (Started, Finished)):
+            for event in files.enter_context(closing(events)):
+                on_event(event)
+                if isinstance(event, PlaneStarted):
+                    plane = event.plane
+                if put is None and isinstance(event, (Started, Finished)):
                     # Before anything long, for there may be no room; a plane without labels ends without a start.
-                    size = _size(told.event)
+                    size = _size(event)
                     own_density = None if density is None else scaled(density, (height, width), size)
                     shape = (*size, channels)
                     put = files.enter_context(
                         writing_stack(output, counts, axes, shape, planes.stack.dtype, own_density, planes.increments)
                     )
-                if put is None or not isinstance(told.event, Finished):
+                if put is None or not isinstance(event, Finished):
                     continue
-                content = planes.stack.plane(planes.numbers[told.plane])
+                content = planes.stack.plane(planes.numbers[plane])
                 encoding = encoding_of(content, low=planes.low, high=planes.high)
-                own = labels[told.plane]() if labels is not None else None
-                image = api.encoded(told.event, encoding, content, own, len(styles))
-                put(told.plane, image)
-                done = told.plane + 1
+                own = labels[plane]() if labels is not None else None
+                image = api.encoded(event, encoding, content, own, len(styles))
+                put(plane, image)
+                done = plane + 1
         # Whatever it is, the planes before are kept.
         except Exception as error:
             if not done:

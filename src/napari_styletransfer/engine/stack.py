@@ -7,7 +7,7 @@ did not change, the image then stays as it is, and a movie does not flicker.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -17,20 +17,11 @@ from napari_styletransfer.config import Mode, Movie, Network, Start, StyleConfig
 from napari_styletransfer.devices.compute_context import compute_context
 from napari_styletransfer.engine.run import Shared, iter_stylize
 from napari_styletransfer.errors import NothingToDoError
-from napari_styletransfer.events import Event, Finished, Reason, Started
+from napari_styletransfer.events import Event, Finished, PlaneStarted, Reason, Started
 from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.planning.planner import prepare
 
 Read = Callable[[], npt.ArrayLike]
-
-
-@dataclass(frozen=True)
-class PlaneEvent:
-    """An event of one plane's run: plane number `plane` of `planes`, counted from 0."""
-
-    plane: int
-    planes: int
-    event: Event
 
 
 def iter_stylize_stack(
@@ -43,7 +34,7 @@ def iter_stylize_stack(
     labels: Sequence[Read] | None = None,
     should_stop: Callable[[], bool] = bool,
     preview_interval: float = 0.15,
-) -> Generator[PlaneEvent, None, None]:
+) -> Generator[Event, None, None]:
     """Stylise every plane, telling of every step.
 
     Parameters
@@ -61,9 +52,9 @@ def iter_stylize_stack(
 
     Yields
     ------
-    PlaneEvent
-        The events of each plane's run in turn. After a stop the plane under way ends with a `Finished` whose
-        reason is `stopped`, and no further plane begins.
+    Event
+        For each plane that is run a `PlaneStarted` and then the events of its run. After a stop the plane under way
+        ends with a `Finished` whose reason is `stopped`, and no further plane begins.
     """
     config = config or StyleConfig()
     done = finished or {}
@@ -95,8 +86,10 @@ def iter_stylize_stack(
         except NothingToDoError:
             # Tracked objects come and go: a plane without any stays as it is, and the next begins anew.
             before = None
-            yield PlaneEvent(number, len(planes), _untouched(content, config))
+            yield PlaneStarted(number, len(planes))
+            yield _untouched(content, config)
             continue
+        yield PlaneStarted(number, len(planes))
         for event in chain([first], events):
             if isinstance(event, Finished):
                 before = event.image
@@ -104,7 +97,7 @@ def iter_stylize_stack(
                 event = replace(event, state=None)
             elif isinstance(event, Started):
                 event = Started(replace(event.plan, why_network=why))
-            yield PlaneEvent(number, len(planes), event)
+            yield event
             if isinstance(event, Finished) and event.reason is Reason.STOPPED:
                 return
 

@@ -7,7 +7,7 @@ is closed is stopped, and its best image still reaches its layer.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from napari.utils.notifications import show_error
 from psygnal import Signal
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.events import Fetching, Finished, Plan, Preview, Reason, Started, Step
+from napari_styletransfer.events import Event, Fetching, Finished, Plan, PlaneStarted, Preview, Reason, Started, Step
 from napari_styletransfer.outputs.contact_sheet import SheetOutput
 from napari_styletransfer.outputs.factory import FILLING_IN, output_for
 from napari_styletransfer.outputs.image import OutputLayer
@@ -27,7 +27,7 @@ from napari_styletransfer.session.messages import ending_words, fetching_words, 
 from napari_styletransfer.session.result_metadata import pictures_record
 from napari_styletransfer.session.run_cache import EndedRun, RunCache
 from napari_styletransfer.session.status import RunStatus, State
-from napari_styletransfer.worker import PlaneStarted, Report, Run, RunEvent, RunHandle, engine_run, start_run
+from napari_styletransfer.worker import Run, RunHandle, engine_run
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -153,25 +153,25 @@ class Session:
         self.status.message = "Preparing …"
         self.status.state = State.RUNNING
         self._bar = progress(total=100, desc="Style transfer", file=io.StringIO())
-        self._handle = start_run(
+        self._handle = RunHandle(
             self._make_run(self._reading, job.styles, job.config, **options),
-            on_report=self._on_report,
+            on_events=self._on_events,
             on_error=self._break_off,
             on_done=self._on_done,
             prepare=lambda image, plan: output.prepared(image, _final_shape(plan)),
         )
 
-    def _on_report(self, report: Report) -> None:
+    def _on_events(self, events: Sequence[Event]) -> None:
         if self._unwanted:
             return
-        for event in report.events:
+        for event in events:
             self._take(event)
-        steps = [event for event in report.events if isinstance(event, Step)]
+        steps = [event for event in events if isinstance(event, Step)]
         if steps:
             self._tell_step(steps[-1])
             self.stepped.emit()
 
-    def _take(self, event: RunEvent) -> None:
+    def _take(self, event: Event) -> None:
         assert self.output is not None
         if isinstance(event, Fetching):
             self.status.fraction = event.done / event.total if event.total else None

@@ -6,19 +6,19 @@ Pictures are read, and torch is imported, only when a run begins, which is in th
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
 
-from napari_styletransfer.events import Event, Finished, Reason
+from napari_styletransfer.events import Event, Finished, PlaneStarted, Reason
 from napari_styletransfer.worker import loading
 
 if TYPE_CHECKING:
     from napari_styletransfer.config import StyleConfig
 
 ShouldStop = Callable[[], bool]
+Run = Callable[[ShouldStop], Generator[Event, None, None]]
 
 
 class Readable(Protocol):
@@ -27,18 +27,6 @@ class Readable(Protocol):
     def read(self) -> npt.NDArray[Any]:
         """Return the pixels as `pixels.decode` takes them."""
         ...
-
-
-@dataclass(frozen=True)
-class PlaneStarted:
-    """The events that follow are those of plane number `plane` of `planes`, counted from 0."""
-
-    plane: int
-    planes: int
-
-
-RunEvent = Event | PlaneStarted
-Run = Callable[[ShouldStop], Generator[RunEvent, None, None]]
 
 
 def engine_run(
@@ -54,9 +42,7 @@ def engine_run(
     variations: Sequence[StyleConfig] = (),
     images: int = 1,
 ) -> Run:
-    """Return the real run of these pictures, to be started by `start_run`.
-
-    Pictures are read, and torch is imported, only when the run begins, which is in the thread.
+    """Return the real run of these pictures, for a `RunHandle`.
 
     Parameters
     ----------
@@ -74,25 +60,19 @@ def engine_run(
         How many images such a run makes, for the choice of the network.
     """
 
-    def run_planes(should_stop: ShouldStop) -> Generator[RunEvent, None, None]:
+    def run_planes(should_stop: ShouldStop) -> Generator[Event, None, None]:
         assert planes is not None
-        iter_stylize_stack = loading.load_engine("engine.stack").iter_stylize_stack
-        number: int | None = None
-        for told in iter_stylize_stack(
-            [partial(_read, planes, index) for index in range(len(planes))],
+        yield from loading.load_engine("engine.stack").iter_stylize_stack(
+            [plane.read for plane in planes],
             [style.read() for style in styles],
             config,
             init=None if init is None else init.read(),
             finished=finished,
-            labels=None if labels is None else [partial(_read, labels, index) for index in range(len(labels))],
+            labels=None if labels is None else [label.read for label in labels],
             should_stop=should_stop,
-        ):
-            if told.plane != number:
-                number = told.plane
-                yield PlaneStarted(told.plane, told.planes)
-            yield told.event
+        )
 
-    def run_variations(should_stop: ShouldStop) -> Generator[RunEvent, None, None]:
+    def run_variations(should_stop: ShouldStop) -> Generator[Event, None, None]:
         engine = loading.load_engine("engine.run")
         pixels = None if content is None else content.read()
         pictures = [style.read() for style in styles]
@@ -116,9 +96,8 @@ def engine_run(
                 if isinstance(event, Finished) and event.reason is Reason.STOPPED:
                     return
 
-    def run(should_stop: ShouldStop) -> Generator[RunEvent, None, None]:
-        iter_stylize = loading.load_engine("engine.run").iter_stylize
-        yield from iter_stylize(
+    def run(should_stop: ShouldStop) -> Generator[Event, None, None]:
+        yield from loading.load_engine("engine.run").iter_stylize(
             None if content is None else content.read(),
             [style.read() for style in styles],
             config,
@@ -131,7 +110,3 @@ def engine_run(
     if variations:
         return run_variations
     return run if planes is None else run_planes
-
-
-def _read(pictures: Sequence[Readable], index: int) -> npt.NDArray[Any]:
-    return pictures[index].read()
