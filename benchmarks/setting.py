@@ -21,11 +21,11 @@ from napari_styletransfer.losses.objective import Objective
 from napari_styletransfer.losses.terms import StyleTarget
 from napari_styletransfer.networks import weights
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
-from napari_styletransfer.paintings import PAINTINGS
 from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.planning.planner import Prepared, prepare
 from napari_styletransfer.tiling.tiled_network import TiledNetwork
 from napari_styletransfer.tiling.tiles import tile_layout
+from tools.paintings import PAINTINGS
 
 FIXED = {"size": None, "scales": 1, "tolerance": 0.0, "tv_weight": 0.0, "coarse_weight": 0.0}
 """One scale and no early end, so that evaluations count; no term that the textbook loop does not have."""
@@ -179,7 +179,7 @@ def save_pictures(folder: Path, contents: set[str], styles: set[str]) -> dict[st
         np.save(picture_file(folder, "content", name), rgb)
         sizes[name] = (rgb.shape[0], rgb.shape[1])
     for name in styles:
-        painting = samples.style(name, PAINTED) if name in PAINTINGS else read_image(name)
+        painting = PAINTINGS[name]((PAINTED, PAINTED)) if name in PAINTINGS else read_image(name)
         np.save(picture_file(folder, "style", name), decode(painting)[0])
     return sizes
 

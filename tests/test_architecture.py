@@ -29,7 +29,6 @@ PACKAGES = {
     "events": QT | TORCH | NAPARI,
     "images": COMPUTING,
     "io": QT | TORCH | NAPARI,
-    "paintings": QT | TORCH | NAPARI,
     "samples": QT | TORCH | NAPARI,
     "devices": COMPUTING,
     "networks": COMPUTING,

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from napari_styletransfer.networks.weights import ORIGINAL_VGG19
+from napari_styletransfer.samples import STYLES
 
 NAME = "napari-styletransfer"
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,9 +127,10 @@ def test_the_manifest_offers_a_widget_a_menu_entry_and_samples(manifest: PluginM
     assert {widget.command for widget in offered.widgets} <= known
 
 
-def test_the_wheel_holds_manifest_weights_and_licence(wheel: set[str]) -> None:
+def test_the_wheel_holds_manifest_weights_samples_and_licence(wheel: set[str]) -> None:
     assert "napari_styletransfer/napari.yaml" in wheel
     assert "napari_styletransfer/data/compact.safetensors" in wheel
+    assert {f"napari_styletransfer/data/samples/{name}.webp" for name in (*STYLES, "cells", "cell-labels")} <= wheel
     assert "napari_styletransfer/py.typed" in wheel
     assert any(name.endswith("licenses/LICENSE") for name in wheel)
 

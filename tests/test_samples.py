@@ -9,7 +9,6 @@ import pytest
 
 from napari_styletransfer import samples
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.paintings import PAINTINGS
 
 SHAPES = {
     "histology": ((512, 512, 3), np.uint8),
@@ -21,21 +20,19 @@ SHAPES = {
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Make every attempt to reach another machine fail, and forget what earlier tests loaded."""
+    """Make every attempt to reach another machine fail."""
 
     def refuse(*args, **kwargs):
         raise AssertionError("a sample tried to use the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    samples._load.cache_clear()
-    samples._paint.cache_clear()
 
 
-@pytest.fixture
-def small_styles(monkeypatch):
-    """Keep the styles small; their full size only costs time here."""
-    monkeypatch.setattr(samples, "STYLE_SIZE", 48)
+def windows(grey: np.ndarray, side: int) -> np.ndarray:
+    """Cut a picture into squares, one row each."""
+    h, w = (n // side for n in grey.shape)
+    return grey.reshape(h, side, w, side).swapaxes(1, 2).reshape(-1, side * side)
 
 
 @pytest.mark.usefixtures("no_network")
@@ -48,13 +45,13 @@ def test_every_content_loads_without_network():
         assert np.ptp(picture) > 200
 
 
-@pytest.mark.usefixtures("no_network", "small_styles")
+@pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize(
     ("make", "names"),
     [
         (samples.content_and_style, ["Histology", "Brush swirls"]),
         (samples.fluorescence_and_style, ["Fluorescence", "Stained glass"]),
-        (samples.paintings_gallery, [painting.title for painting in PAINTINGS.values()]),
+        (samples.paintings_gallery, [style.title for style in samples.STYLES.values()]),
     ],
 )
 def test_sample_layers_are_valid_and_do_not_overlap(make, names):
@@ -72,7 +69,7 @@ def test_sample_layers_are_valid_and_do_not_overlap(make, names):
             assert (high <= other_low).any() or (other_high <= low).any()
 
 
-@pytest.mark.usefixtures("no_network", "small_styles")
+@pytest.mark.usefixtures("no_network")
 def test_channels_make_one_picture_with_labels_of_what_is_where():
     layer_class = pytest.importorskip("napari.layers").Layer
     made = samples.fluorescence_channels()
@@ -90,32 +87,62 @@ def test_channels_make_one_picture_with_labels_of_what_is_where():
     assert samples.fluorescence_channels()[0][0].any()
 
 
-@pytest.mark.usefixtures("small_styles")
 def test_the_fluorescence_layer_is_shown_with_contrast():
     picture, settings, _ = samples.fluorescence_and_style()[0]
     low, high = settings["contrast_limits"]
     assert picture.min() < low < high < picture.max()
 
 
-def test_a_style_is_made_at_the_size_asked_for():
-    assert samples.style("mosaic", 40).shape == (40, 40, 3)
-    assert samples.style("mosaic", (32, 50), seed=2).shape == (32, 50, 3)
+def test_the_fluorescence_picture_looks_like_a_camera_frame():
+    low, middle, high = np.percentile(samples.content("fluorescence"), (1, 50, 99))
+    assert 110 < low < middle < high < 65535
+    assert high > 8 * low
+
+
+def test_there_are_at_least_six_styles_and_each_says_what_it_is():
+    assert len(samples.STYLES) >= 6
+    assert len({style.title for style in samples.STYLES.values()}) == len(samples.STYLES)
+    assert all(style.description.endswith(".") for style in samples.STYLES.values())
+
+
+@pytest.mark.parametrize("name", samples.STYLES)
+def test_a_style_has_texture_everywhere_and_uses_the_whole_range(name):
+    grey = samples.style(name).mean(axis=-1)
+    low, high = np.percentile(grey, (1, 99))
+    assert high - low > 110
+    assert (windows(grey, 32).std(axis=1) > 10).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", samples.STYLES)
+def test_the_quarters_of_a_style_are_alike(name):
+    spread = samples.style(name).astype(float).reshape(2, 256, 2, 256, 3).std(axis=(1, 3)).reshape(4, 3)
+    assert spread.min() > 0.5 * spread.max(axis=0).min()
 
 
 def test_a_style_without_a_size_is_512_pixels_wide():
-    assert samples.style("mosaic").shape == (512, 512, 3)
+    picture = samples.style("mosaic")
+    assert picture.shape == (512, 512, 3)
+    assert picture.dtype == np.uint8
 
 
-def test_a_picture_is_painted_once_and_changing_it_does_not_change_the_next():
-    samples._paint.cache_clear()
-    first = samples.style("riso-dots", 32)
-    before = first.copy()
-    first[:] = 0
-    np.testing.assert_array_equal(samples.style("riso-dots", 32), before)
-    assert samples._paint.cache_info().misses == 1
-    content = samples.content("histology")
-    content[:] = 0
-    assert samples.content("histology").any()
+@pytest.mark.parametrize(("size", "shape"), [(40, (40, 40)), ((32, 50), (32, 50)), (700, (700, 700))])
+def test_a_style_comes_in_the_size_asked_for(size, shape):
+    picture = samples.style("mosaic", size)
+    assert picture.shape == (*shape, 3)
+    assert picture.mean() == pytest.approx(samples.style("mosaic").mean(), rel=0.05)
+
+
+def test_a_wide_style_is_the_middle_of_the_square_one():
+    wide = samples.style("riso-dots", (256, 512)).astype(int)
+    np.testing.assert_array_equal(wide, samples.style("riso-dots")[128:384])
+
+
+def test_changing_a_picture_does_not_change_the_next():
+    for load, name in ((samples.style, "riso-dots"), (samples.content, "histology"), (samples.content, "fluorescence")):
+        first = load(name)
+        before = first.copy()
+        first[:] = 0
+        np.testing.assert_array_equal(load(name), before)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +152,11 @@ def test_a_picture_is_painted_once_and_changing_it_does_not_change_the_next():
         (lambda: samples.style("cubism"), "brush-swirls"),
         (lambda: samples.style("mosaic", 4), "at least 16"),
         (lambda: samples.style("mosaic", 40.5), "whole pixels"),
-        (lambda: samples.style("mosaic", 32, seed=-1), "not negative"),
+        (lambda: samples.style("mosaic", (64, 15)), "at least 16"),
+        (lambda: samples.style("mosaic", (64.5, 64)), "whole pixels"),
+        (lambda: samples.style("mosaic", (64,)), "height, width"),
+        (lambda: samples.style("mosaic", "64"), "height, width"),
+        (lambda: samples.style("mosaic", None), "height, width"),
     ],
 )
 def test_what_does_not_exist_or_cannot_be_made_is_refused_in_words(call, message):

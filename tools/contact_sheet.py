@@ -27,14 +27,13 @@ import numpy as np
 import skimage.data
 import typer
 from judge_network import Picture, contact_sheet, picture
+from paintings import PAINTINGS
 from PIL import Image
 
 from benchmarks.judge import VGGJudge, fine_energy
-from napari_styletransfer import samples
 from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.events import Finished
-from napari_styletransfer.paintings import PAINTINGS
 from napari_styletransfer.planning.inputs import RunInputs
 
 CONTENTS = ("skimage:coffee", "histology", "fluorescence", "phase")
@@ -48,7 +47,7 @@ HEAD = (
 def load(name: str) -> Picture:
     """Return a picture (H, W, 3) in [0, 1] by the name of a sample, of a picture of scikit-image's, or of a file."""
     if name in PAINTINGS:
-        return samples.style(name, 1024).astype(np.float32) / 255
+        return PAINTINGS[name]((1024, 1024)).astype(np.float32) / 255
     source, _, own = name.rpartition("skimage:")
     array = getattr(skimage.data, own)().astype(np.float32) / 255 if own != name else picture(Path(source), name)
     return np.repeat(array[..., None], 3, axis=2) if array.ndim == 2 else array[..., :3]

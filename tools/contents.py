@@ -1,4 +1,4 @@
-"""What the documentation's pictures show, computed from the package's samples, so that nothing is downloaded.
+"""What the documentation's pictures show, from the package's samples and their generators: nothing is downloaded.
 
 Called by `task_pictures.py` and `screenshots.py`.
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from paintings.cells import fluorescence
 from skimage.color import rgb2hed
 from skimage.filters import gaussian, threshold_li, threshold_otsu
 from skimage.measure import label
@@ -19,8 +20,6 @@ from skimage.morphology import (
     remove_small_holes,
     remove_small_objects,
 )
-
-from napari_styletransfer.paintings.cells import fluorescence
 
 Picture = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.uint16]

@@ -24,7 +24,6 @@ from qtpy.QtCore import QDeadlineTimer, QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_styletransfer import StyleConfig, samples
-from napari_styletransfer.paintings import PAINTINGS
 from napari_styletransfer.session.status import State
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
@@ -173,7 +172,7 @@ class Stage:
             height, width = below.data.shape[-3:-1] if below.rgb else below.data.shape[-2:]
             scale = (width - GAP) / 2 / picture.shape[1]
             at = (height + GAP, column * (width + GAP) / 2)
-        return self.viewer.add_image(picture, name=PAINTINGS[name].title, scale=(scale, scale), translate=at)
+        return self.viewer.add_image(picture, name=samples.STYLES[name].title, scale=(scale, scale), translate=at)
 
     def load(self, recipe: str, **changes: Any) -> None:
         """Show a recipe of the documentation in the form."""

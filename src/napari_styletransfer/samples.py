@@ -5,36 +5,39 @@ napari calls the functions named in the manifest (`content_and_style`, `fluoresc
 `content` and `style`.
 
 The micrographs of histology, retina and the phase image come inside scikit-image's own wheel; the
-fluorescence pictures and all styles are computed by this package.
+fluorescence pictures and all styles lie in `data/samples`, where `tools/make_samples.py` wrote them.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.paintings import PAINTINGS
-from napari_styletransfer.paintings.cells import channels, fluorescence
 
 LayerTuple = tuple[NDArray[Any], dict[str, Any], str]
 
 STYLE_SIZE = 512
-"""Side in pixels of a style picture unless told otherwise."""
+"""Side in pixels of the style pictures."""
 
+_SMALLEST = 16  # side in pixels of what still shows a style
+_FILES = files("napari_styletransfer") / "data" / "samples"
+_OURS = "Computed by napari-styletransfer."
 _GAP = 24  # pixels between pictures laid side by side
 _COLUMNS = 3
 
 
 @dataclass(frozen=True)
-class Content:
-    """One picture to stylise.
+class Sample:
+    """One picture to stylise, or one to do it with.
 
     Attributes
     ----------
@@ -45,7 +48,7 @@ class Content:
     source : str
         Where it comes from, and on which terms.
     function : callable
-        ``() -> array``, ``(H, W, 3)`` or ``(H, W)``.
+        ``() -> array``, ``(H, W, 3)`` or ``(H, W)``; a fresh one at every call.
     """
 
     title: str
@@ -54,43 +57,75 @@ class Content:
     function: Callable[[], NDArray[Any]]
 
 
-def _from_skimage(name: str) -> Callable[[], NDArray[Any]]:
-    def load() -> NDArray[Any]:
-        from skimage import data
+def _from_skimage(name: str) -> NDArray[Any]:
+    from skimage import data
 
-        return getattr(data, name)()
-
-    return load
+    return getattr(data, name)()
 
 
-CONTENTS: dict[str, Content] = {
-    "histology": Content(
+def _read(name: str) -> NDArray[np.uint8]:
+    with (_FILES / f"{name}.webp").open("rb") as file:
+        return np.array(Image.open(file).convert("RGB"))
+
+
+def _frame(channel: int) -> NDArray[np.uint16]:
+    """Return a camera frame of the cells: 0 all of them, 1 the nuclei, 2 the cytoplasm.
+
+    The file holds the square root of twice the counts above the camera's dark offset of 110.
+    """
+    root = _read("cells")[..., channel].astype(np.uint16)
+    return root * root // 2 + 110
+
+
+CONTENTS: dict[str, Sample] = {
+    "histology": Sample(
         "Histology",
         "Colonic glands, FHL2 protein in brown (DAB), nuclei in blue (hematoxylin); 512 x 512, RGB, 8 bit.",
         "scikit-image, `immunohistochemistry`: Center for Microscopy and Molecular Imaging; "
         "no known copyright restrictions.",
-        _from_skimage("immunohistochemistry"),
+        partial(_from_skimage, "immunohistochemistry"),
     ),
-    "fluorescence": Content(
+    "fluorescence": Sample(
         "Fluorescence",
         "Nuclei and filaments of adherent cells as a camera would see them; 512 x 512, one channel, 16 bit.",
-        "Computed by napari-styletransfer.",
-        fluorescence,
+        _OURS,
+        partial(_frame, 0),
     ),
-    "retina": Content(
+    "retina": Sample(
         "Retina",
         "Fundus photograph of a healthy eye; 1411 x 1411, RGB, 8 bit.",
         "scikit-image, `retina`: M. Häggström, 2014; CC0.",
-        _from_skimage("retina"),
+        partial(_from_skimage, "retina"),
     ),
-    "phase": Content(
+    "phase": Sample(
         "Phase",
         "One cell in saline, quantitative phase; 660 x 550, one channel, 8 bit.",
         "scikit-image, `cell`: P. Müller et al., 2018; CC0.",
-        _from_skimage("cell"),
+        partial(_from_skimage, "cell"),
     ),
 }
 """The contents by name, in the order they are shown."""
+
+STYLES: dict[str, Sample] = {
+    name: Sample(title, description, _OURS, partial(_read, name))
+    for name, title, description in (
+        ("brush-swirls", "Brush swirls", "Thick oil strokes whirling through a blue night with warm lights."),
+        ("stained-glass", "Stained glass", "Leaded panes lit from behind: red and amber flowers on deep water."),
+        ("ink-hatching", "Ink hatching", "Pen and red chalk, heightened with white, on toned paper."),
+        ("mosaic", "Mosaic", "Stone and gold tesserae in waves and roundels."),
+        ("marbling", "Marbling", "Combed and curled marbled paper: indigo, red, teal, ochre."),
+        ("riso-dots", "Risograph dots", "Leaves and fruit in three spot inks, out of register."),
+    )
+}
+"""The styles by name, in the order they are shown."""
+
+_CHANNELS = {
+    "bop blue": Sample("Nuclei", "Nuclei of adherent cells; one of two channels, 16 bit.", _OURS, partial(_frame, 1)),
+    "bop orange": Sample(
+        "Cytoplasm", "Cytoplasm of adherent cells; one of two channels, 16 bit.", _OURS, partial(_frame, 2)
+    ),
+}
+"""Two channels of the fluorescence picture's cells by the colormap they are shown in."""
 
 
 def content(name: str) -> NDArray[Any]:
@@ -112,21 +147,18 @@ def content(name: str) -> NDArray[Any]:
     ImageError
         If there is no content of that name.
     """
-    _check(name, CONTENTS, "content")
-    return _load(name).copy()
+    return _find(name, CONTENTS, "content").function()
 
 
-def style(name: str, size: int | tuple[int, int] = STYLE_SIZE, seed: int = 0) -> NDArray[np.uint8]:
-    """Paint one style picture, or take it from this process's memory.
+def style(name: str, size: int | tuple[int, int] = STYLE_SIZE) -> NDArray[np.uint8]:
+    """Load one style picture, resized to cover a size and cropped at the centre.
 
     Parameters
     ----------
     name : str
-        A key of `napari_styletransfer.paintings.PAINTINGS`.
+        A key of `STYLES`.
     size : int or tuple of int
-        Side of a square picture, or ``(height, width)``, in pixels; at least 16.
-    seed : int
-        Another seed gives another picture of the same kind; not negative.
+        Side of a square picture, or ``(height, width)``, in pixels; at least 16. More than `STYLE_SIZE` enlarges.
 
     Returns
     -------
@@ -136,13 +168,19 @@ def style(name: str, size: int | tuple[int, int] = STYLE_SIZE, seed: int = 0) ->
     Raises
     ------
     ImageError
-        If there is no style of that name, the size cannot be painted, or the seed is negative.
+        If there is no style of that name, or the size is not one of whole pixels, at least 16.
     """
-    _check(name, PAINTINGS, "style")
-    if seed < 0:
-        raise ImageError(f"The seed of a painting is {seed}: give a whole number that is not negative.")
-    shape = (size, size) if isinstance(size, int | float) else tuple(size)
-    return _paint(name, shape, seed).copy()
+    picture = _find(name, STYLES, "style").function()
+    try:
+        height, width = map(operator.index, size if isinstance(size, tuple | list) else (size, size))
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < _SMALLEST:
+        raise ImageError(
+            f"A style cannot be {size!r} in size: give one number or (height, width), in whole pixels, "
+            f"each at least {_SMALLEST}."
+        )
+    return np.array(ImageOps.fit(Image.fromarray(picture), (width, height), Image.Resampling.LANCZOS))
 
 
 def content_and_style() -> list[LayerTuple]:
@@ -156,7 +194,7 @@ def content_and_style() -> list[LayerTuple]:
     list of tuple
         Two napari layer tuples, content first.
     """
-    return _pair("histology", "brush-swirls")
+    return _beside([_layer(CONTENTS["histology"])], STYLES["brush-swirls"])
 
 
 def fluorescence_and_style() -> list[LayerTuple]:
@@ -167,7 +205,7 @@ def fluorescence_and_style() -> list[LayerTuple]:
     list of tuple
         Two napari layer tuples, content first.
     """
-    return _pair("fluorescence", "stained-glass")
+    return _beside([_layer(CONTENTS["fluorescence"])], STYLES["stained-glass"])
 
 
 def fluorescence_channels() -> list[LayerTuple]:
@@ -178,27 +216,13 @@ def fluorescence_channels() -> list[LayerTuple]:
     list of tuple
         Four napari layer tuples: nuclei, cytoplasm, labels (1 nuclei, 2 cytoplasm; hidden), style.
     """
-    nuclei, cytoplasm, labels = _channels()
-    made = {"source": "Computed by napari-styletransfer."}
-    layers: list[LayerTuple] = []
-    for name, picture, colormap in (("Nuclei", nuclei, "bop blue"), ("Cytoplasm", cytoplasm, "bop orange")):
-        settings = {
-            "name": name,
-            "rgb": False,
-            "colormap": colormap,
-            "blending": "additive",
-            "contrast_limits": _contrast(picture),
-            "metadata": {"description": f"{name} of adherent cells; one of two channels, 16 bit.", **made},
-        }
-        layers.append((picture.copy(), settings, "image"))
+    channels = [_layer(sample, colormap=colormap, blending="additive") for colormap, sample in _CHANNELS.items()]
     about = {
         "name": "Nuclei and cytoplasm",
         "visible": False,
-        "metadata": {"description": "1: nuclei, 2: cytoplasm, 0: outside the cells.", **made},
+        "metadata": {"description": "1: nuclei, 2: cytoplasm, 0: outside the cells.", "source": _OURS},
     }
-    layers.append((labels.copy(), about, "labels"))
-    beside = (0, nuclei.shape[1] + _GAP)
-    return [*layers, _style_layer("marbling", style("marbling", STYLE_SIZE), beside)]
+    return _beside([*channels, (_read("cell-labels")[..., 0].copy(), about, "labels")], STYLES["marbling"])
 
 
 def paintings_gallery() -> list[LayerTuple]:
@@ -209,61 +233,32 @@ def paintings_gallery() -> list[LayerTuple]:
     list of tuple
         One napari layer tuple for each painting.
     """
-    with ThreadPoolExecutor() as pool:
-        pictures = list(pool.map(lambda name: style(name, STYLE_SIZE), PAINTINGS))
     step = STYLE_SIZE + _GAP
     return [
-        _style_layer(name, picture, (i // _COLUMNS * step, i % _COLUMNS * step))
-        for i, (name, picture) in enumerate(zip(PAINTINGS, pictures, strict=True))
+        _layer(sample, translate=(i // _COLUMNS * step, i % _COLUMNS * step))
+        for i, sample in enumerate(STYLES.values())
     ]
 
 
-def _check(name: str, known: dict[str, Any], kind: str) -> None:
+def _find(name: str, known: dict[str, Sample], kind: str) -> Sample:
     if name not in known:
         raise ImageError(f"There is no sample {kind} {name!r}; choose one of: {', '.join(known)}.")
+    return known[name]
 
 
-@lru_cache(maxsize=8)
-def _load(name: str) -> NDArray[Any]:
-    return CONTENTS[name].function()
-
-
-@lru_cache(maxsize=1)
-def _channels() -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
-    return channels()
-
-
-@lru_cache(maxsize=16)
-def _paint(name: str, shape: tuple[int, int], seed: int) -> NDArray[np.uint8]:
-    return PAINTINGS[name].function(shape, seed)
-
-
-def _pair(content_name: str, style_name: str) -> list[LayerTuple]:
-    picture = content(content_name)
-    about = CONTENTS[content_name]
-    settings: dict[str, Any] = {
-        "name": about.title,
+def _layer(sample: Sample, **settings: Any) -> LayerTuple:
+    picture = sample.function()
+    settings |= {
+        "name": sample.title,
         "rgb": picture.ndim == 3,
-        "metadata": {"description": about.description, "source": about.source},
+        "metadata": {"description": sample.description, "source": sample.source},
     }
     if picture.ndim == 2:
-        settings["contrast_limits"] = _contrast(picture)
-    beside = (0, picture.shape[1] + _GAP)
-    return [(picture, settings, "image"), _style_layer(style_name, style(style_name, STYLE_SIZE), beside)]
-
-
-def _contrast(picture: NDArray[Any]) -> tuple[float, float]:
-    """Return contrast limits that leave out the darkest and the brightest few."""
-    low, high = np.percentile(picture, (1, 99.8))
-    return float(low), float(high)
-
-
-def _style_layer(name: str, picture: NDArray[np.uint8], translate: tuple[int, int]) -> LayerTuple:
-    about = PAINTINGS[name]
-    settings = {
-        "name": about.title,
-        "rgb": True,
-        "translate": translate,
-        "metadata": {"description": about.description, "source": "Computed by napari-styletransfer."},
-    }
+        # Without the darkest and the brightest few.
+        settings["contrast_limits"] = tuple(np.percentile(picture, (1, 99.8)).tolist())
     return picture, settings, "image"
+
+
+def _beside(layers: list[LayerTuple], style: Sample) -> list[LayerTuple]:
+    """Return layers of one size, and a style to the right of them."""
+    return [*layers, _layer(style, translate=(0, layers[0][0].shape[1] + _GAP))]

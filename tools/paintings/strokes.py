@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_styletransfer.paintings.canvas import Array, Canvas
+from .canvas import Array, Canvas
 
 Direction = Callable[[Array, Array], tuple[Array, Array]]
 

@@ -1,9 +1,9 @@
 """What every painting is painted on: the canvas, its noise, its palette and its light.
 
 All sizes in the paintings are in *units*: a picture of 512 x 512 pixels is 512 units wide and high, and a
-picture of any other size has the same area in units. The same seed therefore gives the same composition at
-every resolution. Painting happens on a finer grid that `Canvas.finish` averages down, so edges are smooth.
-Called by the painting modules of this package only.
+picture of any other size has the same area in units, so that the composition is the same at every resolution.
+Painting happens on a finer grid that `Canvas.finish` averages down, so edges are smooth. Called by
+the painting modules of this package only.
 """
 
 from __future__ import annotations
@@ -16,12 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from napari_styletransfer.errors import ImageError
-
 Array = NDArray[np.floating[Any]]
-
-SMALLEST = 16
-"""Shortest side, in pixels, on which a painting still makes sense."""
 
 _REFERENCE = 512.0
 _SPLINE_STD = 0.479  # standard deviation of a cubic B-spline surface over unit white noise
@@ -49,22 +44,8 @@ class Canvas:
 
         Small pictures are oversampled more, because a stroke there is thinner than a pixel; large ones at most
         twice, because their strokes are many pixels wide and memory is not free.
-
-        Raises
-        ------
-        ImageError
-            If the size is not two whole numbers of at least `SMALLEST` pixels.
         """
-        try:
-            height, width = (int(n) for n in size)
-            whole = (height, width) == tuple(size)
-        except (TypeError, ValueError):
-            whole = False
-        if not whole or min(height, width) < SMALLEST:
-            raise ImageError(
-                f"A painting cannot be {size!r}: give its size as (height, width) in whole pixels, "
-                f"each at least {SMALLEST}."
-            )
+        height, width = size
         side = (height * width) ** 0.5
         finer = max(oversample, min(4, round(_REFERENCE / side)))
         return cls(height, width, min(finer, 2) if side > 2 * _REFERENCE else finer)

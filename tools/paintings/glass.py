@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from napari_styletransfer.paintings.canvas import Array, Canvas, Noise, mix, palette, relief, scatter, smoothstep
+from .canvas import Array, Canvas, Noise, mix, palette, relief, scatter, smoothstep
 
 _WATER = palette("10247a", "1a46b8", "2273d6", "2aa0c8", "3fbfa6", "a4d8a8")
 _PETALS = palette("7d0a1e", "b3142a", "e0402c", "f0762c", "f4a42e", "b04a86")
@@ -50,22 +50,10 @@ def _cut(canvas: Canvas, rng: np.random.Generator) -> tuple[Array, Array]:
     return np.concatenate(seeds).astype(np.float32), colour.clip(0, 1).astype(np.float32)
 
 
-def paint(size: tuple[int, int] = (512, 512), seed: int = 0) -> NDArray[np.uint8]:
-    """Paint a leaded window.
-
-    Parameters
-    ----------
-    size : tuple of int
-        Height and width in pixels.
-    seed : int
-        The same seed gives the same picture.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-    """
+def paint(size: tuple[int, int] = (512, 512)) -> NDArray[np.uint8]:
+    """Paint a leaded window."""
     canvas = Canvas.of(size)
-    rng = np.random.default_rng([seed, 2])
+    rng = np.random.default_rng([0, 2])
     y, x = canvas.grid
 
     # The panes are cut in bent coordinates, so that the leads run in curves.

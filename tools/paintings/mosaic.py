@@ -8,7 +8,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 from skimage.measure import find_contours
 
-from napari_styletransfer.paintings.canvas import Array, Canvas, Noise, mix, palette, relief, scatter, smoothstep
+from .canvas import Array, Canvas, Noise, mix, palette, relief, scatter, smoothstep
 
 _SEA = palette("10233f", "1b4a7a", "2b7fa3", "54aeb0", "a9d3bd", "e9e3c6")
 _EARTH = palette("5a1a1e", "9a2f24", "c9632f", "e0a24a", "efdcae")
@@ -118,23 +118,11 @@ def _colours(design: _Design, rng: np.random.Generator, place: Array, row: NDArr
     return colour * (1 + 0.075 * rng.standard_normal((count, 1), dtype=np.float32)), gold
 
 
-def paint(size: tuple[int, int] = (512, 512), seed: int = 0) -> NDArray[np.uint8]:
-    """Lay a mosaic of stone and gold.
-
-    Parameters
-    ----------
-    size : tuple of int
-        Height and width in pixels.
-    seed : int
-        The same seed gives the same picture.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-    """
+def paint(size: tuple[int, int] = (512, 512)) -> NDArray[np.uint8]:
+    """Lay a mosaic of stone and gold."""
     # A joint separates every two stones, so its soft edge is enough and oversampling is not needed.
     canvas = Canvas.of(size, oversample=1)
-    rng = np.random.default_rng([seed, 5])
+    rng = np.random.default_rng([0, 5])
     y, x = canvas.grid
     design = _Design(canvas, rng)
     place, angle, thick, row = _stones(canvas, design, rng)

@@ -2,7 +2,7 @@
 
 scikit-image brings no fluorescence picture that works offline, so this one is computed: nuclei with chromatin
 and nucleoli, filaments running from each nucleus to the border of its cell, a microscope's blur and a
-camera's noise. Called by `napari_styletransfer.samples`.
+camera's noise. Called by `make_samples.py` and `contents.py`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from napari_styletransfer.paintings.canvas import Array, Canvas, Noise, scatter, smoothstep
+from .canvas import Array, Canvas, Noise, scatter, smoothstep
 
 _FILAMENTS = 190  # per cell
 _KNOTS = 90  # points along a filament
 _GLOW = 0.03  # of the background
 _SPREAD = 0.4  # density of filaments up to which a cell reaches
-_OFFSET, _PHOTONS, _READ_NOISE, _COUNTS_PER_PHOTON = 110.0, 900.0, 3.0, 12.0
+OFFSET, _PHOTONS, _READ_NOISE, _COUNTS_PER_PHOTON = 110.0, 900.0, 3.0, 12.0
 
 
 def _filaments(canvas: Canvas, rng: np.random.Generator, cells: Array) -> Array:
@@ -66,40 +66,31 @@ class _Cells:
         return _GLOW + 0.31 * self.filaments * (1 - 0.8 * smoothstep(0, 0.5, self.nuclei)) + 0.16 * self.haze
 
 
-def fluorescence(size: tuple[int, int] = (512, 512), seed: int = 0) -> NDArray[np.uint16]:
+def fluorescence(size: tuple[int, int] = (512, 512)) -> NDArray[np.uint16]:
     """Compute a single-channel fluorescence micrograph of adherent cells.
 
     Parameters
     ----------
     size : tuple of int
         Height and width in pixels.
-    seed : int
-        The same seed gives the same picture.
 
     Returns
     -------
     ndarray of uint16, shape (H, W)
         Camera counts: a dark offset of about 110, signal up to some ten thousands.
-
-    Raises
-    ------
-    ImageError
-        If the size is not two whole numbers of at least 16 pixels.
     """
     canvas = Canvas.of(size, oversample=1)
-    rng = np.random.default_rng([seed, 7])
+    rng = np.random.default_rng([0, 7])
     cells = _grown(canvas, rng)
     return _photographed(canvas, rng, cells.cytoplasm + 0.80 * cells.nuclei)
 
 
-def channels(
-    size: tuple[int, int] = (512, 512), seed: int = 0
-) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
+def channels(size: tuple[int, int] = (512, 512)) -> tuple[NDArray[np.uint16], NDArray[np.uint16], NDArray[np.uint8]]:
     """Compute two channels of the same adherent cells, and what is where.
 
     Parameters
     ----------
-    size, seed
+    size : tuple of int
         As in `fluorescence`, whose cells these are.
 
     Returns
@@ -108,14 +99,9 @@ def channels(
         Camera counts.
     labels : ndarray of uint8, shape (H, W)
         1 in nuclei, 2 in the cytoplasm, 0 outside the cells.
-
-    Raises
-    ------
-    ImageError
-        As `fluorescence`.
     """
     canvas = Canvas.of(size, oversample=1)
-    rng = np.random.default_rng([seed, 7])
+    rng = np.random.default_rng([0, 7])
     cells = _grown(canvas, rng)
     frames = [_photographed(canvas, rng, light) for light in (_GLOW + 0.80 * cells.nuclei, 1.6 * cells.cytoplasm)]
     labels = np.where(cells.nuclei > 0.25, 1, np.where(canvas.blur(cells.filaments, 4) > _SPREAD, 2, 0))
@@ -160,4 +146,4 @@ def expose(signal: Array, rng: np.random.Generator) -> NDArray[np.uint16]:
     """Take a camera frame of a signal (1 is bright): shot noise, read noise, dark offset, 16 bit."""
     photons = _PHOTONS * signal
     electrons = rng.poisson(photons) + rng.normal(0, _READ_NOISE, photons.shape)
-    return np.rint(_OFFSET + _COUNTS_PER_PHOTON * electrons).clip(0, 65535).astype(np.uint16)
+    return np.rint(OFFSET + _COUNTS_PER_PHOTON * electrons).clip(0, 65535).astype(np.uint16)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_styletransfer.paintings.canvas import Array, Canvas, Noise, mix, palette, relief, scatter, smoothstep
-from napari_styletransfer.paintings.strokes import rasterize, trace
+from .canvas import Array, Canvas, Noise, mix, palette, relief, scatter, smoothstep
+from .strokes import rasterize, trace
 
 _NIGHT = palette("0d1638", "142a66", "1f4e9c", "2f79b8", "5fa8bf", "a9cfb8", "e6e2b4")
 _LIGHT = palette("c9741c", "e39a22", "f2c033", "f7e08a", "fdf6d2")
@@ -105,22 +105,10 @@ class _Brush:
         return self.hair(stroke, across) < 1.25 * late + 0.28 * np.abs(across) ** 3
 
 
-def paint(size: tuple[int, int] = (512, 512), seed: int = 0) -> NDArray[np.uint8]:
-    """Paint whirling brush strokes with bristle marks and impasto.
-
-    Parameters
-    ----------
-    size : tuple of int
-        Height and width in pixels.
-    seed : int
-        The same seed gives the same picture.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-    """
+def paint(size: tuple[int, int] = (512, 512)) -> NDArray[np.uint8]:
+    """Paint whirling brush strokes with bristle marks and impasto."""
     canvas = Canvas.of(size)
-    rng = np.random.default_rng([seed, 1])
+    rng = np.random.default_rng([0, 1])
     sky = _Sky(canvas, rng)
     picture = np.broadcast_to(_NIGHT[1], (*canvas.shape, 3)).copy()
     height = np.zeros(canvas.shape, np.float32)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_styletransfer.paintings.canvas import Array, Canvas, Noise, mix, palette, relief, smoothstep
-from napari_styletransfer.paintings.strokes import rasterize
+from .canvas import Array, Canvas, Noise, mix, palette, relief, smoothstep
+from .strokes import rasterize
 
 _PAPER = palette("dcc9a4", "cfb48a")
 _INK = palette("1d1a24", "2a3f6e")
@@ -72,22 +72,10 @@ def _ink(canvas: Canvas, rng: np.random.Generator, lines: Array, want: Array, wi
     return (painted.stroke >= 0).astype(np.float32)
 
 
-def paint(size: tuple[int, int] = (512, 512), seed: int = 0) -> NDArray[np.uint8]:
-    """Draw folded forms in cross-hatching.
-
-    Parameters
-    ----------
-    size : tuple of int
-        Height and width in pixels.
-    seed : int
-        The same seed gives the same picture.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-    """
+def paint(size: tuple[int, int] = (512, 512)) -> NDArray[np.uint8]:
+    """Draw folded forms in cross-hatching."""
     canvas = Canvas.of(size, oversample=3)
-    rng = np.random.default_rng([seed, 34])
+    rng = np.random.default_rng([0, 34])
     y, x = canvas.grid
 
     # Drapery: the folds are ridges of a bent wave.

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from napari_styletransfer.paintings.canvas import Array, Canvas, Noise, mix, palette, scatter, smoothstep
+from .canvas import Array, Canvas, Noise, mix, palette, scatter, smoothstep
 
 _INKS = palette("16234f", "a51d2d", "f2e3c2", "1f6f78", "e2a233", "3d74a8", "f3b9a4", "0e0f1a")
 _SHARE = np.array([0.21, 0.18, 0.19, 0.14, 0.12, 0.09, 0.055, 0.015])
@@ -61,22 +61,10 @@ def _rake(position: Array, spacing: float, shift: float, sharpness: float) -> Ar
     return (np.exp(-near / sharpness) + np.exp(-(spacing - near) / sharpness)).astype(np.float32)
 
 
-def paint(size: tuple[int, int] = (512, 512), seed: int = 0) -> NDArray[np.uint8]:
-    """Float, rake and comb a sheet of marbled paper.
-
-    Parameters
-    ----------
-    size : tuple of int
-        Height and width in pixels.
-    seed : int
-        The same seed gives the same picture.
-
-    Returns
-    -------
-    ndarray of uint8, shape (H, W, 3)
-    """
+def paint(size: tuple[int, int] = (512, 512)) -> NDArray[np.uint8]:
+    """Float, rake and comb a sheet of marbled paper."""
     canvas = Canvas.of(size, oversample=3)
-    rng = np.random.default_rng([seed, 4])
+    rng = np.random.default_rng([0, 4])
     y, x = (a.copy() for a in np.broadcast_arrays(*canvas.grid))
 
     # Backwards in time: the last movement is undone first. A hand sways a little while it pulls.
