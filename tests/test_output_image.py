@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 
 from napari_styletransfer.layers.read import resolve_in
 from napari_styletransfer.layers.rendering import as_dtype, fitted
-from napari_styletransfer.outputs.image import OutputLayer
+from napari_styletransfer.outputs.image import ImageOutput
 
 U8, F32 = np.dtype(np.uint8), np.dtype(np.float32)
 KEY = "napari-styletransfer"
@@ -23,7 +23,7 @@ def grey(value: float, shape: tuple[int, int] = (6, 8)) -> Any:
 
 
 def shown(value: float, shape: tuple[int, int] = (6, 8)) -> Any:
-    """Return a grey as `OutputLayer.prepared` does."""
+    """Return a grey as `ImageOutput.render` does."""
     return as_dtype(grey(value, shape), U8)
 
 
@@ -32,10 +32,10 @@ def viewer() -> ViewerModel:
     return ViewerModel()
 
 
-def output(viewer: ViewerModel, data: Any = None, **placed: Any) -> OutputLayer:
+def output(viewer: ViewerModel, data: Any = None, **placed: Any) -> ImageOutput:
     data = np.zeros((6, 8), np.float32) if data is None else data
     content = viewer.add_image(data, name="content", contrast_limits=(0, 1), **placed)
-    return OutputLayer(viewer, resolve_in(viewer, content), content="content", styles=["style"])
+    return ImageOutput(viewer, resolve_in(viewer, content), content="content", styles=["style"])
 
 
 def test_the_first_preview_makes_the_layer(viewer):
@@ -83,7 +83,7 @@ def test_a_plane_of_a_transposed_stack_is_filled_in_the_layers_own_order(viewer)
     viewer.dims.order = (1, 2, 0)
     place = resolve_in(viewer, content)
     assert place.shape == (8, 4)
-    made = OutputLayer(viewer, place, content="content", styles=["style"])
+    made = ImageOutput(viewer, place, content="content", styles=["style"])
     image = np.random.default_rng(0).integers(0, 255, (8, 4, 3), np.uint8)
     made.show(np.zeros_like(image))
     made.show(image)

@@ -56,7 +56,7 @@ def _continue(viewer: ViewerModel, layer: Image) -> None:
     found = continuation(session, viewer, chosen)
     assert found.words
     run = found.take_up(StyleConfig())
-    assert run.job.place.read().shape[2] == 3
+    assert run.job.reference.read().shape[2] == 3
 
 
 @lru_cache(maxsize=1)
@@ -76,14 +76,14 @@ def _results() -> tuple[ViewerModel, dict[str, dict[str, Any]]]:
     stack = stack_of(whole, (0,))
     jobs = {
         "picture": Job(plane, styles, StyleConfig(style_weights=(1.0,), network="compact")),
-        "guided": Job(plane, styles, StyleConfig(regions={1: 0, 2: None}), regions=marks),
+        "guided": Job(plane, styles, StyleConfig(regions={1: 0, 2: None}), labels=marks),
         "stack": Job(whole, styles, StyleConfig(), stack=stack),
     }
     made = {}
     for name, job in jobs.items():
         planes = [{"plane": 0, "losses": {"total": 0.5}, "reason": "iterations"}] if job.stack is not None else []
         kept = run_metadata(
-            recipe=job.config.recipe(), content=job.place.name, styles=["waves"], history=[0.5, 0.25],
+            recipe=job.config.recipe(), content=job.reference.name, styles=["waves"], history=[0.5, 0.25],
             losses={"total": 0.25}, planes=planes, **pictures_record(job),
         )  # fmt: skip
         shape = (3, 24, 32, 3) if job.stack is not None else (24, 32, 3)

@@ -287,8 +287,8 @@ def test_regions_and_layers_seen_together_are_found_again(form, engine, viewer, 
     before = engine.calls[-1]
     later = another_form()
     job = later._continuation().take_up(later.config()).job
-    np.testing.assert_array_equal(job.regions[0].read(), before["labels"][0].read())
-    assert set(np.unique(job.regions[0].read())) == {0, 4}
+    np.testing.assert_array_equal(job.labels[0].read(), before["labels"][0].read())
+    assert set(np.unique(job.labels[0].read())) == {0, 4}
     np.testing.assert_array_equal(job.content.read(), before["content"].read())
     assert [style.name for style in job.styles] == [style.name for style in before["styles"]]
     viewer.layers.remove("marks")

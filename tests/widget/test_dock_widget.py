@@ -252,7 +252,7 @@ def test_sample_channels_are_offered_together_with_their_labels(make_napari_view
     job = form.job()
     assert job.content.name == "Nuclei + Cytoplasm"
     assert [style.name for style in job.styles] == ["Marbling"]
-    assert set(np.unique(job.regions[0].read())) == {0, 1, 2}
+    assert set(np.unique(job.labels[0].read())) == {0, 1, 2}
     form.release()
 
 

@@ -80,7 +80,7 @@ def test_a_channel_with_labels_of_a_level_lies_on_the_whole_picture(form, engine
     form.regions.choose(viewer.add_labels(labels, **PLACE))
     form.settings.editors["level"].write(2)
     form.result.choose(channel=True)
-    (region,) = form.job().regions
+    (region,) = form.job().labels
     expected = np.zeros((128, 256), int)
     expected[32:64, 64:128] = 1
     np.testing.assert_array_equal(region.read(), expected)

@@ -48,7 +48,7 @@ def test_regions_show_only_where_there_is_a_layer_for_them(form, viewer):
     viewer.add_shapes([np.array([[2, 2], [2, 9], [9, 9], [9, 2]])], shape_type="polygon")
     assert form.regions.layer is None
     assert not form.regions.isHidden()
-    assert form.job().regions is None
+    assert form.job().labels is None
     form.settings.editors["mode"].write("style-reconstruction")
     form._check()
     assert form.regions.isHidden()
@@ -59,7 +59,7 @@ def test_labels_take_the_style_and_the_background_stays(form, cells, qtbot):
     assert list(form.regions.rows) == [1, 2, 0]
     assert {label: combo.currentData() for label, combo in form.regions.rows.items()} == {1: ALL, 2: ALL, 0: NONE}
     assert form.config().regions is None
-    np.testing.assert_array_equal(form.job().regions[0].read(), cells.data)
+    np.testing.assert_array_equal(form.job().labels[0].read(), cells.data)
 
 
 def test_a_label_given_none_is_left_alone(form, cells, qtbot):
@@ -88,7 +88,7 @@ def test_all_styles_here_and_none_there_goes_without_numbers(form, cells, viewer
     give(form, 1, NONE)
     give(form, 0, ALL)
     assert form.config().regions is None
-    read = form.job().regions[0].read()
+    read = form.job().labels[0].read()
     assert set(np.unique(read[cells.data == 1])) == {0}
     assert set(np.unique(read[cells.data != 1])) == {2, 3}
 
@@ -101,7 +101,7 @@ def test_all_styles_beside_a_single_one(form, cells, viewer, qtbot):
     assert form.controls.run.isEnabled()
     wanted = {0: None, 1: form.pictures.style_layers.index(dots), 2: ALL_STYLES}
     assert form.config().regions == wanted
-    np.testing.assert_array_equal(form.job().regions[0].read(), cells.data)
+    np.testing.assert_array_equal(form.job().labels[0].read(), cells.data)
     give(form, 2, NONE)
     form.show_config(StyleConfig(regions=wanted))
     assert {label: combo.currentData() for label, combo in form.regions.rows.items()} == {1: dots, 2: ALL, 0: NONE}
@@ -186,13 +186,13 @@ def test_a_mode_without_content_has_no_regions(form, cells, qtbot):
     form.settings.editors["mode"].write("style-reconstruction")
     form._check()
     assert form.config().regions is None
-    assert form.job().regions is None
+    assert form.job().labels is None
 
 
 def test_shapes_are_a_mask(form, viewer):
     corners = np.array([[4, 5], [4, 61], [16, 61], [16, 5]])
     form.regions.choose(viewer.add_shapes([corners], shape_type="polygon"))
-    mask = form.job().regions[0].read()
+    mask = form.job().labels[0].read()
     assert mask.shape == (48, 64)
     assert 0 < mask.mean() < 1
     assert form.regions.table.isHidden()
@@ -214,7 +214,7 @@ def test_regions_are_back_once_the_viewer_is_flat_again(form, viewer, qtbot):
     qtbot.waitUntil(form.regions.isHidden)
     viewer.dims.ndisplay = 2
     qtbot.waitUntil(lambda: not form.regions.isHidden())
-    assert form.job().regions is not None
+    assert form.job().labels is not None
 
 
 def test_weights_of_a_recipe_count_where_regions_did_without_them(form, cells, viewer, qtbot):

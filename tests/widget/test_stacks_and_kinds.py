@@ -148,7 +148,7 @@ def test_regions_are_read_for_each_plane(form, engine, viewer, movie, qtbot):
     form.result.choose(axes=(1,))
     form.regions.choose(viewer.add_labels(data, scale=(5, 0.5, 0.5)))
     qtbot.waitUntil(lambda: set(form.regions.rows) == {0, 4, 9})
-    read = [region.read() for region in form.job().regions]
+    read = [region.read() for region in form.job().labels]
     np.testing.assert_array_equal(read, data)
 
 

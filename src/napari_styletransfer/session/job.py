@@ -45,7 +45,7 @@ class Job:
         The pictures of the run; content is None where the mode needs none.
     config
         The settings.
-    regions
+    labels
         What to read for the labels of the content or, with a stack, of each of its planes.
     stack
         The planes to run one after another; `content` is one of them then.
@@ -65,7 +65,7 @@ class Job:
     styles: tuple[Snapshot | Composite, ...]
     config: StyleConfig
     init: Snapshot | None = None
-    regions: Sequence[Relabelled | ShapesRegion] | None = None
+    labels: Sequence[Relabelled | ShapesRegion] | None = None
     stack: Stack | None = None
     channel: bool = False
     variations: Sequence[StyleConfig] = ()
@@ -74,14 +74,14 @@ class Job:
     history: tuple[float, ...] = ()
 
     @property
-    def place(self) -> Snapshot | Composite:
+    def reference(self) -> Snapshot | Composite:
         """The picture that the result lies on."""
         return self.config.first_style(self.styles) if self.content is None else self.content
 
     @property
     def level(self) -> int:
-        """Resolution level at which the place is read; 0, the finest, also where there is but one."""
-        return self.place.snapshots[0].level
+        """Resolution level at which the reference is read; 0, the finest, also where there is but one."""
+        return self.reference.snapshots[0].level
 
 
 def with_structure_weight(config: StyleConfig, content: Snapshot | Composite | None) -> StyleConfig:

@@ -33,7 +33,7 @@ PICTURES_KEY = "pictures"
 
 def pictures_record(job: Job) -> dict[str, Any]:
     """Return what the metadata of a result say of the pictures of its run."""
-    region = None if job.regions is None else job.regions[0]
+    region = None if job.labels is None else job.labels[0]
     told: dict[str, Any] | None = None
     if isinstance(region, Relabelled):
         told = {"name": region.region.name, "numbers": [list(pair) for pair in region.numbers.items()]}

@@ -6,9 +6,9 @@ nothing can, and hands what it makes of it to the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_styletransfer.config import Movie, Network, Start, StyleConfig
 from napari_styletransfer.errors import ConfigError
@@ -16,8 +16,7 @@ from napari_styletransfer.layers.regions import resolve_labels, resolve_shapes
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import METADATA_KEY
-from napari_styletransfer.outputs.factory import output_for
-from napari_styletransfer.outputs.stack import StackOutput
+from napari_styletransfer.outputs.factory import make_output
 from napari_styletransfer.session.job import Job, Relabelled, for_channel
 from napari_styletransfer.session.networks import made_with_others
 from napari_styletransfer.session.result_metadata import ResultRecord, pixels_again, read_again
@@ -85,8 +84,8 @@ def continuation(session: Session, viewer: ViewerModel, layer: Layer | None) -> 
 
 def _words_of_run(run: EndedRun) -> str:
     name = "the last result" if run.output.layer is None else f"'{run.output.layer.name}'"
-    if isinstance(run.output, StackOutput):
-        return f"Go on with {name}, in its layer, with the planes that are not done."
+    if run.output.noun:
+        return f"Go on with {name}, in its layer, with the {run.output.noun}s that are not done."
     whose = "its own settings" if run.own else "the settings as they are now (but for the size)"
     return f"Go on with {name}, in its layer, with {whose}, from where it stopped: for as many iterations more."
 
@@ -98,7 +97,7 @@ def _with_settings(run: EndedRun, settings: StyleConfig) -> EndedRun:
     taken up after another keeps its own. The planes of a stack belong together, so a stack keeps them too.
     """
     job = run.job
-    if isinstance(run.output, StackOutput):
+    if run.output.noun:
         config = job.config
     elif run.own:
         config = _going_on(job.config, settings)
@@ -146,14 +145,12 @@ def _picture_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, sett
         # A coarse scale would lay the picture out anew.
         config=_going_on(record.config, settings).changed(start=Start.IMAGE, scales=1),
         init=pixels_again(layer, record.config.first_style(styles) if content is None else content),
-        regions=None if content is None else _regions_again(viewer, record, [content]),
+        labels=None if content is None else _resolve_labels(viewer, record, [content]),
         channel=channel,
         original=record.config,
         history=record.history,
     )
-    output = output_for(viewer, job)
-    output.layer = layer
-    return EndedRun(job, output, own=True)
+    return _attached(viewer, job, layer, ())
 
 
 def _stack_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, settings: StyleConfig) -> EndedRun:
@@ -166,13 +163,17 @@ def _stack_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, settin
         content=base,
         styles=tuple(read_again(style, viewer.layers) for style in record.styles),
         config=record.config.changed(device=settings.device, memory_limit=settings.memory_limit),
-        regions=_regions_again(viewer, record, stack),
+        labels=_resolve_labels(viewer, record, stack),
         stack=stack,
         channel=channel,
     )
-    output = output_for(viewer, job)
-    assert isinstance(output, StackOutput)
-    output.adopt(layer, record.planes)
+    return _attached(viewer, job, layer, record.planes)
+
+
+def _attached(viewer: ViewerModel, job: Job, layer: Layer, parts: Sequence[Mapping[str, Any]]) -> EndedRun:
+    """Return a run that goes on in a layer."""
+    output = make_output(viewer, job)
+    output.attach(layer, parts)
     return EndedRun(job, output, own=True)
 
 
@@ -180,7 +181,7 @@ def _content_again(viewer: ViewerModel, record: ResultRecord, channel: bool) -> 
     return None if record.content is None else read_again(record.content, viewer.layers, colored=not channel)
 
 
-def _regions_again(
+def _resolve_labels(
     viewer: ViewerModel, record: ResultRecord, planes: Iterable[Snapshot | Composite]
 ) -> list[Relabelled | ShapesRegion] | None:
     from napari.layers import Shapes

@@ -10,14 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from napari_styletransfer.outputs.contact_sheet import SheetOutput
-from napari_styletransfer.outputs.stack import StackOutput
-
 if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_styletransfer.events import Finished
-    from napari_styletransfer.outputs.image import OutputLayer
+    from napari_styletransfer.outputs.base import Output
     from napari_styletransfer.session.job import Job
 
 MOST_RUNS = 3
@@ -42,22 +39,14 @@ class EndedRun:
     """
 
     job: Job
-    output: OutputLayer | StackOutput | SheetOutput
+    output: Output
     finished: Finished | None = None
     own: bool = False
 
     @property
     def blocking_reason(self) -> str:
         """Why it cannot go on, or an empty string."""
-        if isinstance(self.output, SheetOutput):
-            return "Double-click a variation to use its settings, then press Run."
-        if isinstance(self.output, StackOutput):
-            return "All planes of this result are done." if self.output.complete else ""
-        if self.finished is None:
-            return "The last run did not come to a result."
-        if self.finished.state is None:
-            return "Colours are taken over at once, so there is nothing to go on with."
-        return ""
+        return self.output.blocking_reason(self.finished)
 
 
 class RunCache:

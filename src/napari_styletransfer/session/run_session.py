@@ -17,13 +17,10 @@ from psygnal import Signal
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.events import Event, Fetching, Finished, Plan, PlaneStarted, Preview, Reason, Started, Step
-from napari_styletransfer.outputs.contact_sheet import SheetOutput
-from napari_styletransfer.outputs.factory import FILLING_IN, output_for
-from napari_styletransfer.outputs.image import OutputLayer
-from napari_styletransfer.outputs.stack import StackOutput
+from napari_styletransfer.outputs.factory import make_output
 from napari_styletransfer.progress import PlaneMeter, WorkMeter
 from napari_styletransfer.session.job import CachedReader, Job
-from napari_styletransfer.session.messages import ending_words, fetching_words, message_of, step_words
+from napari_styletransfer.session.messages import fetching_words, message_of, step_words
 from napari_styletransfer.session.result_metadata import pictures_record
 from napari_styletransfer.session.run_cache import EndedRun, RunCache
 from napari_styletransfer.session.status import RunStatus, State
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_styletransfer.errors import StyleTransferError
-    from napari_styletransfer.outputs.factory import Output
+    from napari_styletransfer.outputs.base import Output
 
 
 class Session:
@@ -100,7 +97,7 @@ class Session:
         if self.status.active:
             return
         self.steps.clear()
-        self._begin(EndedRun(job, output_for(self._viewer, job, self.variation_chosen.emit)))
+        self._begin(EndedRun(job, make_output(self._viewer, job, self.variation_chosen.emit)))
 
     def resume(self, run: EndedRun) -> None:
         """Go on with a run in its own layer; does nothing while one is under way.
@@ -135,19 +132,15 @@ class Session:
         job, output, finished = run.job, run.output, run.finished
         self.last = run
         self.kept.make_room(run)
-        self._meter, self._planes, self._result_came, self._unwanted = None, None, False, False
+        self._meter, self._result_came, self._unwanted = None, False, False
+        self._planes = PlaneMeter() if output.noun else None
         self._reading = None if job.content is None else CachedReader(job.content)
         options: dict[str, Any] = {
             "init": job.init,
             "resume": None if finished is None else finished.state,
-            "labels": job.regions,
+            "labels": job.labels,
+            **output.run_options,
         }
-        if isinstance(output, StackOutput):
-            options |= {"planes": output.planes, "finished": output.results}
-            self._planes = PlaneMeter()
-        elif isinstance(output, SheetOutput):
-            options |= {"variations": job.variations, "images": job.images}
-            self._planes = PlaneMeter()
         self.stepped.emit()
         self.status.fraction = None
         self.status.message = "Preparing …"
@@ -158,7 +151,7 @@ class Session:
             on_events=self._on_events,
             on_error=self._break_off,
             on_done=self._on_done,
-            prepare=lambda image, plan: output.prepared(image, _final_shape(plan)),
+            prepare=lambda image, plan: output.render(image, _final_shape(plan)),
         )
 
     def _on_events(self, events: Sequence[Event]) -> None:
@@ -177,7 +170,6 @@ class Session:
             self.status.fraction = event.done / event.total if event.total else None
             self.status.message = fetching_words(event)
         elif isinstance(event, PlaneStarted):
-            assert isinstance(self.output, FILLING_IN)
             assert self._planes is not None
             self.output.begin(event.plane)
             self._planes.begin(event.plane, event.planes)
@@ -230,7 +222,7 @@ class Session:
         left, fraction, where = self._meter.seconds_left, self._meter.fraction, ""
         if self._planes is not None:
             left, fraction = self._planes.overall(self._meter)
-            assert isinstance(self.output, FILLING_IN)
+            assert self.output is not None
             where = f"{self.output.noun.capitalize()} {self._planes.plane + 1} of {self._planes.planes} · "
         self.status.fraction = fraction
         self.status.message = where + step_words(step, left)
@@ -256,7 +248,7 @@ class Session:
             return
         output, reached, before = self.last.output, error.finished, self.last.finished
         stepped = reached is not None and reached.iterations > (0 if before is None else before.iterations)
-        if isinstance(output, OutputLayer) and reached is not None and stepped:
+        if not output.noun and reached is not None and stepped:
             self._write(reached)
             # It goes on from that picture, not from what the optimiser remembers of an earlier one.
             self.last = replace(self.last, finished=None)
@@ -279,9 +271,9 @@ class Session:
             return
         assert self.last is not None
         output, result = self.last.output, self.last.finished
-        if isinstance(output, FILLING_IN) and self._result_came:
+        if self._result_came:
             output.close()
-        if not isinstance(output, SheetOutput) and result is not None:
+        if output.resumable and result is not None:
             self.kept.put(self.last)
         if not self.status.active:
             return
@@ -290,7 +282,7 @@ class Session:
             self.status.message = "Stopped before there was a picture"
             self.status.fraction, self.status.state = 0.0, State.IDLE
             return
-        self.status.message = ending_words(output, result)
+        self.status.message = output.summary(result)
         self.status.fraction = 1.0
         self.status.state = State.STOPPED if result.reason is Reason.STOPPED else State.DONE
 

@@ -86,7 +86,7 @@ class JobBuilder:
             styles=self._styles(config),
             config=with_structure_weight(config, content),
             init=self._init(config),
-            regions=None if content is None else self._marks([content] if stack is None else stack),
+            labels=None if content is None else self._marks([content] if stack is None else stack),
             stack=stack,
             channel=self._result.channel,
         )
@@ -107,7 +107,7 @@ class JobBuilder:
             stack=None,
             channel=False,
             init=None,
-            regions=None if job.regions is None else self._marks([job.place]),
+            labels=None if job.labels is None else self._marks([job.reference]),
         )
 
     def content(self, config: StyleConfig) -> Snapshot | Composite | None:
