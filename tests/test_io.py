@@ -16,6 +16,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
+from napari_styletransfer.atomic import part_name
 from napari_styletransfer.errors import ImageError, StyleTransferError
 from napari_styletransfer.io import (
     check_folder,
@@ -28,7 +29,6 @@ from napari_styletransfer.io import (
     write_image,
     writing_stack,
 )
-from napari_styletransfer.io.parts import beside
 
 WRITABLE = [
     (".png", np.uint8),
@@ -548,7 +548,7 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_no_rest(tmp_path, name
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_a_picture_that_its_format_cannot_hold_after_all_is_written_beside(tmp_path):
+def test_a_picture_that_its_format_cannot_hold_after_all_is_written_part_name(tmp_path):
     wide = np.tile(picture(np.uint8), (1, 6000, 1))
     with pytest.raises(StyleTransferError) as caught:
         write_image(tmp_path / "out.jpg", wide, density=(20000.0, 20000.0))
@@ -558,7 +558,7 @@ def test_a_picture_that_its_format_cannot_hold_after_all_is_written_beside(tmp_p
     assert pixel_density(tmp_path / "out-result.tif") == pytest.approx((20000, 20000))
 
 
-def test_a_picture_whose_place_is_taken_is_kept_beside(tmp_path):
+def test_a_picture_whose_place_is_taken_is_kept_part_name(tmp_path):
     (tmp_path / "out.png").mkdir()
     for name in ("out-result.png", "out-result-2.png"):
         with pytest.raises(StyleTransferError, match=f"The result is in .*{name} instead"):
@@ -617,9 +617,9 @@ def test_planes_of_a_process_that_was_killed_are_found_again(tmp_path):
         put(1, np.ones(shape))  # after a black one
         assert recovered(out) == {}  # of somebody who still writes it
         left = part.read_bytes()
-    for name in (beside(out), beside(out), beside(tmp_path / "other.tif"), tmp_path / ".out-0123abcd.tif"):
+    for name in (part_name(out), part_name(out), part_name(tmp_path / "other.tif"), tmp_path / ".out-0123abcd.tif"):
         name.write_bytes(left)
-    for name in (beside(out), beside(out.with_suffix(".png"))):
+    for name in (part_name(out), part_name(out.with_suffix(".png"))):
         name.write_bytes(left[:100])
     found = recovered(out)
     assert found == {tmp_path / "out-unfinished.tif": 2, tmp_path / "out-unfinished-2.tif": 2}

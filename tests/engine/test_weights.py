@@ -26,6 +26,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
+from napari_styletransfer.atomic import part_name, replacing
 from napari_styletransfer.config import Network
 from napari_styletransfer.errors import ConfigError, WeightsError
 from napari_styletransfer.events import Fetching
@@ -299,15 +300,14 @@ def test_server_that_sends_on_to_an_open_line_is_not_followed() -> None:
 def test_parts_of_killed_downloads_go_and_those_under_way_stay(server: Server, cache: Path) -> None:
     name = server.url.rpartition("/")[2]
     cache.mkdir(parents=True)
-    parts = {age: cache / f"{name}.{age}.partial" for age in ("old", "young")}
-    for part in parts.values():
+    other = part_name(cache / "another.pth")
+    for part in (part_name(cache / name), other):
         part.write_bytes(b"half")
-    other = cache / "another.pth.old.partial"
-    other.write_bytes(b"half")
-    for part in (parts["old"], other):
-        os.utime(part, (0, 0))
-    finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
-    assert files_in(cache) == sorted([other.name, name, parts["young"].name])
+    before = set(files_in(cache))
+    with replacing(cache / name):
+        (under_way,) = set(files_in(cache)) - before
+        finish(weights.fetch(Network.VGG19_TORCHVISION, NEEDED))
+        assert files_in(cache) == sorted([other.name, name, under_way])
 
 
 def test_closing_in_the_middle_of_a_download_leaves_nothing(
@@ -318,7 +318,7 @@ def test_closing_in_the_middle_of_a_download_leaves_nothing(
     running = weights.fetch(Network.VGG19_TORCHVISION, NEEDED)
     next(running)
     assert 0 < next(running).done < len(server.content)
-    assert [name.rpartition(".")[2] for name in files_in(cache)] == ["partial"]
+    assert ["-part-" in name for name in files_in(cache)] == [True]
     running.close()
     assert files_in(cache) == []
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_styletransfer import atomic
 from napari_styletransfer.errors import ImageError, StyleTransferError
-from napari_styletransfer.io import guard, parts, png, raster, stack, tiff
+from napari_styletransfer.io import guard, png, raster, stack, tiff
 from napari_styletransfer.units import format_bytes
 
 _JPEG = (".jpg", ".jpeg")
@@ -73,7 +74,7 @@ def check_folder(path: str | os.PathLike[str]) -> None:
     except OSError as error:
         raise ImageError(f"{guard.cut(str(path))} cannot be written: {_why(error)}. Choose another name.") from error
     # Only trying tells on network drives and read-only systems.
-    probe = parts.beside(path)
+    probe = atomic.part_name(path)
     try:
         probe.open("xb").close()
         probe.unlink()
@@ -121,7 +122,7 @@ def write_image(
 
 
 def _write(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> None:
-    with parts.part_of(path) as file:
+    with atomic.replacing(path, keep_as="result") as file:
         if path.suffix.lower() in _TIFF:
             tiff.write(file, array, density)
         elif array.dtype == np.uint16:
@@ -133,7 +134,7 @@ def _write(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | N
 def _rescued(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> Path | None:
     """Write a picture that could not be written where it should be somewhere else, and return where."""
     for folder in (path.parent, Path(tempfile.gettempdir())):
-        other = parts.free_name(folder / f"{path.stem}.tif", "result")
+        other = atomic.unused_name(folder / f"{path.stem}.tif", "result")
         with suppress(Exception):
             _write(other, array, density)
             return other
@@ -184,10 +185,10 @@ def writing_stack(
     plane_bytes = math.prod(shape) * dtype.itemsize
     pixel_bytes = math.prod(counts) * plane_bytes
     try:
-        with parts.part_of(path) as file:
+        with atomic.replacing(path, keep_as="result") as file:
             try:
                 start = stack.begin(file, counts, axes, shape, dtype, density, increments or {})
-                parts.reserve(file, start, start + pixel_bytes)
+                atomic.reserve(file, start, start + pixel_bytes)
             except OSError as error:
                 raise ImageError(
                     f"{path} needs {format_bytes(pixel_bytes)}: {_why(error)}. Free some space or choose another "
@@ -218,11 +219,11 @@ def recovered(path: str | os.PathLike[str]) -> dict[Path, int]:
     """
     path = Path(path)
     found: dict[Path, int] = {}
-    for part in parts.left_over(path):
+    for part in atomic.abandoned_parts(path):
         # What cannot be read or renamed now is there for a later call.
         with suppress(ImageError, OSError):
             if planes := stack.finished_planes(part):
-                found[part.rename(parts.free_name(path, "unfinished"))] = planes
+                found[part.rename(atomic.unused_name(path, "unfinished"))] = planes
             else:
                 part.unlink()
     return found

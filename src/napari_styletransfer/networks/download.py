@@ -6,19 +6,17 @@ certificates are those the system is set up with.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import http.client
-import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
-from uuid import uuid4
+from typing import Any
 
+from napari_styletransfer.atomic import abandoned_parts, replacing
 from napari_styletransfer.errors import WeightsError
 from napari_styletransfer.events import Fetching
 
@@ -28,52 +26,12 @@ TIMEOUT = 20.0
 SLOWEST, PATIENCE = 1024, 60.0
 """Bytes a second below which a server counts as gone too, and the seconds over which that is judged."""
 
-_STALE = 3600.0
-"""Seconds after which a part that nobody writes to is of a process that was killed."""
-
 _CHUNK = 1 << 18
 _EVENT_INTERVAL = 0.1
 
 
 class DownloadError(WeightsError):
     """The server did not give the file; the message is the reason alone."""
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of `target` when the block ends well, and vanishes when it does not.
-
-    Parameters
-    ----------
-    target
-        Where the file shall be; missing folders are made.
-
-    Raises
-    ------
-    OSError
-        If the folder cannot be written to.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Not `tempfile`: its files are private to the user, and a cache may be shared.
-    partial = target.with_name(f"{target.name}.{uuid4().hex}.partial")
-    _remove_stale(target)
-    try:
-        with partial.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def _remove_stale(target: Path) -> None:
-    """Remove the parts of a file that downloads left which were killed."""
-    for part in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
-        with suppress(OSError):
-            if time.time() - part.stat().st_mtime > _STALE:
-                part.unlink()
 
 
 def download(url: str, target: Path, *, name: str, sha256: str, size: int) -> Generator[Fetching, None, None]:
@@ -103,6 +61,10 @@ def download(url: str, target: Path, *, name: str, sha256: str, size: int) -> Ge
         If the folder cannot be written to.
     """
     done, total = 0, None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for part in abandoned_parts(target):
+        with suppress(OSError):
+            part.unlink()
     with replacing(target) as file:
         with _answer(url) as response:
             total = _announced(response)

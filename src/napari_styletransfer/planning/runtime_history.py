@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from napari_styletransfer.networks.download import replacing
+from napari_styletransfer.atomic import replacing
 from napari_styletransfer.networks.weights import checkpoints
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ def write(label: str, precision: str, known: Known) -> None:
     entries.pop(key, None)
     newest = dict([*entries.items(), (key, entry)][-_MOST_DEVICES:])
     try:
+        path().parent.mkdir(parents=True, exist_ok=True)
         with replacing(path()) as file:
             file.write(json.dumps(newest, indent=1).encode())
     except OSError as error:

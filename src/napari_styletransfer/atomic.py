@@ -1,7 +1,7 @@
-"""Files under way: hidden beside the one they will be, and found again where a process was killed meanwhile.
+"""Files that are there whole or not at all: written hidden beside the name they will have, then renamed.
 
-A part is locked while somebody writes it, so that a later run tells one that is left over from one that grows.
-Called by `io.writing` alone.
+A part is locked while somebody writes it, so that a later run tells one that a killed process left from one that grows.
+Called by `io.writing` for results, and by `networks.download` and `planning.runtime_history` for what is cached.
 """
 
 from __future__ import annotations
@@ -22,37 +22,47 @@ _STEM = 40
 """Characters of the name that a part has too: with 4 bytes each they leave room for the rest of a file's name."""
 
 
-def beside(path: Path) -> Path:
+def part_name(path: Path) -> Path:
     """Return a fresh hidden name in the same folder."""
     return path.with_name(f".{path.stem[:_STEM]}-part-{secrets.token_hex(4)}{path.suffix.lower()}")
 
 
-def free_name(path: Path, what: str) -> Path:
-    """Return a name beside `path` that says what the file is, and that no file has yet."""
-    free, number = path.with_name(f"{path.stem[:_STEM]}-{what}{path.suffix}"), 1
-    while free.exists():
+def unused_name(path: Path, suffix: str) -> Path:
+    """Return `path` with a suffix to its stem, and a number if need be, that no file has yet."""
+    found, number = path.with_name(f"{path.stem[:_STEM]}-{suffix}{path.suffix}"), 1
+    while found.exists():
         number += 1
-        free = path.with_name(f"{path.stem[:_STEM]}-{what}-{number}{path.suffix}")
-    return free
+        found = path.with_name(f"{path.stem[:_STEM]}-{suffix}-{number}{path.suffix}")
+    return found
 
 
 @contextmanager
-def part_of(path: Path) -> Iterator[BufferedRandom]:
-    """Give a new file that takes the place of `path` when the block is left without an error.
+def replacing(path: Path, keep_as: str = "") -> Iterator[BufferedRandom]:
+    """Open a new file that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    Parameters
+    ----------
+    path
+        Where the file shall be.
+    keep_as
+        Suffix under which a whole file that cannot take that place is kept; if empty, it is removed.
 
     Raises
     ------
     OSError
-        If it cannot be created.
+        If it cannot be created, written or, with nothing to keep it as, take its place.
     StyleTransferError
-        If it is whole but cannot take that place; the error says where it is instead.
+        If it is whole but cannot take its place; the error says where it is instead.
     """
-    part = beside(path)
+    # Not `tempfile`: its files are private to the user, and a folder may be shared.
+    part = part_name(path)
     try:
         with part.open("x+b") as file:
             _locked(file)
             try:
                 yield file
+                file.flush()
+                os.fsync(file.fileno())
             except BaseException:
                 file.raw.close()  # what is left in the buffer may be what cannot be written
                 raise
@@ -62,7 +72,10 @@ def part_of(path: Path) -> Iterator[BufferedRandom]:
     try:
         part.replace(path)
     except OSError as error:
-        other = free_name(path, "result")
+        if not keep_as:
+            part.unlink(missing_ok=True)
+            raise
+        other = unused_name(path, keep_as)
         try:
             part.rename(other)
         except OSError:
@@ -72,7 +85,7 @@ def part_of(path: Path) -> Iterator[BufferedRandom]:
         ) from error
 
 
-def left_over(path: Path) -> list[Path]:
+def abandoned_parts(path: Path) -> list[Path]:
     """Return the parts of `path` that nobody writes any more."""
     name = re.compile(rf"\.{re.escape(path.stem[:_STEM])}-part-[0-9a-f]{{8}}{re.escape(path.suffix.lower())}")
     with suppress(OSError):  # of a folder that may be written to, but not looked into
