@@ -69,7 +69,7 @@ def test_a_device_is_chosen_by_its_name(name: str, chosen: str) -> None:
 
 
 @pytest.mark.usefixtures("no_accelerator")
-@pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps", "xpu"])
+@pytest.mark.parametrize("name", ["cuda", "cuda:1", "mps"])
 def test_a_device_that_is_not_there_is_an_error_that_lists_those_that_are(name: str) -> None:
     with pytest.raises(DeviceError, match=rf"no device '{name}' here\. Devices: cpu, or 'auto'"):
         choose(name)

@@ -73,7 +73,7 @@ def _of_its_kind(rng: random.Random, name: str) -> Any:
             rng.choice((0, 1, 2, -1, 2**31, 2**63)): rng.choice((None, -1, 0, 1, 5)) for _ in range(rng.randrange(4))
         }
     if name == "device":
-        return rng.choice(("cpu", "auto", "cuda", "cuda:7", "cuda:" + "9" * 30, "mps", "xpu:0"))
+        return rng.choice(("cpu", "auto", "cuda", "cuda:7", "cuda:" + "9" * 30, "mps", "xpu"))
     if name == "weights":
         return rng.choice(("", "nowhere.pth", "/", "a" * 300, "\udcff"))
     if name == "weights_sha256":

@@ -172,9 +172,7 @@ class StyleConfig(Recipe):
     """Step of Adam, in units of the pixel range."""
     scales: int | None = _field(None, "Scales", "Start", empty="as many as fit", ge=1, le=10)
     """Number of sizes from coarse to fine, each twice the one before; empty: as many as the size allows."""
-    device: str = _field(
-        "auto", "Device", "Device", advanced=False, pattern=r"^(auto|cpu|mps|xpu|(cuda|xpu)(:[0-9]{1,3})?)$"
-    )
+    device: str = _field("auto", "Device", "Device", advanced=False, pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
     """auto, cpu, cuda, cuda:1, mps …"""
     precision: Precision = _field(Precision.AUTO, "Precision", "Device")
     """auto: bfloat16 convolutions where the hardware is good at them."""
