@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +15,11 @@ import PIL.Image
 import pytest
 import torch
 
-from napari_styletransfer.api import encoded, stylize
+from napari_styletransfer.api import encode_result, run, stylize
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.engine.run import iter_stylize, plan
 from napari_styletransfer.engine.stack import iter_stylize_stack
-from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
+from napari_styletransfer.errors import ConfigError, DivergedError, ImageError, StyleTransferError
 from napari_styletransfer.events import Fetching, Finished, Preview, Reason, Started, Step
 from napari_styletransfer.images.pixels import decode, encode
 
@@ -72,6 +74,51 @@ def test_the_whole_run_can_be_watched(content_image, style_image):
     assert sum(isinstance(event, Step) for event in events) == 2
     assert isinstance(events[-1], Finished)
     np.testing.assert_array_equal(result, events[-1].image)
+
+
+def test_a_run_returns_how_the_image_was_made(content_image, style_image):
+    content, seen = as_dtype(content_image, np.uint16), []
+    result = run(content, style_image, TINY, on_event=seen.append, seed=3)
+    started, finished = (next(event for event in seen if isinstance(event, kind)) for kind in (Started, Finished))
+    np.testing.assert_array_equal(result.image, stylize(content, style_image, TINY, seed=3))
+    assert result.plan == started.plan
+    assert result.config.seed == 3
+    assert StyleConfig.from_recipe(result.config.recipe()) == finished.config
+    assert result.reason is Reason.ITERATIONS
+    assert (result.iterations, result.history, result.losses) == (2, finished.history, finished.losses)
+    assert (result.evaluations, result.seconds) == (finished.evaluations, finished.seconds)
+    assert result.structure == finished.structure
+    assert re.fullmatch(
+        r"<StyleResult: 32×24 uint16, compact on cpu, 2 steps in [\d.]+ s \(iterations\), loss [\d.]+>", repr(result)
+    )
+
+
+@pytest.mark.parametrize(("dtype", "alpha"), [(np.uint8, False), (np.uint8, True), (np.float32, False)])
+def test_a_notebook_shows_a_result_as_a_picture(content_image, style_image, dtype, alpha):
+    content = as_dtype(content_image, dtype)
+    content = np.dstack([content, np.full_like(content[..., 0], 255)]) if alpha else content
+    result = run(content, style_image, TINY)
+    shown = np.asarray(PIL.Image.open(io.BytesIO(result._repr_png_())))
+    np.testing.assert_array_equal(shown, np.rint(decode(result.image)[0] * 255))
+    large = replace(result, image=np.zeros((20, 5000, 3), np.uint16))
+    assert PIL.Image.open(io.BytesIO(large._repr_png_())).size == (1024, 4)
+
+
+def test_a_run_that_breaks_off_hands_out_what_it_reached(content_image, style_image, monkeypatch):
+    def diverge(*args, **options):
+        for event in iter_stylize(*args, **options):
+            if isinstance(event, Finished):
+                error = DivergedError("not finite")
+                error.finished = replace(event, reason=Reason.FAILED)
+                raise error
+            yield event
+
+    monkeypatch.setattr("napari_styletransfer.engine.run.iter_stylize", diverge)
+    content = as_dtype(content_image, np.uint8)
+    with pytest.raises(DivergedError) as caught:
+        stylize(content, style_image, TINY)
+    assert caught.value.result.reason is Reason.FAILED
+    assert caught.value.result.image.dtype == np.uint8
 
 
 def test_a_stop_returns_the_best_image_so_far(content_image, style_image):
@@ -185,7 +232,7 @@ def test_a_plane_whose_labels_mark_nothing_comes_back_as_it_is(content_image):
     rgb, encoding = decode(content)
     for image in (1 - rgb, rgb[:24, :32]):
         finished = Finished(image, TINY, Reason.ITERATIONS, 0, 0, 0.0, {}, ())
-        result = encoded(finished, encoding, content, np.zeros((48, 64), int), 1)
+        result = encode_result(finished, encoding, content, np.zeros((48, 64), int), 1)
         np.testing.assert_array_equal(result, content if image.shape == content.shape else encode(image, encoding))
 
 

@@ -19,6 +19,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from napari_styletransfer import api
+from napari_styletransfer.api import StyleResult
 from napari_styletransfer.cli import app, main, options
 from napari_styletransfer.cli.sheet import side_by_side
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
@@ -76,11 +77,11 @@ def no_run(monkeypatch):
     def stylize(*args, **kwargs):
         pytest.fail("a run was begun")
 
-    monkeypatch.setattr(api, "stylize", stylize)
+    monkeypatch.setattr(api, "run", stylize)
 
 
 class FakeRun:
-    """In the place of `api.stylize`: takes note of what it is given and goes through the events of a run."""
+    """In the place of `api.run`: takes note of what it is given and goes through the events of a run."""
 
     def __init__(self, steps=3, seen=None, fetch=False):
         self.steps, self.seen, self.fetch = steps, seen or (lambda step: None), fetch
@@ -106,14 +107,15 @@ class FakeRun:
         image = np.zeros((*picture.shape[:2], 3), np.float32)
         history = tuple(1 / step for step in range(1, done + 1))
         losses = {"total": 0.5} if done else {}
-        on_event(Finished(image, config, reason, done, done, float(done), losses, history))
-        return np.zeros((*picture.shape[:2], 3), picture.dtype)
+        finished = Finished(image, config, reason, done, done, float(done), losses, history)
+        on_event(finished)
+        return StyleResult.from_finished(finished, plan, image.astype(picture.dtype))
 
 
 @pytest.fixture
 def fake(monkeypatch):
     run = FakeRun()
-    monkeypatch.setattr(api, "stylize", run)
+    monkeypatch.setattr(api, "run", run)
     return run
 
 
@@ -495,7 +497,7 @@ def test_some_planes_can_be_chosen(tmp_path, movie, style, monkeypatch):
     assert call("stylize", movie, style, "-o", out, *TINY, "--planes", "1:3", "-q") == (0, "", "")
     assert axes_of(out) == ("TYXS", (2, 24, 32, 3))
     run = FakeRun()
-    monkeypatch.setattr(api, "stylize", run)
+    monkeypatch.setattr(api, "run", run)
     assert call("stylize", movie, style, "-o", tmp_path / "out.png", "--planes", "2")[0] == 0
     np.testing.assert_array_equal(run.content, tifffile.imread(movie)[2])
 
@@ -642,13 +644,13 @@ def test_a_run_that_fails_under_way_leaves_its_best_picture(iterations, content,
     def stylize(content, styles, config, *, on_event, **options):
         on_event(Fetching("weights.pth", 0, None))
         error = OutOfMemoryError("The device ran out of memory.")
-        image = np.ones((*content.shape[:2], 3), np.float32)
-        error.finished = Finished(
-            image, config, Reason.FAILED, iterations, iterations, 2.0, {"total": 0.5}, (0.5,) * iterations
-        )
+        plan = Plan(config, "cpu", "a processor", "float32", (), None, 1, 1, 2)
+        image, history = np.full((*content.shape[:2], 3), 255, np.uint8), (0.5,) * iterations
+        reached = (config, plan, Reason.FAILED, iterations, iterations, 2.0, {"total": 0.5}, history, None)
+        error.result = StyleResult(image, *reached)
         raise error
 
-    monkeypatch.setattr(api, "stylize", stylize)
+    monkeypatch.setattr(api, "run", stylize)
     recipe = tmp_path / "recipe.json"
     status, told, error = call("stylize", content, style, "-o", out, "--save-recipe", recipe)
     assert (status, error.splitlines()[1:]) == (1, ["Error: The device ran out of memory."])
@@ -698,8 +700,8 @@ def test_a_level_of_a_pyramid_can_be_chosen(tmp_path, pyramid, style, fake, give
 
 def test_a_level_of_a_stack_can_be_chosen(tmp_path, pyramid, style):
     path, out = pyramid(2, 96, 128, axes="ZYX"), tmp_path / "out.tif"
-    assert [read_stack(path, level).plane(1).shape for level in range(3)] == [(96, 128), (48, 64), (24, 32)]
-    np.testing.assert_array_equal(np.unique(read_stack(path, 2).plane(1)), [2, 102])
+    assert [read_stack(path, level=level).plane(1).shape for level in range(3)] == [(96, 128), (48, 64), (24, 32)]
+    np.testing.assert_array_equal(np.unique(read_stack(path, level=2).plane(1)), [2, 102])
     assert call("stylize", path, style, "-o", out, *TINY, "--size", "none", "--level", "2")[0] == 0
     assert axes_of(out) == ("ZYXS", (2, 24, 32, 3))
     assert pixel_density(out) == pytest.approx((5000, 5000))
@@ -825,7 +827,7 @@ def test_errors_of_a_run_are_one_line(monkeypatch, content, style, out, error, b
             on_event(Fetching("weights.pth", 0, None))
         raise error
 
-    monkeypatch.setattr(api, "stylize", stylize)
+    monkeypatch.setattr(api, "run", stylize)
     found, told, line = call("stylize", content, style, "-o", out)
     assert found == status
     assert line.splitlines()[begun:] == [f"Error: {' '.join(str(error).split())}"]
@@ -906,11 +908,11 @@ def test_progress_is_a_bar_on_a_terminal(content, style, out, fake, monkeypatch)
 
     bars = []
 
-    def reporter(quiet):
-        bars.append(progress.Bar())
+    def create_monitor(quiet):
+        bars.append(progress.BarMonitor())
         return bars[-1]
 
-    monkeypatch.setattr(run, "reporter", reporter)
+    monkeypatch.setattr(run, "create_monitor", create_monitor)
     fake.fetch = True
     descriptions = []
     fake.seen = lambda step: descriptions.extend(task.description for task in bars[0]._progress.tasks)
@@ -919,7 +921,7 @@ def test_progress_is_a_bar_on_a_terminal(content, style, out, fake, monkeypatch)
     assert "10×8 (1/1)" in descriptions
     [task] = bars[0]._progress.tasks
     assert task.finished
-    assert task.fields["told"] == "3/3, loss 0.3333, 0 s left"
+    assert task.fields["status"] == "3/3, loss 0.3333, 0 s left"
 
 
 def test_quiet_says_nothing(content, style, out, fake):
@@ -944,14 +946,14 @@ def send(monkeypatch):
     from napari_styletransfer.cli import progress
 
     def at(plane, step, *signals):
-        class Sending(progress.Lines):
+        class Sending(progress.LineMonitor):
             def step(self, event):
                 super().step(event)
                 if self.plane.startswith(plane) and event.iteration == step:
                     for number in signals:
                         signal.raise_signal(number)
 
-        monkeypatch.setattr("napari_styletransfer.cli.run.reporter", lambda quiet: Sending())
+        monkeypatch.setattr("napari_styletransfer.cli.run.create_monitor", lambda quiet: Sending())
 
     before = [signal.getsignal(number) for number in STOPPING]
     yield at
@@ -1004,7 +1006,7 @@ def test_ctrl_c_before_the_first_step_writes_the_start_image(content, style, out
             press_ctrl_c()
             return super().__call__(*args, should_stop=should_stop, **kwargs)
 
-    monkeypatch.setattr(api, "stylize", Early())
+    monkeypatch.setattr(api, "run", Early())
     status, told, _ = call("stylize", content, style, "-o", out)
     assert status == 130
     assert told == f"{out}: 64×48, uint8, stopped after 0 steps in 0 s\n"
@@ -1212,7 +1214,7 @@ def test_the_demo_makes_vgg19_smaller_where_it_would_take_long(tmp_path, monkeyp
             return super().__call__(content, styles, config, **options)
 
     configs = []
-    monkeypatch.setattr(api, "stylize", Noting())
+    monkeypatch.setattr(api, "run", Noting())
     monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: seconds)
     status, told, _ = call("demo", "-o", tmp_path)
     assert status == 0

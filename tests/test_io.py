@@ -477,7 +477,7 @@ def test_what_is_not_one_picture_is_refused_with_advice(tmp_path, kind, what, ad
 )
 def test_an_output_that_cannot_be_written_is_refused_beforehand(tmp_path, name, dtype, channels, told):
     with pytest.raises(ImageError) as caught:
-        check_writable(tmp_path / name, dtype, channels)
+        check_writable(tmp_path / name, dtype, channels=channels)
     assert all(part in str(caught.value) for part in told)
     with pytest.raises(ImageError):
         write_image(tmp_path / name, np.zeros((4, 4, channels), dtype))
@@ -487,7 +487,7 @@ def test_an_output_that_cannot_be_written_is_refused_beforehand(tmp_path, name, 
 def test_checking_leaves_nothing_behind_and_existing_output_may_be_replaced(tmp_path):
     out = tmp_path / "out.png"
     out.write_bytes(b"old")
-    check_writable(out, np.uint8, 3, keep=[tmp_path / "gone.png"])
+    check_writable(out, np.uint8, keep=[tmp_path / "gone.png"])
     assert out.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["out.png"]
     write_image(out, picture(np.uint8))
@@ -708,6 +708,6 @@ def test_how_far_planes_are_apart_is_read_and_written(tmp_path, options, expecte
     tifffile.imwrite(path, np.zeros((2, 3, 6, 7), np.uint8), photometric="minisblack", **options)
     stack = read_stack(path)
     assert stack.increments == pytest.approx(expected)
-    with writing_stack(out, stack.counts, stack.axes, (6, 7, 3), stack.dtype, None, stack.increments):
+    with writing_stack(out, stack.counts, stack.axes, (6, 7, 3), stack.dtype, increments=stack.increments):
         pass
     assert read_stack(out).increments == pytest.approx(expected)

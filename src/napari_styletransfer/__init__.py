@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_styletransfer.api import stylize
+    from napari_styletransfer.api import StyleResult, run, stylize
     from napari_styletransfer.config import PRESETS, StyleConfig
     from napari_styletransfer.engine.run import iter_stylize, plan
     from napari_styletransfer.engine.stack import iter_stylize_stack
@@ -34,6 +34,8 @@ _HOMES = {
     "PRESETS": "config",
     "StyleConfig": "config",
     "StyleTransferError": "errors",
+    "StyleResult": "api",
+    "run": "api",
     "stylize": "api",
     "iter_stylize": "engine.run",
     "plan": "engine.run",
@@ -53,11 +55,13 @@ __all__ = [
     "Started",
     "Step",
     "StyleConfig",
+    "StyleResult",
     "StyleTransferError",
     "iter_stylize",
     "iter_stylize_stack",
     "plan",
     "read_image",
+    "run",
     "stylize",
     "write_image",
 ]

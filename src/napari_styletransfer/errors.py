@@ -17,9 +17,12 @@ class StyleTransferError(Exception):
     ----------
     finished
         Where a run broke off under way: the `events.Finished` of its best image so far; else None.
+    result
+        The same as `api.StyleResult`, of what `run` and `stylize` raise.
     """
 
     finished: Any = None
+    result: Any = None
 
 
 class ConfigError(StyleTransferError, ValueError):

@@ -7,7 +7,7 @@ evenly, and the time left is right long before the last scale begins. Used by th
 from __future__ import annotations
 
 from napari_styletransfer.config import Network
-from napari_styletransfer.events import Finished, Plan, Step
+from napari_styletransfer.events import Plan, Step
 
 
 class WorkMeter:
@@ -68,15 +68,15 @@ class PlaneMeter:
         return meter.seconds_left + each * (self.planes - self.plane - 1), fraction
 
 
-def network_told(plan: Plan) -> str:
+def network_text(plan: Plan) -> str:
     """Return the network of a plan and, where 'auto' became it, why: ``vgg19 (auto: there is a GPU)``."""
     why = f" ({Network.AUTO}: {plan.why_network})" if plan.why_network else ""
     return f"{plan.config.network}{why}"
 
 
-def structure_told(finished: Finished) -> str:
+def structure_text(structure: float | None) -> str:
     """Tell how far bright and dark are where the content has them; nothing without content."""
-    return "" if finished.structure is None else f"structure kept {finished.structure:.2f}"
+    return "" if structure is None else f"structure kept {structure:.2f}"
 
 
 def duration(seconds: float) -> str:

@@ -38,7 +38,9 @@ def files(rng: random.Random, folder: Path) -> Iterable[Call]:
     yield Call(f"read_image({what})", lambda: read_image(path))
     yield Call(f"read_labels({what})", lambda: read_labels(path))
     yield Call(f"planes of read_stack({what})", lambda: _planes(path))
-    yield Call(f"levels of {what}", lambda: [read_image(path, level) for level in range(len(level_shapes(path)[:3]))])
+    yield Call(
+        f"levels of {what}", lambda: [read_image(path, level=level) for level in range(len(level_shapes(path)[:3]))]
+    )
     yield Call(f"pixel_density({what})", lambda: pixel_density(path))
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from napari_styletransfer.cli.progress import summary
+from napari_styletransfer.cli.progress import plan_summary
 from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.errors import DeviceError, ImageError, OutOfMemoryError
 from napari_styletransfer.networks import weights
@@ -144,8 +144,8 @@ def test_auto_says_what_it_became_and_why(planned):
     why = replace(plan, why_network="it takes little enough time")
     assert form.plan.words(plan).startswith("vgg19 · fake device")
     assert form.plan.words(why).startswith("vgg19 (auto: it takes little enough time) · fake device")
-    assert summary(plan).startswith("vgg19 on fake device")
-    assert summary(why).startswith("vgg19 (auto: it takes little enough time) on fake device")
+    assert plan_summary(plan).startswith("vgg19 on fake device")
+    assert plan_summary(why).startswith("vgg19 (auto: it takes little enough time) on fake device")
 
 
 @pytest.mark.parametrize(("planes", "network"), [(1, "vgg19"), (2, "vgg19"), (3, "compact"), (200, "compact")])
@@ -168,7 +168,7 @@ def test_the_time_is_that_of_the_plan(planned):
     form, _, _, _ = planned
     plan = replace(make_plan(StyleConfig(network="compact", iterations=100)), seconds=40.0)
     assert form.plan.words(plan, 2).endswith("2 planes · 0 MiB · at most about 80 s")
-    assert summary(plan).endswith("at most 200 steps, at most about 40 s")
+    assert plan_summary(plan).endswith("at most 200 steps, at most about 40 s")
 
 
 def test_what_is_given_up_for_memory_is_told(planned):
@@ -178,8 +178,8 @@ def test_what_is_given_up_for_memory_is_told(planned):
     told = "a history of 5 steps instead of 10 and the content measured again in every step, which is slower"
     assert "memory" not in form.plan.words(plenty)
     assert form.plan.words(little) == f"compact · fake device · 64 × 48 · to save memory: {told} · 0 MiB"
-    assert "memory" not in summary(plenty)
-    assert summary(little) == f"{summary(plenty)}; to save memory: {told}"
+    assert "memory" not in plan_summary(plenty)
+    assert plan_summary(little) == f"{plan_summary(plenty)}; to save memory: {told}"
 
 
 def test_a_content_that_cannot_be_read_has_no_plan(planned, viewer):

@@ -1,7 +1,7 @@
 """The command line: `napari-styletransfer stylize CONTENT STYLE -o OUT` and its companions.
 
 `app` holds the commands, `options` makes their flags from the settings, `run` does the work of `stylize`,
-`progress` shows it, `lists` prints what there is. Starting it loads neither torch, napari nor Qt; torch comes
+`progress` shows it, `tables` prints what there is. Starting it loads neither torch, napari nor Qt; torch comes
 only with the commands that compute.
 """
 

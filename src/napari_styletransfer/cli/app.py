@@ -16,7 +16,7 @@ import typer
 
 from napari_styletransfer import __version__
 from napari_styletransfer.cli.options import resolve, with_config_flags
-from napari_styletransfer.cli.streams import LenientStream
+from napari_styletransfer.cli.streams import BestEffortStream
 from napari_styletransfer.config import PRESETS
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
 
@@ -29,12 +29,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
 
 def main() -> None:
     """Run the command line; the console script."""
-    sys.stdout, sys.stderr = (cast(TextIO, LenientStream(stream)) for stream in (sys.stdout, sys.stderr))
+    sys.stdout, sys.stderr = (cast(TextIO, BestEffortStream(stream)) for stream in (sys.stdout, sys.stderr))
     app()
 
 
@@ -109,7 +109,7 @@ def stylize(
             help="Planes of a TIFF stack, counted from 0: one, such as 4, or some, such as 0:10. All if not given.",
         ),
     ] = None,
-    quiet: Quiet = False,
+    quiet: QuietFlag = False,
     **flags: str,
 ) -> None:
     """Stylise CONTENT in the manner of STYLE.
@@ -120,7 +120,7 @@ def stylize(
     """
     from napari_styletransfer.cli.run import stylize_files
 
-    with _errors_told():
+    with _exit_on_error():
         if init is not None:
             flags.setdefault("start", "image")
         settings = resolve(preset, recipe, flags)
@@ -148,12 +148,12 @@ def demo(
         ),
     ] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Steps; the default settings' if not given.")] = None,
-    quiet: Quiet = False,
+    quiet: QuietFlag = False,
 ) -> None:
     """Stylise two pairs of sample pictures with VGG-19 and with the compact network; needs no downloads."""
     from napari_styletransfer.cli.demo import write_demo
 
-    with _errors_told():
+    with _exit_on_error():
         stopped = write_demo(output, size=size, iterations=iterations, quiet=quiet)
     if stopped:
         raise typer.Exit(130)
@@ -162,42 +162,42 @@ def demo(
 @app.command()
 def networks() -> None:
     """List the networks, where their weights are, and which need no download."""
-    from napari_styletransfer.cli.lists import print_networks
+    from napari_styletransfer.cli.tables import print_networks
 
-    with _errors_told():
+    with _exit_on_error():
         print_networks()
 
 
 @app.command()
 def devices() -> None:
     """List the devices a run can use; 'auto' takes the first."""
-    from napari_styletransfer.cli.lists import print_devices
+    from napari_styletransfer.cli.tables import print_devices
 
-    with _errors_told():
+    with _exit_on_error():
         print_devices()
 
 
 @app.command()
 def presets() -> None:
     """List the presets and the settings each of them makes."""
-    from napari_styletransfer.cli.lists import print_presets
+    from napari_styletransfer.cli.tables import print_presets
 
     print_presets()
 
 
 @contextmanager
-def _errors_told() -> Iterator[None]:
+def _exit_on_error() -> Iterator[None]:
     """Turn expected errors into one line and an exit status."""
     try:
         yield
     except (ConfigError, ImageError) as error:
-        _fail(error, 2)
+        _exit(error, 2)
     except StyleTransferError as error:
-        _fail(error, 1)
+        _exit(error, 1)
     except KeyboardInterrupt:
-        _fail("Interrupted.", 130)
+        _exit("Interrupted.", 130)
 
 
-def _fail(error: object, status: int) -> None:
+def _exit(error: object, status: int) -> None:
     typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
     raise typer.Exit(status)

@@ -12,7 +12,7 @@ from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.io import level_shapes
 
 
-def assign(pictures: Sequence[Path], config: StyleConfig) -> tuple[Path | None, list[Path]]:
+def split_pictures(pictures: Sequence[Path], config: StyleConfig) -> tuple[Path | None, list[Path]]:
     """Tell content and styles apart, by the mode.
 
     Raises
@@ -58,7 +58,7 @@ def check_settings(config: StyleConfig, styles: int, init: Path | None, labels: 
         raise ConfigError(f"--labels are regions of a content picture, which mode {config.mode} has none of.")
 
 
-def level_of(content: Path | None, config: StyleConfig) -> int:
+def resolve_level(content: Path | None, config: StyleConfig) -> int:
     """Return the resolution at which the content is read.
 
     Raises

@@ -15,11 +15,12 @@ import typer
 
 from napari_styletransfer import samples
 from napari_styletransfer.cli.interrupt import Interrupt
-from napari_styletransfer.cli.lists import INSTALL
-from napari_styletransfer.cli.run import run
+from napari_styletransfer.cli.run import describe, run
 from napari_styletransfer.cli.sheet import side_by_side
+from napari_styletransfer.cli.tables import INSTALL
 from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.errors import ConfigError
+from napari_styletransfer.events import Reason
 from napari_styletransfer.images.pixels import decode
 from napari_styletransfer.io import check_writable, write_image
 from napari_styletransfer.networks import weights
@@ -31,7 +32,7 @@ PAIRS = (("histology", "stained-glass", 0.5), ("fluorescence", "brush-swirls", 0
 _SIZE, _SMALLER = 512, 384
 """Longest side of the results, and of those of VGG-19 where it would take long."""
 
-_PATIENCE = 80.0
+_MAX_SECONDS = 80.0
 """Seconds that VGG-19 may take for all pairs at the usual size, by its plan."""
 
 
@@ -74,25 +75,25 @@ def write_demo(folder: Path, *, size: int | None = None, iterations: int | None 
     paths = [{name: folder / f"{content}-{style}-{name}.png" for name in names} for content, style, _ in PAIRS]
     for path in (path for pair in paths for path in pair.values()):
         check_writable(path, np.uint8)
-    sizes, told = _sizes(networks, usual, chosen=size is None)
-    if told and not quiet:
-        typer.echo(told)
+    sizes, note = _sizes(networks, usual, chosen=size is None)
+    if note and not quiet:
+        typer.echo(note)
     start = time.perf_counter()
     for (content_name, style_name, balance), files in zip(PAIRS, paths, strict=True):
-        content, style = _viewed(samples.content(content_name)), samples.style(style_name)
+        content, style = _to_uint8(samples.content(content_name)), samples.style(style_name)
         results = {}
         for network in networks:
             config = usual.changed(network=network, size=sizes[network], balance=balance)
-            outcome = run(content, [style], config, quiet=quiet)
+            result, failure = run(content, [style], config, quiet=quiet)
             with Interrupt():
-                write_image(files[network], outcome.image)
+                write_image(files[network], result.image)
             if not quiet:
-                typer.echo(outcome.told(files[network]))
-            if outcome.error is not None:
-                raise outcome.error
-            if outcome.stopped:
+                typer.echo(describe(result, files[network]))
+            if failure is not None:
+                raise failure
+            if result.reason is Reason.STOPPED:
                 return True
-            results[str(network)] = outcome.image
+            results[str(network)] = result.image
         write_image(files["side-by-side"], side_by_side({"content": content, "style": style}, results))
     if not quiet:
         count = sum(len(pair) for pair in paths)
@@ -112,7 +113,7 @@ def _sizes(networks: list[Network], usual: StyleConfig, *, chosen: bool) -> tupl
 
     stand_in = np.zeros((_SIZE, _SIZE), np.uint8)
     seconds = len(PAIRS) * plan(stand_in, [stand_in], usual.changed(network=Network.VGG19)).seconds
-    if seconds <= _PATIENCE:
+    if seconds <= _MAX_SECONDS:
         return sizes, ""
     return {**sizes, Network.VGG19: _SMALLER}, (
         f"{Network.VGG19} at {_SMALLER} pixels: at {_SIZE} both pictures would take up to about "
@@ -120,7 +121,7 @@ def _sizes(networks: list[Network], usual: StyleConfig, *, chosen: bool) -> tupl
     )
 
 
-def _viewed(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def _to_uint8(picture: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Bring a picture to 8 bits as a viewer shows it: deep ones without their few brightest pixels."""
     if picture.dtype == np.uint8:
         return picture

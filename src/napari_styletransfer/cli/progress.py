@@ -1,6 +1,6 @@
-"""How a run shows itself while it goes on: a bar on a terminal, a line now and then in a log, or nothing.
+"""How a run is shown and stopped: by a bar on a terminal, a line now and then in a log, or nothing; and by Ctrl-C.
 
-`cli.run` hands the events of a run to one of these.
+`cli.run` hands one of these to a run, as its `on_event` and `should_stop`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,27 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from napari_styletransfer.cli.interrupt import Interrupt
 from napari_styletransfer.events import Event, Fetching, Finished, Plan, PlaneStarted, Started, Step
-from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, network_told, rough_duration
+from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, network_text, rough_duration
 
 LINE_SECONDS = 10.0
 """Time between two lines where there is no terminal."""
 
 
-class Silent:
-    """Shows nothing, and remembers what was planned first and how the run ended; the others add to it."""
+class Monitor:
+    """Shows nothing, and remembers what was planned first and how the run ended; the others add to it.
+
+    Attributes
+    ----------
+    begun
+        Whether the run told of anything, before which it has only checked.
+    plan, finished
+        The first plan, and the end of the run or of its last plane.
+    """
 
     def __init__(self) -> None:
+        self.begun = False
         self.plan: Plan | None = None
         self.finished: Finished | None = None
         self.plane = ""
@@ -31,17 +41,37 @@ class Silent:
         self.fraction = 0.0
         self.seconds_left: float | None = None
         self._planes = PlaneMeter()
+        self._interrupt = Interrupt()
+        self._acknowledged = False
 
     def __enter__(self) -> Self:
+        self._interrupt.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass
+        self._interrupt.__exit__(kind, error, trace)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the user asked to stop."""
+        return self._interrupt.requested
+
+    def should_stop(self) -> bool:
+        """Tell whether the user asked to stop, and show once that this was heard."""
+        # Not in the handler of the signal, where printing is unsafe.
+        if self.stop_requested and not self._acknowledged:
+            self._acknowledged = True
+            self.stopping()
+        return self.stop_requested
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
+        self.begun = True
+        if isinstance(event, Fetching) and self.stop_requested:
+            # There is no picture yet that would be worth keeping.
+            raise KeyboardInterrupt
         if isinstance(event, Fetching):
             self.fetching(event)
         elif isinstance(event, Started):
@@ -77,7 +107,7 @@ class Silent:
         """Show that the user asked to stop."""
 
 
-class Lines(Silent):
+class LineMonitor(Monitor):
     """Plain lines on standard error, at the start of each scale and every few seconds."""
 
     def __init__(self) -> None:
@@ -92,7 +122,7 @@ class Lines(Silent):
 
     def started(self, plan: Plan) -> None:
         """Show what will be done."""
-        self._say(summary(plan, self._planes.planes))
+        self._say(plan_summary(plan, self._planes.planes))
 
     def step(self, event: Step) -> None:
         """Show a step."""
@@ -100,7 +130,7 @@ class Lines(Silent):
             self._shown = (self.plane, event.scale)
             self._say(
                 f"{self.plane}step {event.iteration}/{event.total}, {self.where}, loss {event.losses['total']:.4g}"
-                f"{left(self.seconds_left)}"
+                f"{time_left(self.seconds_left)}"
             )
 
     def stopping(self) -> None:
@@ -112,7 +142,7 @@ class Lines(Silent):
         self._next = time.monotonic() + LINE_SECONDS
 
 
-class Bar(Silent):
+class BarMonitor(Monitor):
     """A progress bar on standard error."""
 
     def __init__(self) -> None:
@@ -121,7 +151,7 @@ class Bar(Silent):
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(),
             console=Console(stderr=True),
             transient=True,
@@ -130,11 +160,12 @@ class Bar(Silent):
 
     def __enter__(self) -> Self:
         self._progress.start()
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        super().__exit__(kind, error, trace)
         self._progress.stop()
 
     def fetching(self, event: Fetching) -> None:
@@ -143,32 +174,32 @@ class Bar(Silent):
 
     def started(self, plan: Plan) -> None:
         """Show what will be done."""
-        self._progress.console.print(summary(plan, self._planes.planes), style="dim", highlight=False)
+        self._progress.console.print(plan_summary(plan, self._planes.planes), style="dim", highlight=False)
         self._show("starting", 0, None, "")
 
     def step(self, event: Step) -> None:
         """Show a step."""
-        told = f"{event.iteration}/{event.total}, loss {event.losses['total']:.4g}{left(self.seconds_left)}"
-        self._show(self.plane + self.where, self.fraction, 1.0, told)
+        status = f"{event.iteration}/{event.total}, loss {event.losses['total']:.4g}{time_left(self.seconds_left)}"
+        self._show(self.plane + self.where, self.fraction, 1.0, status)
 
     def stopping(self) -> None:
         """Show that the user asked to stop."""
         self._progress.console.print("stopping with the best image so far; press Ctrl-C again to give it up")
 
-    def _show(self, description: str, done: float, total: float | None, told: str) -> None:
+    def _show(self, description: str, done: float, total: float | None, status: str) -> None:
         if self._task is None:
-            self._task = self._progress.add_task(description, told=told)
-        self._progress.update(self._task, description=description, completed=done, total=total, told=told)
+            self._task = self._progress.add_task(description, status=status)
+        self._progress.update(self._task, description=description, completed=done, total=total, status=status)
 
 
-def reporter(quiet: bool) -> Silent:
-    """Return the reporter for this terminal, or for none."""
+def create_monitor(quiet: bool) -> Monitor:
+    """Return the monitor for this terminal, or for none."""
     if quiet:
-        return Silent()
-    return Bar() if sys.stderr.isatty() else Lines()
+        return Monitor()
+    return BarMonitor() if sys.stderr.isatty() else LineMonitor()
 
 
-def summary(plan: Plan, planes: int = 1) -> str:
+def plan_summary(plan: Plan, planes: int = 1) -> str:
     """Tell in one line what a run will do, or one of so many planes; the time is that of all."""
     last = plan.scales[-1]
     blocks = f", {plan.blocks} blocks" if plan.blocks > 1 else ""
@@ -177,11 +208,11 @@ def summary(plan: Plan, planes: int = 1) -> str:
     each = f" for each of {planes} planes" if planes > 1 else ""
     lasts = f", at most about {rough_duration(plan.seconds * planes)}" if plan.seconds >= 1 else ""
     return (
-        f"{network_told(plan)} on {plan.device_name} ({plan.precision}), {last.width}×{last.height} pixels in "
+        f"{network_text(plan)} on {plan.device_name} ({plan.precision}), {last.width}×{last.height} pixels in "
         f"{scales}{blocks}, {plan.memory}, at most {plan.total_iterations} steps{each}{lasts}{spared}"
     )
 
 
-def left(seconds: float | None) -> str:
+def time_left(seconds: float | None) -> str:
     """Tell the time to come, as the end of a sentence."""
     return "" if seconds is None else f", {duration(seconds)} left"

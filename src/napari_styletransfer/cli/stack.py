@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer import api
+from napari_styletransfer.cli.progress import Monitor
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError, StyleTransferError
-from napari_styletransfer.events import Event, Finished, PlaneStarted, Started
+from napari_styletransfer.events import Finished, PlaneStarted, Started
 from napari_styletransfer.images.pixels import decode, encoding_of
 from napari_styletransfer.io import Stack, read_labels, read_stack, writing_stack
 
@@ -27,26 +28,26 @@ SUFFIXES = (".tif", ".tiff")
 
 
 @dataclass(frozen=True)
-class Planes:
+class PlaneSelection:
     """The planes of a stack that are wanted, in one value range.
 
     Attributes
     ----------
     stack
         Where they come from.
-    numbers
+    indices
         Which, counted from 0 in the order of the file.
     low, high
         Values that become 0 and 1 in every plane.
     """
 
     stack: Stack
-    numbers: tuple[int, ...]
+    indices: tuple[int, ...]
     low: float
     high: float
 
     @classmethod
-    def of(cls, stack: Stack, numbers: Sequence[int]) -> Planes:
+    def from_stack(cls, stack: Stack, indices: Sequence[int]) -> PlaneSelection:
         """Look at every plane once: at its values, and whether it can be read at all.
 
         Raises
@@ -55,39 +56,39 @@ class Planes:
             Naming the plane that cannot be used.
         """
         ends: list[tuple[float, float]] = []
-        for number in numbers:
+        for index in indices:
             try:
-                encoding = encoding_of(stack.plane(number))
+                encoding = encoding_of(stack.plane(index))
             except ImageError as error:
-                raise ImageError(f"{stack.path}, plane {number}: {error}") from error
+                raise ImageError(f"{stack.path}, plane {index}: {error}") from error
             ends.append((encoding.low, encoding.high))
-        return cls(stack, tuple(numbers), min(low for low, _ in ends), max(high for _, high in ends))
+        return cls(stack, tuple(indices), min(low for low, _ in ends), max(high for _, high in ends))
 
     @property
     def axes(self) -> tuple[str, tuple[int, ...]]:
         """Letters and lengths of the axes of the result; some planes only are one row of them."""
-        if len(self.numbers) == len(self.stack):
+        if len(self.indices) == len(self.stack):
             return self.stack.axes, self.stack.counts
-        return self.stack.axes[-1], (len(self.numbers),)
+        return self.stack.axes[-1], (len(self.indices),)
 
     @property
     def increments(self) -> dict[str, float]:
-        """Distance of the result's planes, as `files.Stack.increments`; none where they are not equally far apart."""
-        if len(self.numbers) == len(self.stack):
+        """Distance of the result's planes, as `io.Stack.increments`; none where they are not equally far apart."""
+        if len(self.indices) == len(self.stack):
             return dict(self.stack.increments)
-        apart = {after - before for before, after in pairwise(self.numbers)}
+        apart = {after - before for before, after in pairwise(self.indices)}
         if len(self.stack.axes) > 1 or len(apart) != 1:
             return {}
         (every,) = apart
         return {axis: abs(every) * distance for axis, distance in self.stack.increments.items()}
 
-    def decoded(self, index: int) -> npt.NDArray[np.float32]:
+    def read_rgb(self, index: int) -> npt.NDArray[np.float32]:
         """Read a plane as RGB in [0, 1]."""
-        rgb, _ = decode(self.stack.plane(self.numbers[index]), low=self.low, high=self.high)
+        rgb, _ = decode(self.stack.plane(self.indices[index]), low=self.low, high=self.high)
         return rgb
 
 
-def chosen(text: str | None, count: int) -> list[int]:
+def parse_planes(text: str | None, count: int) -> list[int]:
     """Read which planes are wanted: "4" is one, "2:8" those from 2 to 7, "::2" every second, None all.
 
     Raises
@@ -112,7 +113,7 @@ def chosen(text: str | None, count: int) -> list[int]:
     return numbers
 
 
-def labels_of(path: Path | None, planes: Planes) -> list[Callable[[], npt.NDArray[Any]]] | None:
+def label_readers(path: Path | None, planes: PlaneSelection) -> list[Callable[[], npt.NDArray[Any]]] | None:
     """Return a reader of each plane's labels: of one picture for all, or of a stack with as many planes.
 
     Raises
@@ -125,14 +126,14 @@ def labels_of(path: Path | None, planes: Planes) -> list[Callable[[], npt.NDArra
     stack = read_stack(path)
     if stack is None:
         picture = read_labels(path)
-        check_labels(path, picture.shape, planes.stack.shape)
-        return [lambda: picture] * len(planes.numbers)
-    check_labels(path, stack.shape, planes.stack.shape)
-    check_number(path, len(stack), len(planes.stack))
-    return [lambda number=number: stack.plane(number) for number in planes.numbers]  # type: ignore[misc]
+        check_label_shape(path, picture.shape, planes.stack.shape)
+        return [lambda: picture] * len(planes.indices)
+    check_label_shape(path, stack.shape, planes.stack.shape)
+    check_plane_count(path, len(stack), len(planes.stack))
+    return [lambda index=index: stack.plane(index) for index in planes.indices]  # type: ignore[misc]
 
 
-def check_number(path: Path, found: int, content: int) -> None:
+def check_plane_count(path: Path, found: int, content: int) -> None:
     """Refuse a stack of labels that is not as long as the content.
 
     Raises
@@ -147,7 +148,7 @@ def check_number(path: Path, found: int, content: int) -> None:
         )
 
 
-def check_labels(path: Path, found: tuple[int, ...], content: tuple[int, ...]) -> None:
+def check_label_shape(path: Path, found: tuple[int, ...], content: tuple[int, ...]) -> None:
     """Refuse labels that are not of the content's size.
 
     Raises
@@ -163,15 +164,13 @@ def check_labels(path: Path, found: tuple[int, ...], content: tuple[int, ...]) -
 
 
 def run_stack(
-    planes: Planes,
+    planes: PlaneSelection,
     styles: Sequence[npt.NDArray[Any]],
     config: StyleConfig,
     output: Path,
-    *,
     labels: Sequence[Callable[[], npt.NDArray[Any]]] | None,
     density: tuple[float, float] | None,
-    should_stop: Callable[[], bool],
-    on_event: Callable[[Event], object],
+    monitor: Monitor,
 ) -> tuple[int, StyleTransferError | None]:
     """Stylise the planes into a TIFF stack.
 
@@ -191,78 +190,83 @@ def run_stack(
     """
     # Only now, because it loads torch.
     from napari_styletransfer.engine.stack import iter_stylize_stack
-    from napari_styletransfer.losses.regions import RegionMap
 
-    height, width = planes.stack.shape[:2]
-    marked = 0
-    for number, read in zip(planes.numbers, labels or (), strict=False):
-        try:
-            RegionMap.from_arrays(read(), (height, width), len(styles), config)
-            marked += 1
-        except NothingToDoError:
-            # Tracked objects come and go: such a plane is left as it is.
-            continue
-        except ImageError as error:
-            raise ImageError(f"The labels of plane {number}: {error}") from error
-    if labels is not None and not marked:
-        raise NothingToDoError(
-            f"In none of the {len(planes.numbers)} planes is a label given a style: there would be nothing to do. "
-            "Give labels that are not 0 with --labels, or their styles with --regions."
-        )
+    if labels is not None:
+        _check_labels(planes, labels, len(styles), config)
     axes, counts = planes.axes
     channels = 4 if planes.stack.shape[2:] == (4,) else 3
-    put: Callable[[int, npt.NDArray[Any]], None] | None = None
+    write: Callable[[int, npt.NDArray[Any]], None] | None = None
     plane = done = 0
-    failure: StyleTransferError | None = None
     with ExitStack() as files:
         events = iter_stylize_stack(
-            [lambda index=index: planes.decoded(index) for index in range(len(planes.numbers))],  # type: ignore[misc]
+            [lambda index=index: planes.read_rgb(index) for index in range(len(planes.indices))],  # type: ignore[misc]
             styles,
             config,
             labels=labels,
-            should_stop=should_stop,
+            should_stop=monitor.should_stop,
         )
         try:
             for event in files.enter_context(closing(events)):
-                on_event(event)
+                monitor(event)
                 if isinstance(event, PlaneStarted):
                     plane = event.plane
-                if put is None and isinstance(event, (Started, Finished)):
+                if write is None and isinstance(event, (Started, Finished)):
                     # Before anything long, for there may be no room; a plane without labels ends without a start.
-                    size = _size(event)
-                    own_density = None if density is None else scaled(density, (height, width), size)
-                    shape = (*size, channels)
-                    put = files.enter_context(
-                        writing_stack(output, counts, axes, shape, planes.stack.dtype, own_density, planes.increments)
+                    last = event.plan.sizes[-1] if isinstance(event, Started) else event.image.shape[:2]
+                    write = files.enter_context(
+                        writing_stack(
+                            output,
+                            counts,
+                            axes,
+                            (*last, channels),
+                            planes.stack.dtype,
+                            density=None if density is None else scale_density(density, planes.stack.shape, last),
+                            increments=planes.increments,
+                        )
                     )
-                if put is None or not isinstance(event, Finished):
-                    continue
-                content = planes.stack.plane(planes.numbers[plane])
-                encoding = encoding_of(content, low=planes.low, high=planes.high)
-                own = labels[plane]() if labels is not None else None
-                image = api.encoded(event, encoding, content, own, len(styles))
-                put(plane, image)
-                done = plane + 1
+                if write is not None and isinstance(event, Finished):
+                    content = planes.stack.plane(planes.indices[plane])
+                    encoding = encoding_of(content, low=planes.low, high=planes.high)
+                    own = labels[plane]() if labels is not None else None
+                    write(plane, api.encode_result(event, encoding, content, own, len(styles)))
+                    done = plane + 1
         # Whatever it is, the planes before are kept.
         except Exception as error:
             if not done:
                 raise
             failure = StyleTransferError(
-                f"Plane {planes.numbers[done]} failed; {output} holds the {done} before it, and nothing of the others. "
+                f"Plane {planes.indices[done]} failed; {output} holds the {done} before it, and nothing of the others. "
                 f"{error}"
             )
             failure.__cause__ = error
-    return done, failure
+            return done, failure
+    return done, None
 
 
-def _size(event: Started | Finished) -> tuple[int, int]:
-    """Return the height and width of the result, as told at the start or at the end of a run."""
-    if isinstance(event, Finished):
-        height, width = event.image.shape[:2]
-        return height, width
-    return event.plan.scales[-1].height, event.plan.scales[-1].width
+def _check_labels(
+    planes: PlaneSelection, labels: Sequence[Callable[[], npt.NDArray[Any]]], styles: int, config: StyleConfig
+) -> None:
+    """Refuse labels that cannot be used, or that mark nothing in any plane."""
+    from napari_styletransfer.losses.regions import RegionMap
+
+    height, width = planes.stack.shape[:2]
+    marked = False
+    for index, read in zip(planes.indices, labels, strict=True):
+        try:
+            RegionMap.from_arrays(read(), (height, width), styles, config)
+            marked = True
+        except NothingToDoError:
+            # Tracked objects come and go: such a plane is left as it is.
+            continue
+        except ImageError as error:
+            raise ImageError(f"The labels of plane {index}: {error}") from error
+    if not marked:
+        raise NothingToDoError(
+            f"In none of the {len(planes.indices)} planes is a label given a style: there would be nothing to do. "
+            "Give labels that are not 0 with --labels, or their styles with --regions."
+        )
 
 
-def scaled(density: tuple[float, float], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[float, float]:
+def scale_density(density: tuple[float, float], before: tuple[int, ...], after: tuple[int, ...]) -> tuple[float, float]:
     """Return the pixels per centimetre of a result, along x and y, from those of a content of another size."""
     return density[0] * after[1] / before[1], density[1] * after[0] / before[0]

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 
-class LenientStream:
+class BestEffortStream:
     """A text stream that drops what it cannot write, so that no run is lost to a closed terminal, pipe or full log.
 
     Parameters

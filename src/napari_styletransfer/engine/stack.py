@@ -32,7 +32,7 @@ def iter_stylize_stack(
     init: npt.ArrayLike | None = None,
     finished: Mapping[int, npt.NDArray[np.float32]] | None = None,
     labels: Sequence[Read] | None = None,
-    should_stop: Callable[[], bool] = bool,
+    should_stop: Callable[[], bool] | None = None,
     preview_interval: float = 0.15,
 ) -> Generator[Event, None, None]:
     """Stylise every plane, telling of every step.

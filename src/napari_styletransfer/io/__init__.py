@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 
-def read_image(path: str | os.PathLike[str], level: int = 0) -> npt.NDArray[Any]:
+def read_image(path: str | os.PathLike[str], *, level: int = 0) -> npt.NDArray[Any]:
     """Read one picture, upright and without palette.
 
     Parameters
@@ -98,7 +98,7 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
     return labels
 
 
-def read_stack(path: str | os.PathLike[str], level: int = 0) -> Stack | None:
+def read_stack(path: str | os.PathLike[str], *, level: int = 0) -> Stack | None:
     """Return the stack a TIFF file holds, or None for any other file; planes are read when asked for.
 
     Parameters

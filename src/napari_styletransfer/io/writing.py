@@ -27,6 +27,7 @@ SUFFIXES = (".png", *_JPEG, *_TIFF)
 def check_writable(
     path: str | os.PathLike[str],
     dtype: npt.DTypeLike,
+    *,
     channels: int = 3,
     keep: Iterable[str | os.PathLike[str]] = (),
 ) -> None:
@@ -83,7 +84,7 @@ def check_folder(path: str | os.PathLike[str]) -> None:
 
 
 def write_image(
-    path: str | os.PathLike[str], array: npt.NDArray[Any], density: tuple[float, float] | None = None
+    path: str | os.PathLike[str], array: npt.NDArray[Any], *, density: tuple[float, float] | None = None
 ) -> None:
     """Write a picture in the format its suffix names, whole or not at all.
 
@@ -148,6 +149,7 @@ def writing_stack(
     axes: str,
     shape: Sequence[int],
     dtype: npt.DTypeLike,
+    *,
     density: tuple[float, float] | None = None,
     increments: Mapping[str, float] | None = None,
 ) -> Iterator[Callable[[int, npt.NDArray[Any]], None]]:

@@ -14,7 +14,7 @@ from napari_styletransfer.layers.rendering import Rendering
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.write import channel_kwargs, image_kwargs, result_name
 from napari_styletransfer.outputs.base import Output
-from napari_styletransfer.progress import duration, structure_told
+from napari_styletransfer.progress import duration, structure_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,7 +105,7 @@ class ImageOutput(Output):
         }[finished.reason]
         # A run that was stopped before its first step has no loss.
         loss = f"loss {finished.losses['total']:.4g}" if finished.losses else ""
-        return " · ".join(filter(None, (how, duration(finished.seconds), loss, structure_told(finished))))
+        return " · ".join(filter(None, (how, duration(finished.seconds), loss, structure_text(finished.structure))))
 
     def _add(self, image: npt.NDArray[Any], **made: Any) -> None:
         # A copy: the layer's data is written to with every preview, and the run's own image must stay.

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
 
 from napari_styletransfer.config import Mode, Network
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError, WeightsError
-from napari_styletransfer.progress import network_told, rough_duration
+from napari_styletransfer.progress import network_text, rough_duration
 from napari_styletransfer.session.networks import other_network
 from napari_styletransfer.widget.qt_utils import colored, text_color, words_fitting
 from napari_styletransfer.worker import load_engine, to_styletransfer_error
@@ -134,7 +134,7 @@ class PlanLabel(QLabel):
     def words(self, plan: Plan, planes: int = 1) -> str:
         """Return a plan in one line."""
         last = plan.scales[-1]
-        what = "colours alone" if plan.config.mode is Mode.COLORS else network_told(plan)
+        what = "colours alone" if plan.config.mode is Mode.COLORS else network_text(plan)
         parts = [what, plan.device_name, f"{last.width} × {last.height}"]
         if planes > 1:
             parts.append(f"{planes} planes")
