@@ -117,7 +117,7 @@ def test_other_pictures_lose_less_than_16_bits_do(random_image: ImageOf) -> None
 
 
 def test_a_picture_is_packed_some_values_at_a_time(monkeypatch: pytest.MonkeyPatch, random_image: ImageOf) -> None:
-    monkeypatch.setattr("napari_styletransfer.losses.content_features._AT_ONCE", 1000)
+    monkeypatch.setattr("napari_styletransfer.losses.content_features._CHUNK", 1000)
     picture = in_bytes(random_image(30, 40, dtype=torch.float32))
     picture[0, 2, 29, 39] = 0.123456  # the last of them is no multiple of 1/255
 

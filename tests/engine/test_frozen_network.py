@@ -151,11 +151,11 @@ def lean(net: FrozenNetwork, image: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Feature maps and the same gradient by the engine."""
     maps: dict[str, Tensor] = {}
     with torch.no_grad():
-        tape = net.forward(image, lambda name, feature_map, row: maps.update({name: feature_map.clone()}), keep=True)
+        tape = net.forward(image, lambda name, row, feature_map: maps.update({name: feature_map.clone()}), record=True)
         return maps, net.backward(tape, image, _seed)
 
 
-def _seed(name: str, feature_map: Tensor, gradient: Tensor, row: int) -> None:
+def _seed(name: str, row: int, feature_map: Tensor, gradient: Tensor) -> None:
     slopes = _slopes(tuple(feature_map.shape), torch.float64)
     gradient.add_(slopes.to(feature_map.dtype)).add_(feature_map)
 
@@ -210,7 +210,7 @@ def test_every_named_layer_is_the_same_layer_of_torchvision(
         backbone(network), tensors, backbone(network).layers, pooling=Pooling.NATIVE, padding=Padding.ZERO
     )
 
-    net.forward(image, lambda name, feature_map, row: maps.update({name: feature_map.clone()}), keep=False)
+    net.forward(image, lambda name, row, feature_map: maps.update({name: feature_map.clone()}))
 
     expected = textbook(network, tensors, image, Pooling.NATIVE, Padding.ZERO)
     assert list(maps) == list(expected)
@@ -228,7 +228,7 @@ def test_the_last_layer_is_what_torchvision_itself_computes(
     cut = backbone(network).truncated({backbone(network).layers[-1]})
     net = FrozenNetwork(cut, tensors, cut.layers[-1:], pooling=Pooling.NATIVE, padding=Padding.ZERO)
 
-    net.forward(image, lambda name, feature_map, row: maps.update({name: feature_map.clone()}), keep=False)
+    net.forward(image, lambda name, row, feature_map: maps.update({name: feature_map.clone()}))
 
     whole = _torchvision(network, tensors, torch.float32)((image - _column(MEAN, image)) / _column(STD, image))
     assert _difference(maps[cut.layers[-1]], whole) < 1e-4
@@ -297,15 +297,15 @@ def test_bands_of_rows_give_what_the_whole_maps_give(
 
         def visit(
             name: str,
-            feature_map: Tensor,
             row: int,
+            feature_map: Tensor,
             pieces: dict[str, list[Tensor]] = pieces,
             firsts: dict[str, list[int]] = firsts,
         ) -> None:
             pieces.setdefault(name, []).append(feature_map.clone())
             firsts.setdefault(name, []).append(row)
 
-        recording = net.forward(image, visit, keep=True)
+        recording = net.forward(image, visit, record=True)
         counts = [len(segment) for segment in recording.segments]
         gradient = net.backward(recording, image, _seed_by_row)
         for name, rows in pieces.items():
@@ -321,7 +321,7 @@ def test_bands_of_rows_give_what_the_whole_maps_give(
     torch.testing.assert_close(same_gradient, gradient)
 
 
-def _seed_by_row(name: str, feature_map: Tensor, gradient: Tensor, row: int) -> None:
+def _seed_by_row(name: str, row: int, feature_map: Tensor, gradient: Tensor) -> None:
     """Add a gradient that depends on the features and on where they lie."""
     rows = torch.arange(row, row + feature_map.shape[2], dtype=feature_map.dtype)
     gradient.add_(feature_map.square()).add_(0.1 * rows.view(-1, 1))
@@ -341,16 +341,16 @@ def test_the_first_stage_is_computed_again_and_never_kept(
 ) -> None:
     net = FrozenNetwork(compact, compact_weights, {"relu1_1", "relu2_1"})
     image = random_image(32, 32, dtype=torch.float32)
-    tape = net.forward(image, lambda name, feature_map, row: None, keep=True)
+    tape = net.forward(image, lambda name, row, feature_map: None, record=True)
     seen: dict[str, Tensor] = {}
     visited: dict[str, Tensor] = {}
-    net.forward(image, lambda name, feature_map, row: visited.update({name: feature_map.clone()}), keep=False)
+    net.forward(image, lambda name, row, feature_map: visited.update({name: feature_map.clone()}))
 
     shallow, deep = _tapes(tape)[:2]
     assert not shallow.maps
     assert set(shallow.positive) == {1}
     assert set(deep.maps) == {"relu2_1"}
-    net.backward(tape, image, lambda name, feature_map, gradient, row: seen.update({name: feature_map.clone()}))
+    net.backward(tape, image, lambda name, row, feature_map, gradient: seen.update({name: feature_map.clone()}))
     assert torch.equal(seen["relu1_1"], visited["relu1_1"])
 
 
@@ -359,7 +359,7 @@ def test_the_tape_holds_one_bit_for_each_value_of_a_layer_without_a_loss(
 ) -> None:
     net = FrozenNetwork(compact, compact_weights, {"relu5_1"})
 
-    tape = net.forward(random_image(64, 64, dtype=torch.float32), lambda name, feature_map, row: None, keep=True)
+    tape = net.forward(random_image(64, 64, dtype=torch.float32), lambda name, row, feature_map: None, record=True)
 
     assert [name for one in _tapes(tape) for name in one.maps] == ["relu5_1"]
     kept = sum(bits.numel() for one in _tapes(tape) for bits in one.positive.values())
@@ -373,11 +373,11 @@ def test_the_tape_is_used_up_by_the_backward_pass(
 ) -> None:
     net = FrozenNetwork(compact, compact_weights, compact.layers, pooling=Pooling.MAX)
     image = random_image(32, 32, dtype=torch.float32)
-    tape = net.forward(image, lambda name, feature_map, row: None, keep=True)
+    tape = net.forward(image, lambda name, row, feature_map: None, record=True)
 
     tapes = _tapes(tape)
 
-    net.backward(tape, image, lambda name, feature_map, gradient, row: None)
+    net.backward(tape, image, lambda name, row, feature_map, gradient: None)
 
     assert len(tapes) == 5
     for one in tapes:
@@ -395,8 +395,8 @@ def test_layers_are_visited_from_shallow_to_deep_and_seeded_from_deep_to_shallow
     seeded: list[str] = []
 
     image = random_image(24, 24, dtype=torch.float32)
-    tape = net.forward(image, lambda name, _, row: visited.append(name), keep=True)
-    net.backward(tape, image, lambda name, _, gradient, row: seeded.append(name))
+    tape = net.forward(image, lambda name, row, _: visited.append(name), record=True)
+    net.backward(tape, image, lambda name, row, _, gradient: seeded.append(name))
 
     assert tuple(visited) == wanted
     assert tuple(seeded) == wanted[::-1]
@@ -408,10 +408,10 @@ def test_without_any_loss_layer_the_gradient_is_zero(
     net = FrozenNetwork(compact.truncated(set()), {}, ())
     image = random_image(9, 9, dtype=torch.float32)
 
-    tape = net.forward(image, lambda name, feature_map, row: None, keep=True)
+    tape = net.forward(image, lambda name, row, feature_map: None, record=True)
 
     assert torch.equal(
-        net.backward(tape, image, lambda name, feature_map, gradient, row: None), torch.zeros_like(image)
+        net.backward(tape, image, lambda name, row, feature_map, gradient: None), torch.zeros_like(image)
     )
 
 
@@ -425,8 +425,7 @@ def test_the_predicted_sizes_are_those_of_the_feature_maps(
 
     net.forward(
         random_image(37, 50, dtype=torch.float32),
-        lambda name, feature_map, row: sizes.update({name: (feature_map.shape[2], feature_map.shape[3])}),
-        keep=False,
+        lambda name, row, feature_map: sizes.update({name: (feature_map.shape[2], feature_map.shape[3])}),
     )
 
     assert net.layer_sizes(37, 50) == sizes

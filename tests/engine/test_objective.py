@@ -66,7 +66,7 @@ class Setting:
     def features(self, image: Tensor) -> dict[str, np.ndarray]:
         """(channels, positions) by layer; for `rgb` the pixels and a constant."""
         maps: dict[str, np.ndarray] = {}
-        self.net.forward(image, lambda name, f, row: maps.update({name: f[0].flatten(1).numpy().copy()}), keep=False)
+        self.net.forward(image, lambda name, row, f: maps.update({name: f[0].flatten(1).numpy().copy()}))
         pixels = image[0].flatten(1).numpy()
         maps[RGB] = np.concatenate([pixels, np.ones_like(pixels[:1])])
         return maps

@@ -412,7 +412,7 @@ class Guided:
 
     def features(self, image: Tensor) -> dict[str, npt.NDArray[np.float64]]:
         maps: dict[str, npt.NDArray[np.float64]] = {}
-        self.net.forward(image, lambda name, f, row: maps.update({name: f[0].flatten(1).numpy().copy()}), keep=False)
+        self.net.forward(image, lambda name, row, f: maps.update({name: f[0].flatten(1).numpy().copy()}))
         pixels = image[0].flatten(1).numpy()
         maps[RGB] = np.concatenate([pixels, np.ones_like(pixels[:1])])
         return maps

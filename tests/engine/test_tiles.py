@@ -256,7 +256,7 @@ def test_what_is_kept_of_blocks_stays_within_its_budget_and_does_not_grow(
     compact_weights: Tensors, random_image: ImageOf
 ) -> None:
     objective, cut = _in_blocks(compact_weights, random_image)
-    workspace = objective._tiled.network.workspace()
+    workspace = objective.tiled.network.workspace()
     image, kept = random_image(*IN_BLOCKS, seed=9), []
 
     for budget in (100_000, 10**9):
@@ -270,7 +270,7 @@ def test_what_is_kept_of_blocks_stays_within_its_budget_and_does_not_grow(
                 most = max(most, workspace.bytes)
                 return False
 
-            objective._tiled._should_stop = measured
+            objective.tiled._should_stop = measured
             objective(image)
             taken.append((most, sum(chunk.numel() for chunk in workspace._chunks)))
         assert len(set(taken[1:])) == 1
@@ -291,7 +291,7 @@ def test_nothing_is_kept_of_blocks_once_a_run_is_stopped(
     with pytest.raises(Stopped):
         objective(random_image(*IN_BLOCKS))
 
-    assert objective._tiled.network.workspace().bytes == 0
+    assert objective.tiled.network.workspace().bytes == 0
 
 
 IN_BLOCKS = (40, 56)

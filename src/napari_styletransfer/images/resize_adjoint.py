@@ -1,7 +1,7 @@
 """The adjoint of making an image smaller: what a gradient at the smaller size says of the larger image.
 
 `resize.resize` is one linear map down the image and one across. Each output is made from a few neighbouring inputs,
-so the matrix of such a map is a narrow band. Cut into short pieces it is applied by small matrix products, many times
+so the matrix of such a map is a narrow band. Cut into short blocks it is applied by small matrix products, many times
 faster than the backward pass that comes with torch, and with no more memory than half of one channel of the larger
 image. Called by `multiscale`.
 """
@@ -15,15 +15,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-_PIECE = 64
-"""Outputs made at once along an axis: a short piece wastes little on the zeros beside the band."""
+_BLOCK = 64
+"""Outputs made at once along an axis: a short block wastes little on the zeros beside the band."""
 
 _SHARPNESS = -0.5
 """Parameter of the cubic kernel (Keys 1981) that `torch.nn.functional.interpolate` takes when it filters."""
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _Block:
     """Part of a banded matrix: `matrix` (rows of `small`, columns of `large`) holds all that is not zero there."""
 
     small: slice
@@ -31,30 +31,33 @@ class _Piece:
     matrix: Tensor
 
 
-class Upsampling:
-    """The adjoint of `resize` from one size to a smaller one.
+class ResizeAdjoint:
+    """The adjoint of `resize` from one size (H, W) to another that is no larger along either axis."""
 
-    Parameters
-    ----------
-    large, small
-        Gradients (1, C, H, W) and (1, C, h, w) with the sizes, number format and device of those that will come; the
-        small one is no larger along either axis.
-    """
-
-    def __init__(self, large: Tensor, small: Tensor) -> None:
-        self._rows, self._columns = (_pieces(large.shape[axis], small.shape[axis], large) for axis in (2, 3))
+    def __init__(self, large: tuple[int, int], small: tuple[int, int]) -> None:
+        self._sizes = tuple(zip(large, small, strict=True))
+        self._axes: list[list[_Block]] = []
 
     def add(self, large: Tensor, small: Tensor, weight: float) -> None:
-        """Add to `large`, in place, `weight` times what the adjoint makes of `small`."""
+        """Add to `large`, in place, `weight` times what the adjoint makes of `small`.
+
+        Parameters
+        ----------
+        large, small
+            Gradients (1, C, H, W) and (1, C, h, w); number format and device are the same in every call.
+        """
+        if not self._axes:
+            self._axes = [_blocks(side, smaller, small) for side, smaller in self._sizes]
+        rows, columns = self._axes
         for channel, gradient in zip(large[0], small[0], strict=True):  # one by one, for less memory
             wide = gradient.new_empty(gradient.shape[0], large.shape[3])
-            for piece in self._columns:
-                wide[:, piece.large] = gradient[:, piece.small] @ piece.matrix
-            for piece in self._rows:
-                channel[piece.large].addmm_(piece.matrix.T, wide[piece.small], alpha=weight)
+            for block in columns:
+                wide[:, block.large] = gradient[:, block.small] @ block.matrix
+            for block in rows:
+                channel[block.large].addmm_(block.matrix.T, wide[block.small], alpha=weight)
 
 
-def _pieces(large: int, small: int, like: Tensor) -> list[_Piece]:
+def _blocks(large: int, small: int, like: Tensor) -> list[_Block]:
     """Return the matrix that shrinks an axis of `large` values to `small` ones, cut by columns."""
     scale = large / small
     centre = (np.arange(small) + 0.5) * scale
@@ -63,16 +66,16 @@ def _pieces(large: int, small: int, like: Tensor) -> list[_Piece]:
     taken = first[:, None] + np.arange(int((stop - first).max()))
     weights = np.where(taken < stop[:, None], _cubic((taken - centre[:, None] + 0.5) / scale), 0.0)
     weights /= weights.sum(1, keepdims=True)
-    pieces = []
-    for begin in range(0, large, _PIECE):
-        end = min(large, begin + _PIECE)
+    blocks = []
+    for begin in range(0, large, _BLOCK):
+        end = min(large, begin + _BLOCK)
         touched = np.flatnonzero((stop > begin) & (first < end))
         span = slice(int(touched[0]), int(touched[-1]) + 1)
         row, place = np.nonzero((taken[span] >= begin) & (taken[span] < end))
         matrix = np.zeros((span.stop - span.start, end - begin))
         matrix[row, taken[span][row, place] - begin] = weights[span][row, place]
-        pieces.append(_Piece(span, slice(begin, end), torch.from_numpy(matrix).to(like)))
-    return pieces
+        blocks.append(_Block(span, slice(begin, end), torch.from_numpy(matrix).to(like)))
+    return blocks
 
 
 def _cubic(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

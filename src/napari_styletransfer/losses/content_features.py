@@ -1,13 +1,11 @@
-"""What the content's side of the loss is measured against: feature maps, kept whole or made again block by block.
+"""What the content's side of the loss is measured against: feature maps, kept whole or computed again tile by tile.
 
-Kept, the maps of the default layers take twice the memory of the image. Made again, they cost a pass through the first
-stages of the network in every evaluation, and the picture is all that is kept: a byte a value where that is exact, two
-elsewhere. Called by `objective`.
+Kept, the maps of the default layers take twice the memory of the image. Computed again, they cost a pass through the
+first stages of the network in every evaluation, and the picture is all that is kept: a byte a value where that is
+exact, two elsewhere. Called by `content_loss`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -15,15 +13,21 @@ from torch import Tensor
 from napari_styletransfer.config import LayerWeights
 from napari_styletransfer.devices.device import malloc_trim
 from napari_styletransfer.nn import functional
-from napari_styletransfer.tiling.tiled_network import CoreSlices, Stopped, TiledNetwork
+from napari_styletransfer.tiling.tiled_network import CoreSlices, FeatureCollector, TiledNetwork
 from napari_styletransfer.tiling.tiles import Tile
 
-_AT_ONCE = 1 << 20
+_CHUNK = 1 << 20
 """Values of a picture packed at once."""
 
 
-class CachedContentFeatures:
-    """The content's feature maps, on the content's device.
+class ContentFeatures:
+    """The content's feature maps.
+
+    Parameters
+    ----------
+    keep
+        Whether they are kept whole, on the picture's device; otherwise those of the tile at work are computed from the
+        picture whenever another one is asked for.
 
     Attributes
     ----------
@@ -31,93 +35,62 @@ class CachedContentFeatures:
         Sum of squares and number of values of each map.
     """
 
-    def __init__(self, tiled: TiledNetwork, picture: Tensor, layers: LayerWeights) -> None:
-        self._maps = tiled.feature_maps(picture, layers)
-        self._device = tiled.network.device
-        self.squares = {
-            name: (float(functional.square_sum(whole)), whole.numel()) for name, whole in self._maps.items()
-        }
-
-    def at(self, place: CoreSlices, name: str) -> Tensor:
-        """Return the part of a map that belongs to a place, on the network's device."""
-        rows, columns = place.target
-        return self._maps[name][:, :, rows, columns].to(self._device)
-
-    def release(self) -> None:
-        """Drop what can be made again: nothing."""
-
-
-class RecomputedContentFeatures:
-    """The same from the picture, for the block at work and whenever another one is asked for."""
-
-    def __init__(
-        self, tiled: TiledNetwork, picture: Tensor, layers: LayerWeights, should_stop: Callable[[], bool] = bool
-    ) -> None:
+    def __init__(self, tiled: TiledNetwork, picture: Tensor, layers: LayerWeights, *, keep: bool) -> None:
         self._tiled = tiled
+        self._layers = layers
         self._network = tiled.network.truncated(layers)
-        self._picture = PackedImage(picture)
-        self._block: Tile | None = None
-        self._pieces: dict[str, Tensor] = {}
+        self._features: FeatureCollector | None = None
+        self._picture: PackedImage | None = None
         self.squares = dict.fromkeys(layers, (0.0, 0))
-        for block in tiled.blocks:
-            if should_stop():
-                raise Stopped
-            for name, piece in self._compute(block).items():
-                square, count = self.squares[name]
-                self.squares[name] = (square + float(functional.square_sum(piece)), count + piece.numel())
+        if keep:
+            self._features = FeatureCollector(tiled.layer_regions(layers), picture.device)
+            tiled.forward(picture, self._features)
+            self._add_squares(self._features)
+        else:
+            self._picture = PackedImage(picture)
+            for tile in tiled.tiles:
+                self._add_squares(self._compute(self._picture, tile))
 
-    def at(self, place: CoreSlices, name: str) -> Tensor:
-        """Return the part of a map that belongs to a place, on the network's device."""
-        if self._block is None or not self._holds(self._block, place, name):
+    def _add_squares(self, features: FeatureCollector) -> None:
+        for name, values in features.maps.items():
+            square, count = self.squares[name]
+            self.squares[name] = (square + float(functional.square_sum(values)), count + values.numel())
+
+    def at(self, core: CoreSlices, layer: str) -> Tensor:
+        """Return the part of a map that belongs to a core, on the network's device."""
+        if self._picture is not None and not self._holds(core, layer):
             self.release()  # before the next ones are made
             malloc_trim(self._network.device)
-            block = next(block for block in self._tiled.blocks if self._holds(block, place, name))
-            self._block, self._pieces = block, self._compute(block)
-        rows, columns = (
-            slice(part.start - whole.start, part.stop - whole.start)
-            for part, whole in zip(place.target, self._core(self._block, name).target, strict=True)
-        )
-        return self._pieces[name][:, :, rows, columns]
+            tile = next(tile for tile in self._tiled.tiles if _contains(self._core(tile, layer), core.target))
+            self._features = self._compute(self._picture, tile)
+        if self._features is None:
+            raise AssertionError("features are kept or computed")
+        return self._features.part(core, layer).to(self._network.device)
 
     def release(self) -> None:
-        """Drop the maps of the block at work."""
-        self._block, self._pieces = None, {}
+        """Drop what can be computed again."""
+        if self._picture is not None:
+            self._features = None
 
-    def _core(self, block: Tile, name: str) -> CoreSlices:
-        core = self._tiled.core_slices(block, name, 0, self._tiled.positions(name))
+    def _holds(self, core: CoreSlices, layer: str) -> bool:
+        return self._features is not None and _contains(self._features.regions[layer], core.target)
+
+    def _core(self, tile: Tile, layer: str) -> tuple[slice, slice]:
+        """Return the rows and columns of a layer's whole map that belong to a tile's core."""
+        core = self._tiled.core_slices(tile, layer)
         if core is None:
-            raise AssertionError("every block has a core")
-        return core
+            raise AssertionError("every tile has a core")
+        return core.target
 
-    def _holds(self, block: Tile, place: CoreSlices, name: str) -> bool:
-        core = self._core(block, name)
-        return all(
-            whole.start <= part.start and part.stop <= whole.stop
-            for part, whole in zip(place.target, core.target, strict=True)
-        )
+    def _compute(self, picture: PackedImage, tile: Tile) -> FeatureCollector:
+        """Return what of the maps belongs to a tile's core."""
+        features = FeatureCollector({name: self._core(tile, name) for name in self._layers}, self._network.device)
+        self._tiled.tile_features(picture.crop(tile.outer), tile, features, self._network)
+        return features
 
-    def _compute(self, block: Tile) -> dict[str, Tensor]:
-        """Return what of the maps belongs to a block's core."""
-        pieces: dict[str, Tensor] = {}
 
-        def visit(name: str, feature_map: Tensor, row: int) -> None:
-            place = self._tiled.core_slices(block, name, row, feature_map.shape[2])
-            if place is None:
-                return
-            rows, columns = self._core(block, name).target
-            if name not in pieces:
-                pieces[name] = torch.empty(
-                    (1, feature_map.shape[1], rows.stop - rows.start, columns.stop - columns.start),
-                    dtype=feature_map.dtype,
-                    device=feature_map.device,
-                    memory_format=torch.channels_last,
-                )
-            first = place.target[0].start - rows.start
-            part = place.select(feature_map)
-            pieces[name][:, :, first : first + part.shape[2]] = part
-
-        self._network.forward(self._picture.crop(block.outer).to(self._network.device), visit, keep=False)
-        return pieces
+def _contains(outer: tuple[slice, slice], inner: tuple[slice, slice]) -> bool:
+    return all(whole.start <= part.start and part.stop <= whole.stop for whole, part in zip(outer, inner, strict=True))
 
 
 class PackedImage:
@@ -128,18 +101,16 @@ class PackedImage:
 
     def __init__(self, picture: Tensor) -> None:
         self._dtype = picture.dtype
-        flat = picture.contiguous().view(-1)
-        packed = torch.empty_like(flat, dtype=torch.uint8)
-        for part in range(0, len(flat), _AT_ONCE):
-            values = flat[part : part + _AT_ONCE]
-            steps = (values * 255).round_()
-            if not torch.equal(steps / 255, values):
-                packed = torch.empty_like(flat, dtype=torch.int16)
+        values = picture.contiguous().view(-1)
+        packed = torch.empty_like(values, dtype=torch.uint8)
+        for part, out in zip(torch.split(values, _CHUNK), torch.split(packed, _CHUNK), strict=True):
+            steps = (part * 255).round_()
+            if not torch.equal(steps / 255, part):
+                packed = torch.empty_like(values, dtype=torch.int16)
+                for wide, out in zip(torch.split(values, _CHUNK), torch.split(packed, _CHUNK), strict=True):
+                    out.copy_((wide * 65535).round_().sub_(32768))
                 break
-            packed[part : part + _AT_ONCE] = steps
-        if packed.dtype is torch.int16:
-            for part in range(0, len(flat), _AT_ONCE):
-                packed[part : part + _AT_ONCE] = (flat[part : part + _AT_ONCE] * 65535).round_().sub_(32768)
+            out.copy_(steps)
         self._values = packed.view(picture.shape)
 
     @property

@@ -10,17 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from napari_styletransfer.images.resize import resize
-from napari_styletransfer.images.resize_adjoint import Upsampling
-from napari_styletransfer.losses.objective import Objective, Tiling
+from napari_styletransfer.images.resize_adjoint import ResizeAdjoint
+from napari_styletransfer.losses.objective import Objective, Tiling, to_host
 from napari_styletransfer.losses.terms import Evaluation
 
 
 class MultiscaleObjective:
-    """The weighted mean of objectives at several sizes, with the face of one of them.
+    """The weighted mean of objectives at several sizes, called as one of them is.
 
     Parameters
     ----------
@@ -31,54 +30,46 @@ class MultiscaleObjective:
     """
 
     def __init__(self, objectives: Sequence[Objective], weight: float) -> None:
-        *self._coarser, self._own = objectives
+        self._objectives = objectives
+        self._adjoints = [ResizeAdjoint(finer.size, coarser.size) for coarser, finer in pairwise(objectives)]
         self._weight = weight
-        self._enlarging: list[Upsampling] = []
+        self._total_weight = 1 + weight * (len(objectives) - 1)
 
-    def set_tiles(self, cut: Tiling, budget: int = 0) -> None:
-        """Work in other blocks from now on, and keep so much of them between passes; the loss stays the same."""
-        for objective in (*self._coarser, self._own):
-            objective.set_tiles(cut, budget)
+    def set_tiles(self, tiling: Tiling, budget: int = 0) -> None:
+        """Use other tiles from now on, and keep `budget` bytes of them between passes; the loss stays the same."""
+        for objective in self._objectives:
+            objective.set_tiles(tiling, budget)
 
     def __call__(self, image: Tensor) -> Evaluation:
         """Evaluate at `image`, (1, 3, H, W) float32 sRGB in or near [0, 1]; all numbers are means over the sizes."""
-        if not self._coarser:
-            return self._own(image)
-        # The coarser sizes first: while the image's own gradient is made, no more than one of theirs is left.
-        gradients: list[Tensor] = []
-        names: list[tuple[str, ...]] = []
-        values: list[Tensor] = []
-
-        def measured(objective: Objective, level: Tensor) -> Tensor:
-            found = objective.measure(level)
-            names.append(found.names)
-            values.append(found.values)
-            return found.gradient
-
-        level = image
-        for objective in reversed(self._coarser):
-            level = resize(level, *objective.size)  # from the size above
-            gradients.append(measured(objective, level))
-        del level
-        if not self._enlarging:
-            self._enlarging = [Upsampling(finer, coarser) for finer, coarser in pairwise([image, *gradients])]
-        # From the coarsest up, each gradient goes into that of the size above.
-        for enlarging in reversed(self._enlarging[1:]):
-            enlarging.add(gradients[-2], gradients[-1], 1.0)
-            del gradients[-1]
-        gradient = measured(self._own, image)
-        self._enlarging[0].add(gradient, gradients.pop(), self._weight)
-        gradient.div_(1 + self._weight * len(self._coarser))
+        if len(self._objectives) == 1:
+            return self._objectives[0](image)
+        found: list[dict[str, Tensor]] = []
+        gradient = self._add_sizes(image, len(self._objectives) - 1, found).div_(self._total_weight)
         # All sizes have gone to the device before the first number is waited for.
-        numbers = torch.stack(values).tolist()
-        sizes = (*reversed(self._coarser), self._own)
-        *coarser, own = (objective.to_losses(*found) for objective, *found in zip(sizes, names, numbers, strict=True))
-        losses, layers = (self._mean(one, others) for one, *others in zip(own, *coarser, strict=True))
+        *coarser, own = (
+            objective.to_losses(values) for objective, values in zip(self._objectives, to_host(found), strict=True)
+        )
+        losses, layers = (self._mean(one, others) for one, *others in zip(own, *reversed(coarser), strict=True))
         return Evaluation(losses, layers, gradient)
 
+    def _add_sizes(self, image: Tensor, level: int, found: list[dict[str, Tensor]]) -> Tensor:
+        """Evaluate at `image` and all coarser sizes; return its gradient with what those add to it.
+
+        The coarser sizes come first, so that only one of their gradients is left while the image's own is made.
+        """
+        coarser = None
+        if level > 0:
+            coarser = self._add_sizes(resize(image, *self._objectives[level - 1].size), level - 1, found)
+        evaluation = self._objectives[level].evaluate(image)
+        if coarser is not None:
+            weight = self._weight if level == len(self._objectives) - 1 else 1.0
+            self._adjoints[level - 1].add(evaluation.gradient, coarser, weight)
+        found.append(evaluation.values)
+        return evaluation.gradient
+
     def _mean(self, own: dict[str, float], coarser: Sequence[dict[str, float]]) -> dict[str, float]:
-        total = 1 + self._weight * len(coarser)
         return {
-            name: (value + self._weight * sum(values[name] for values in coarser)) / total
+            name: (value + self._weight * sum(values[name] for values in coarser)) / self._total_weight
             for name, value in own.items()
         }

@@ -1,23 +1,26 @@
-"""From an image to its loss terms and their gradient, whole or block by block, through one interface.
+"""From an image to its loss terms and their gradient, whole or tile by tile, through one interface.
 
-Gram matrices are sums over positions, so they can be gathered block by block; once they are complete, the
-gradient at every feature is local again. Whole: one forward pass, one backward pass. In blocks: a first
-pass gathers, a second goes backward in each block, after forward once more where nothing could be kept,
-and adds up the gradients where blocks overlap. Both give the same gradient to rounding. Called by `objective_factory`.
+Gram matrices are sums over positions, so they can be accumulated tile by tile; once they are complete, the
+gradient at every feature is local again. Whole: one forward pass, one backward pass. In tiles: a first
+pass sums, a second goes backward in each tile, after forward once more where nothing could be kept,
+and adds up the gradients where tiles overlap. Both give the same gradient to rounding. Called by `objective_factory`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from napari_styletransfer.devices.device import malloc_trim
 from napari_styletransfer.images.chunks import chunks
-from napari_styletransfer.losses.content_features import CachedContentFeatures, RecomputedContentFeatures
+from napari_styletransfer.losses.content_features import ContentFeatures
+from napari_styletransfer.losses.content_loss import ContentLoss
 from napari_styletransfer.losses.structure import StructureLoss
-from napari_styletransfer.losses.terms import DeferredEvaluation, Evaluation, LossWeights, Region, StyleTarget
+from napari_styletransfer.losses.style_loss import GramKey, StyleLoss
+from napari_styletransfer.losses.terms import DeferredEvaluation, Evaluation, LossWeights, StyleTarget
 from napari_styletransfer.networks.architectures import RGB, ReceptiveField
 from napari_styletransfer.nn import functional
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
@@ -27,15 +30,13 @@ from napari_styletransfer.tiling.tiles import Tile
 RANGE_WEIGHT = 3.0
 """Factor of the out-of-range term, in units of a style loss of one hundred percent."""
 
-_AT_ONCE = 1 << 17
+_CHUNK = 1 << 17
 """Pixels that the terms on the pixels are taken of at once."""
 
-
 Tiling = Callable[[tuple[int, int]], Sequence[Tile]]
-"""Returns the blocks of an image (H, W)."""
+"""Returns the tiles of an image (H, W)."""
 
-GramKey = tuple[Region | None, str]
-"""A region and a layer: what a Gram matrix is of."""
+Key = TypeVar("Key", bound=Hashable)
 
 
 class Objective:
@@ -44,28 +45,28 @@ class Objective:
     Parameters
     ----------
     network
-        Visits every layer that `terms` names, `rgb` excepted.
-    reaches
-        Reach of those layers.
+        Has every layer that `weights` names, `rgb` excepted.
+    fields
+        Receptive fields of those layers.
     size
         (H, W) of the images.
-    blocks
-        One block for the whole image, or several.
+    tiles
+        One for the whole image, or several.
     structure
-        What holds the image's brightness, seen coarsely; None: nothing.
+        What holds the averaged luminance; None: nothing.
     keep_content
-        Whether the content's feature maps are kept, or made again in every evaluation for less memory.
+        Whether the content's feature maps are kept, or computed again in every evaluation for less memory.
     should_stop
-        Asked before every block; `Stopped` is raised when it says yes.
+        Asked before every tile; `Stopped` is raised when it says yes.
     """
 
     def __init__(
         self,
         network: FrozenNetwork,
-        reaches: dict[str, ReceptiveField],
-        terms: LossWeights,
+        fields: dict[str, ReceptiveField],
+        weights: LossWeights,
         size: tuple[int, int],
-        blocks: Sequence[Tile],
+        tiles: Sequence[Tile],
         *,
         styles: Sequence[StyleTarget] = (),
         content: Tensor | None = None,
@@ -74,195 +75,134 @@ class Objective:
         should_stop: Callable[[], bool] = bool,
     ) -> None:
         self.size = size
-        self._plenty = keep_content
-        self._terms = terms
-        self._styles = styles
-        self._structure = structure
-        self._regions = list(dict.fromkeys(style.region for style in styles))
-        self._tiled = TiledNetwork(network, reaches, size, blocks, should_stop)
-        self._style_names = [name for name in terms.style_layers if terms.style_weight and styles]
-        self._content: CachedContentFeatures | RecomputedContentFeatures | None = None
-        if content is not None and terms.content_weight and terms.content_layers:
-            if keep_content:
-                self._content = CachedContentFeatures(self._tiled, content, terms.content_layers)
-            else:
-                self._content = RecomputedContentFeatures(self._tiled, content, terms.content_layers, should_stop)
-        found = {} if self._content is None else self._content.squares
-        self._content_squares = {name: square for name, (square, _) in found.items()}
-        self._content_factors = {
-            name: functional.content_factor(terms.normalization, square, count)
-            for name, (square, count) in found.items()
-        }
-        self._style_factors = [
-            {name: functional.style_factor(terms.normalization, style.grams[name]) for name in self._style_names}
-            for style in styles
-        ]
-        self._mask_sums = {
-            (region, name): max(float(mask.square().sum()), 1.0)
-            for region in self._regions
-            if region is not None
-            for name, mask in region.masks.items()
-        }
-        self._range_weight = RANGE_WEIGHT * self._loss_scale()
+        self.structure = structure
+        self.weights = weights
+        self.tiled = TiledNetwork(network, fields, size, tiles, should_stop)
+        self.style = StyleLoss(weights, styles, self.tiled.positions)
+        features = None
+        if content is not None and weights.content_weight and weights.content_layers:
+            features = ContentFeatures(self.tiled, content, weights.content_layers, keep=keep_content)
+        self.content = ContentLoss(weights, features)
+        # The loss of an image without any of the targets' features is the scale of all terms.
+        self.range_weight = RANGE_WEIGHT * (self.style.at_zero + self.content.at_zero)
+        self._short_of_memory = not keep_content
 
-    def set_tiles(self, cut: Tiling, budget: int = 0) -> None:
-        """Work in other blocks from now on, and keep so much of them between passes; the loss stays the same."""
-        self._tiled.blocks, self._tiled.budget = cut(self.size), budget
+    def set_tiles(self, tiling: Tiling, budget: int = 0) -> None:
+        """Use other tiles from now on, and keep `budget` bytes of them between passes; the loss stays the same."""
+        self.tiled.tiles, self.tiled.budget = tiling(self.size), budget
 
     def __call__(self, image: Tensor) -> Evaluation:
         """Evaluate at `image`, (1, 3, H, W) float32 sRGB in or near [0, 1].
 
         What counts is the image as it is shown, clamped to [0, 1]; a term of their own pulls back values beyond.
         """
-        measured = self.measure(image)
-        losses, layers = self.to_losses(measured.names, measured.values.tolist())
-        return Evaluation(losses, layers, measured.gradient)
+        deferred = self.evaluate(image)
+        (values,) = to_host([deferred.values])
+        return Evaluation(*self.to_losses(values), deferred.gradient)
 
-    def measure(self, image: Tensor) -> DeferredEvaluation:
+    def evaluate(self, image: Tensor) -> DeferredEvaluation:
         """Evaluate without waiting for the device; `to_losses` makes losses of the values."""
-        grams: dict[GramKey, Tensor] = {}
-        content: dict[str, Tensor] = {}
+        return EvaluationPass(self, image).run()
 
-        def visit(place: CoreSlices, name: str, core: Tensor) -> None:
-            for region in self._regions if name in self._style_names else ():
-                total = functional.gram_sum(core, self._mask(region, place, name))
-                whose = (region, name)
-                grams[whose] = grams[whose].add_(total) if whose in grams else total
-
-        def seed(place: CoreSlices, name: str, core: Tensor, gradient: Tensor) -> None:
-            for region in self._regions if name in self._style_names else ():
-                functional.add_gram_grad(gradient, core, gram_grads[region, name], self._mask(region, place, name))
-            if self._content is not None and name in self._content_factors:
-                # The error too is local, so that it waits for the second pass: targets are wanted once.
-                miss = core - self._content.at(place, name)
-                error = functional.square_sum(miss)
-                content[name] = content[name] + error if name in content else error
-                factor = 2 * self._terms.content_weight * self._content_share(name) * self._content_factors[name]
-                gradient.add_(miss, alpha=factor)
-
-        # The seeds need the complete Gram matrices, so the gram_grads are made between the two passes.
-        gram_grads: dict[GramKey, Tensor] = {}
-        for region in self._regions if RGB in self._style_names else ():
-            total = torch.zeros(4, 4, dtype=image.dtype, device=image.device)
-            for rows in chunks(image.shape[2], image.shape[3], _AT_ONCE):
-                mask = None if region is None else region.masks[RGB][rows]
-                total += functional.pixel_gram_sum(image[:, :, rows].clamp(0, 1), mask)
-            grams[region, RGB] = total.to(self._tiled.network.device)
-
-        def between() -> None:
-            gram_grads.update(self._gram_grads(grams))
-            self._trim()
-
-        try:
-            gradient = self._tiled.forward_backward(image, visit, between, seed)
-        finally:
-            if self._content is not None:
-                self._content.release()
-        self._trim()
-        return self._combined(image, gradient, grams, content, gram_grads)
-
-    def _combined(
-        self,
-        image: Tensor,
-        gradient: Tensor,
-        grams: dict[GramKey, Tensor],
-        content: dict[str, Tensor],
-        gram_grads: dict[GramKey, Tensor],
-    ) -> DeferredEvaluation:
-        """Add the terms that live on the pixels, and put all values together."""
-        values: dict[str, Tensor] = {}
-        weight = self._terms.structure_weight
-        if self._structure is not None:
-            value, averages = self._structure.measure(image)
-            values["structure"] = value * weight
-        for rows in chunks(image.shape[2], image.shape[3], _AT_ONCE):
-            shown = image[:, :, rows].clamp(0, 1)
-            share = torch.zeros_like(shown)
-            for region in self._regions if RGB in self._style_names else ():
-                mask = None if region is None else region.masks[RGB][rows]
-                functional.add_pixel_gram_grad(share, shown, gram_grads[region, RGB].to(image.device), mask)
-            if self._structure is not None:
-                self._structure.add_gradient(share, averages * weight, rows)
-            # Where the image is clamped, nothing so far depends on it.
-            gradient[:, :, rows].add_(share).mul_(image[:, :, rows] == shown)
-        for name in self._style_names:
-            misses = []
-            for style, factors in zip(self._styles, self._style_factors, strict=True):
-                error = (self._mean(grams, style.region, name) - style.grams[name]).square().sum()
-                misses.append(style.weight * factors[name] * error)
-            values[f"style/{name}"] = torch.stack(misses).sum()
-        for name, factor in self._content_factors.items():
-            values[f"content/{name}"] = content[name] * factor
-        values["range"] = functional.out_of_range(image, gradient, self._range_weight) * self._range_weight
-        if self._terms.tv_weight:
-            values["tv"] = functional.total_variation(image, gradient, self._terms.tv_weight) * self._terms.tv_weight
-        device = self._tiled.network.device
-        return DeferredEvaluation(tuple(values), torch.stack([value.to(device) for value in values.values()]), gradient)
-
-    def to_losses(self, names: Sequence[str], values: Sequence[float]) -> tuple[dict[str, float], dict[str, float]]:
+    def to_losses(self, values: dict[str, float]) -> tuple[dict[str, float], dict[str, float]]:
         """Return weighted terms and their total, and the unweighted terms by layer, as an `Evaluation` has them."""
-        found = dict(zip(names, values, strict=True))
-        layers = {name: value for name, value in found.items() if "/" in name}
+        layers = {name: value for name, value in values.items() if "/" in name}
         terms = {}
-        if self._content_factors:
-            terms["content"] = self._terms.content_weight * sum(
-                self._content_share(name) * layers[f"content/{name}"] for name in self._content_factors
-            )
-        if self._style_names:
-            terms["style"] = self._terms.style_weight * sum(
-                self._style_share(name) * layers[f"style/{name}"] for name in self._style_names
-            )
-        terms.update((name, value) for name, value in found.items() if "/" not in name)
+        for kind, loss in (("content", self.content), ("style", self.style)):
+            if loss.layers:
+                terms[kind] = loss.total({name: layers[f"{kind}/{name}"] for name in loss.layers})
+        terms.update((name, value) for name, value in values.items() if "/" not in name)
         return {**terms, "total": sum(terms.values())}, layers
 
-    def _gram_grads(self, grams: dict[GramKey, Tensor]) -> dict[GramKey, Tensor]:
-        """Return for each layer the matrix that turns its features into the gradient of the style loss.
+    def trim(self) -> None:
+        """Where memory is short, give back what a pass has freed: the next one works on maps of other sizes."""
+        if self._short_of_memory:
+            malloc_trim(self.tiled.network.device)
 
-        d/dF of k ‖FFᵀ/M − A‖² is 4 k/M (FFᵀ/M − A) F (Gatys et al. 2016, equation 6).
-        """
-        gram_grads = {}
-        for region, name in grams:
-            mean = self._mean(grams, region, name)
-            grad = torch.zeros_like(mean)
-            for style, factors in zip(self._styles, self._style_factors, strict=True):
-                if style.region is region:
-                    grad.add_(mean - style.grams[name], alpha=style.weight * factors[name])
-            factor = 4 * self._terms.style_weight * self._style_share(name) / self._positions(region, name)
-            gram_grads[region, name] = grad * factor
-        return gram_grads
 
-    def _trim(self) -> None:
-        """Where memory is short, keep none of what a pass had at work: the next one works on maps of other sizes."""
-        if not self._plenty:
-            malloc_trim(self._tiled.network.device)
+class EvaluationPass:
+    """One evaluation of an objective at one image; what it accumulates goes with it."""
 
-    def _mean(self, grams: dict[GramKey, Tensor], region: Region | None, name: str) -> Tensor:
-        return grams[region, name] / self._positions(region, name)
+    def __init__(self, objective: Objective, image: Tensor) -> None:
+        self._objective = objective
+        self._image = image
+        self._gram_sums: dict[GramKey, Tensor] = {}
+        self._gram_grads: dict[GramKey, Tensor] = {}
+        self._content_errors: dict[str, Tensor] = {}
 
-    def _mask(self, region: Region | None, place: CoreSlices, name: str) -> Tensor | None:
-        if region is None:
-            return None
-        rows, columns = place.target
-        return region.masks[name][rows, columns].to(self._tiled.network.device)
+    def run(self) -> DeferredEvaluation:
+        """Go forward, then backward with the complete Gram matrices, and add the terms on the pixels."""
+        objective, tiled = self._objective, self._objective.tiled
+        self._sum_pixels()
+        with tiled.workspace_for_pass():
+            recordings = tiled.forward(self._image, self.on_features, record=True)
+            self._gram_grads = objective.style.gram_grads(self._gram_sums)
+            objective.trim()
+            try:
+                gradient = tiled.backward(self._image, recordings, self.add_gradient)
+            finally:
+                objective.content.release()
+        objective.trim()
+        values = self._add_pixel_terms(gradient)
+        values |= {f"style/{name}": value for name, value in objective.style.layer_losses(self._gram_sums).items()}
+        values |= {
+            f"content/{name}": value for name, value in objective.content.layer_losses(self._content_errors).items()
+        }
+        return DeferredEvaluation({name: value.to(tiled.network.device) for name, value in values.items()}, gradient)
 
-    def _loss_scale(self) -> float:
-        """Return the loss of an image without any of the targets' features: the scale of all terms."""
-        style = sum(
-            style.weight * factors[name] * self._style_share(name) * float(style.grams[name].square().sum())
-            for style, factors in zip(self._styles, self._style_factors, strict=True)
-            for name in self._style_names
-        )
-        content = sum(
-            factor * self._content_share(name) * self._content_squares[name]
-            for name, factor in self._content_factors.items()
-        )
-        return self._terms.style_weight * style + self._terms.content_weight * content
+    def on_features(self, core: CoreSlices, layer: str, features: Tensor) -> None:
+        """Add a part of a feature map, (1, C, h, w), to the Gram matrices."""
+        for key, mask in self._objective.style.masks(layer, core.target, features.device):
+            _accumulate(self._gram_sums, key, functional.gram_sum(features, mask))
 
-    def _positions(self, region: Region | None, name: str) -> float:
-        return self._tiled.positions(name) if region is None else self._mask_sums[region, name]
+    def add_gradient(self, core: CoreSlices, layer: str, features: Tensor, gradient: Tensor) -> None:
+        """Add the losses' own gradient at a part of a feature map in place."""
+        for key, mask in self._objective.style.masks(layer, core.target, features.device):
+            functional.add_gram_grad(gradient, features, self._gram_grads[key], mask)
+        # The error of the content is local: it waits for this pass, so that its features are needed once.
+        error = self._objective.content.add_gradient(core, layer, features, gradient)
+        if error is not None:
+            _accumulate(self._content_errors, layer, error)
 
-    def _style_share(self, name: str) -> float:
-        return self._terms.share(self._terms.style_layers, name)
+    def _sum_pixels(self) -> None:
+        """Take the layer `rgb`, which is the pixels themselves, into the Gram matrices."""
+        image, device = self._image, self._objective.tiled.network.device
+        if RGB not in self._objective.style.layers:
+            return
+        for rows in chunks(image.shape[2], image.shape[3], _CHUNK):
+            shown = image[:, :, rows].clamp(0, 1)
+            for key, mask in self._objective.style.masks(RGB, (rows, slice(None)), image.device):
+                _accumulate(self._gram_sums, key, functional.pixel_gram_sum(shown, mask).to(device))
 
-    def _content_share(self, name: str) -> float:
-        return self._terms.share(self._terms.content_layers, name)
+    def _add_pixel_terms(self, gradient: Tensor) -> dict[str, Tensor]:
+        """Add the gradient of what is measured on the pixels in place; return the weighted losses but for `rgb`."""
+        objective, image = self._objective, self._image
+        values: dict[str, Tensor] = {}
+        if objective.structure is not None:
+            value, averages_grad = objective.structure.measure(image)
+            values["structure"] = value * objective.weights.structure_weight
+            averages_grad = averages_grad * objective.weights.structure_weight
+        for rows in chunks(image.shape[2], image.shape[3], _CHUNK):
+            shown = image[:, :, rows].clamp(0, 1)
+            part = torch.zeros_like(shown)
+            for key, mask in objective.style.masks(RGB, (rows, slice(None)), image.device):
+                functional.add_pixel_gram_grad(part, shown, self._gram_grads[key].to(image.device), mask)
+            if objective.structure is not None:
+                objective.structure.add_gradient(part, averages_grad, rows)
+            # Where the image is clamped, nothing so far depends on it.
+            gradient[:, :, rows].add_(part).mul_(image[:, :, rows] == shown)
+        weight = objective.range_weight
+        values["range"] = functional.out_of_range(image, gradient, weight) * weight
+        if weight := objective.weights.tv_weight:
+            values["tv"] = functional.total_variation(image, gradient, weight) * weight
+        return values
+
+
+def _accumulate(sums: dict[Key, Tensor], key: Key, value: Tensor) -> None:
+    sums[key] = sums[key].add_(value) if key in sums else value
+
+
+def to_host(evaluations: Sequence[dict[str, Tensor]]) -> list[dict[str, float]]:
+    """Bring the values of some evaluations to the host, all at once."""
+    numbers = iter(torch.stack([value for values in evaluations for value in values.values()]).tolist())
+    return [{name: next(numbers) for name in values} for values in evaluations]

@@ -77,14 +77,11 @@ class DeferredEvaluation:
 
     Attributes
     ----------
-    names
-        Of the terms: unweighted ones by layer, and those on the pixels.
     values
-        Of the terms, one after another, on the network's device.
+        Scalars on the network's device: unweighted terms by layer, such as "style/relu1_1", and those on the pixels.
     gradient
         As in `Evaluation`.
     """
 
-    names: tuple[str, ...]
-    values: Tensor
+    values: dict[str, Tensor]
     gradient: Tensor

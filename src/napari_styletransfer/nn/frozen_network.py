@@ -17,7 +17,6 @@ import copy
 import weakref
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -31,11 +30,11 @@ from napari_styletransfer.nn.pooling import FrozenPool
 from napari_styletransfer.nn.relu_mask import apply_relu_mask, pack_relu_mask
 from napari_styletransfer.nn.workspace import Workspace
 
-FeatureHook = Callable[[str, Tensor, int], None]
-"""Called with a layer's name, some rows of its feature map, and the number of the first of them."""
+FeatureHook = Callable[[str, int, Tensor], None]
+"""Called with a layer's name, some rows of its feature map, and before them the number of the first."""
 
-GradientHook = Callable[[str, Tensor, Tensor, int], None]
-"""The same with the gradient of those rows before the number."""
+GradientHook = Callable[[str, int, Tensor, Tensor], None]
+"""The same with the gradient of those rows, to which the layer's own is added in place."""
 
 HEAVY = 100_000
 """Multiplications a pixel from which the convolutions take so long that, beside them, it costs nothing to give freed
@@ -69,7 +68,7 @@ class FrozenNetwork:
     backbone
         Already truncated to the deepest layer wanted.
     tensors
-        State dict with the keys of `backbone.expected()`.
+        State dict with the keys of `backbone.state_dict_shapes()`.
     wanted
         Names of the layers that are visited; all must be in the backbone.
     pooling, padding
@@ -137,33 +136,28 @@ class FrozenNetwork:
                 sizes[stage.name] = (height, width)
         return sizes
 
-    @overload
     def forward(
-        self, image: Tensor, visit: FeatureHook, *, keep: Literal[True], workspace: Workspace | None = None
-    ) -> Recording: ...
+        self,
+        image: Tensor,
+        on_features: FeatureHook | None = None,
+        *,
+        record: bool = False,
+        workspace: Workspace | None = None,
+    ) -> Recording:
+        """Run the network and call `on_features(name, row, feature_map)` for each layer, shallow to deep.
 
-    @overload
-    def forward(
-        self, image: Tensor, visit: FeatureHook, *, keep: Literal[False], workspace: Workspace | None = None
-    ) -> None: ...
-
-    def forward(
-        self, image: Tensor, visit: FeatureHook, *, keep: bool, workspace: Workspace | None = None
-    ) -> Recording | None:
-        """Run the network and call `visit(name, feature_map, row)` for each wanted layer, shallow to deep.
-
-        Of a layer with a large map `visit` is given some rows at a time, from the top.
+        Of a layer with a large map it is given some rows at a time, from the top.
 
         Parameters
         ----------
         image
             (1, 3, H, W) float32 sRGB in [0, 1] on the network's device.
-        keep
-            Whether to return what `backward` needs besides the image.
+        record
+            Whether to return what `backward` needs besides the image; otherwise the recording is empty.
         workspace
             Memory for that, until the workspace takes it back; by default memory of this call's own.
         """
-        recording = Recording() if keep else None
+        recording = Recording()
         workspace = workspace or Workspace()
         workspace.passing.restart()
         x = image
@@ -174,10 +168,10 @@ class FrozenNetwork:
             for band in cut:
                 rows = band.core.dilated(len(segment) - 1) if len(cut) > 1 else band.core
                 part = x[:, :, rows.first : rows.stop]
-                tape = Tape() if keep else None
+                tape = Tape() if record else None
                 if segment.start == 0:
                     part = self._normalised(part)
-                part = self._forward_segment(segment, part, rows, band, visit, tape, workspace)
+                part = self._forward_segment(segment, part, rows, band, on_features, tape, workspace)
                 if band.whole:
                     joined = part
                 else:
@@ -186,7 +180,7 @@ class FrozenNetwork:
                 del part  # the next band's would lie beside it
                 if tape is not None:
                     taped.append((band, tape))
-            if recording is not None:
+            if record:
                 recording.sizes.append((x.shape[2], x.shape[3]))
                 recording.segments.append(taped)
             if joined is None:
@@ -194,16 +188,16 @@ class FrozenNetwork:
             x = joined
         return recording
 
-    def backward(self, recording: Recording, image: Tensor, seed: GradientHook) -> Tensor:
+    def backward(self, recording: Recording, image: Tensor, add_gradient: GradientHook) -> Tensor:
         """Return the gradient with respect to the image, (1, 3, H, W) float32.
 
-        `seed(name, feature_map, gradient, row)` is called for each wanted layer, deep to shallow, and adds that
+        `add_gradient(name, row, feature_map, gradient)` is called for each layer, deep to shallow, and adds that
         layer's own loss gradient to `gradient` in place. The recording is used up.
         """
         g: Tensor | None = None
         for segment in reversed(self._segments):
             taped, (height, width) = recording.segments.pop(), recording.sizes.pop()
-            g = self._segment_backward(segment, g, taped, image, height, width, seed)
+            g = self._segment_backward(segment, g, taped, image, height, width, add_gradient)
             if self._heavy and (segment.start == 0 or segment is self._segments[-1]):
                 malloc_trim(self.device)
         return torch.zeros_like(image) if g is None else g
@@ -216,7 +210,7 @@ class FrozenNetwork:
         image: Tensor,
         height: int,
         width: int,
-        seed: GradientHook,
+        add_gradient: GradientHook,
     ) -> Tensor | None:
         """Return the gradient with respect to the input of a segment, or to the image for the first."""
         first, alone = segment.start == 0, len(taped) == 1
@@ -226,7 +220,7 @@ class FrozenNetwork:
             rows = band.core if alone else band.core.dilated(len(segment) - 1)
             inside = slice(rows.first, rows.stop)
             part = None if g is None else g[:, :, band.pooled.first : band.pooled.stop]
-            part = self._backward_band(segment, part, band, image[:, :, inside] if first else image, tape, seed)
+            part = self._backward_band(segment, part, band, image[:, :, inside] if first else image, tape, add_gradient)
             if part is None:
                 continue
             if first:
@@ -245,7 +239,7 @@ class FrozenNetwork:
         x: Tensor,
         rows: RowRange,
         band: Band,
-        visit: FeatureHook,
+        on_features: FeatureHook | None,
         tape: Tape | None,
         workspace: Workspace,
     ) -> Tensor:
@@ -255,7 +249,7 @@ class FrozenNetwork:
             if tape is not None:
                 tape.sizes[index] = (rows, x.shape[3])
             if isinstance(layer, FrozenPool):
-                x, winners = layer.forward(x, keep=tape is not None)
+                x, winners = layer.forward(x, record=tape is not None)
                 if tape is not None:
                     tape.winners[index] = winners if winners is None else workspace.kept(winners)
                 rows = RowRange.whole(x.shape[2])
@@ -263,9 +257,9 @@ class FrozenNetwork:
             x = layer.forward(x, rows)
             rows = layer.rows_out(rows)
             name = self._named(index)
-            if name is not None:
+            if name is not None and on_features is not None:
                 core = band.core_of(rows)
-                visit(name, x[:, :, core.slice_in(rows)], core.first)
+                on_features(name, core.first, x[:, :, core.slice_in(rows)])
             if tape is not None and index > 0:
                 if name is not None:
                     tape.maps[name] = workspace.kept(x)
@@ -274,7 +268,7 @@ class FrozenNetwork:
         return x
 
     def _backward_band(
-        self, indices: range, g: Tensor | None, band: Band, image: Tensor, tape: Tape, seed: GradientHook
+        self, indices: range, g: Tensor | None, band: Band, image: Tensor, tape: Tape, add_gradient: GradientHook
     ) -> Tensor | None:
         for index in reversed(indices):
             layer = self._layers[index]
@@ -298,7 +292,7 @@ class FrozenNetwork:
                     out = layer.rows_out(rows)
                     core = band.core_of(out)
                     inner = core.slice_in(out)
-                    seed(name, feature_map[:, :, inner], g[:, :, inner], core.first)
+                    add_gradient(name, core.first, feature_map[:, :, inner], g[:, :, inner])
                 torch.ops.aten.threshold_backward.grad_input(g, feature_map, 0, grad_input=g)
                 del feature_map
             else:

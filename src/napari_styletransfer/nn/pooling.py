@@ -27,13 +27,13 @@ class FrozenPool:
             gain = SWAP_GAIN[stage.kernel]
             self._gain = gain if self._kind == "average" else 1 / gain
 
-    def forward(self, x: Tensor, *, keep: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the output and, if it is to be kept and there is any choice, which position won each window."""
+    def forward(self, x: Tensor, *, record: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the output and, if recorded and there is any choice, which position won each window."""
         stage = self._stage
         if self._kind == "average":
             y = F.avg_pool2d(x, stage.kernel, stage.stride, ceil_mode=stage.ceil)
             return self._gained(y), None
-        if not keep:
+        if not record:
             return self._gained(F.max_pool2d(x, stage.kernel, stage.stride, ceil_mode=stage.ceil)), None
         y, where = F.max_pool2d_with_indices(
             x, (stage.kernel, stage.kernel), (stage.stride, stage.stride), ceil_mode=stage.ceil
