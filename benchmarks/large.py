@@ -11,7 +11,8 @@ import numpy as np
 from benchmarks.memory import Peak
 from benchmarks.runs import settle, warm_up
 from benchmarks.setting import Case, Setting
-from napari_styletransfer.engine.run import Shared, iter_stylize
+from napari_styletransfer.engine.run import iter_stylize
+from napari_styletransfer.engine.shared import Shared
 from napari_styletransfer.errors import OutOfMemoryError
 from napari_styletransfer.events import Plan, Started, Step
 from napari_styletransfer.tiling.tiles import tile_layout

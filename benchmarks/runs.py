@@ -15,7 +15,8 @@ from torch import Tensor
 from benchmarks.setting import PLAIN, Case, Setting
 from benchmarks.textbook import Textbook
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.run import Shared, iter_stylize
+from napari_styletransfer.engine.run import iter_stylize
+from napari_styletransfer.engine.shared import Shared
 from napari_styletransfer.events import Event, Step
 from napari_styletransfer.losses.objective import Objective
 from napari_styletransfer.losses.terms import Evaluation

@@ -149,14 +149,14 @@ class Setting:
         prepared, core = self.prepared, self.prepared.plan.block
         style = self.style_tensor()
         shape = (style.shape[2], style.shape[3])
-        tiled = TiledNetwork(network, prepared.reaches, shape, tile_layout(*shape, core, prepared.halo))
-        target = StyleTarget(tiled.gram_means(style, prepared.terms.style_layers), 1.0)
+        tiled = TiledNetwork(network, prepared.receptive_fields, shape, tile_layout(*shape, core, prepared.halo))
+        target = StyleTarget(tiled.gram_means(style, prepared.loss_weights.style_layers), 1.0)
         del style
         blocks = tile_layout(*self.size, core, prepared.halo)
         return Objective(
             network,
-            prepared.reaches,
-            prepared.terms,
+            prepared.receptive_fields,
+            prepared.loss_weights,
             self.size,
             blocks,
             styles=[target],

@@ -36,7 +36,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from napari_styletransfer.config import Network, Padding, Pooling, StyleConfig
-from napari_styletransfer.engine.run import Shared, iter_stylize
+from napari_styletransfer.engine.run import iter_stylize
+from napari_styletransfer.engine.shared import Shared
 from napari_styletransfer.errors import StyleTransferError
 from napari_styletransfer.events import Finished
 from napari_styletransfer.io import read_image

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from benchmarks.memory import Peak
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.engine.run import Shared, iter_stylize
+from napari_styletransfer.engine.run import iter_stylize
+from napari_styletransfer.engine.shared import Shared
 from napari_styletransfer.events import Plan, Started
 
 Picture = npt.NDArray[np.uint8]

@@ -21,9 +21,9 @@ from napari_styletransfer.events import Event, Preview, Reason, Step
 from napari_styletransfer.images.resize import resize
 from napari_styletransfer.nn.convolution import _Kernel
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
-from napari_styletransfer.optim.create import new_optimizer
 from napari_styletransfer.optim.history import History
 from napari_styletransfer.optim.lbfgs import LBFGS
+from napari_styletransfer.optim.minimizer import new_optimizer
 from napari_styletransfer.optim.preconditioner import SpectralMetric
 from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.tiling.tiles import Halo

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.devices import device
 from napari_styletransfer.devices.device import DeviceInfo
-from napari_styletransfer.engine import run
+from napari_styletransfer.engine import coarse_to_fine
 from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.events import Finished, Preview, Started, Step
 from napari_styletransfer.networks import weights
@@ -51,7 +51,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch, compact_weights: dict[str, Tensor
     monkeypatch.setattr(planner, "choose", lambda name: GPU)
     monkeypatch.setattr(device, "_likes_bfloat16", lambda name: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(run, "copied", lambda optimizer, _: optimizer)  # a deep copy needs values
+    monkeypatch.setattr(coarse_to_fine, "copied", lambda optimizer, _: optimizer)  # a deep copy needs values
     monkeypatch.setattr(weights, "fetch", lambda *_: _given({k: t.clone() for k, t in compact_weights.items()}))
     for name, answer in (("__float__", value), ("item", value), ("tolist", values), ("numpy", array)):
         monkeypatch.setattr(Tensor, name, answer)

@@ -1,24 +1,34 @@
 """What a run has to tell so far: its counts, its time and its losses, as the events that the windows consume.
 
-Called by `engine.run`.
+Called by `coarse_to_fine`.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_styletransfer.events import Finished, Plan, Preview, Reason, Step
+from napari_styletransfer.engine.run_state import RunState
+from napari_styletransfer.events import Finished, Plan, Preview, Reason, Scale, Step
 
 
 class RunRecord:
     """Counts steps and evaluations over all scales of a run, from the moment it is made.
 
+    Parameters
+    ----------
+    resume
+        Where an earlier run stood, to count on from there.
+
     Attributes
     ----------
+    scale
+        Number of the scale under way.
+    scales
+        Those that are done in this run, each with the steps taken.
     iterations
         Steps of the scales that are done.
     evaluations
@@ -27,36 +37,38 @@ class RunRecord:
         Total loss after each step.
     """
 
-    def __init__(self, plan: Plan, preview_interval: float) -> None:
+    def __init__(self, plan: Plan, preview_interval: float, resume: RunState | None = None) -> None:
         self._began = time.perf_counter()
         self._plan = plan
         self._interval = preview_interval
         self._previewed = -float("inf")
-        self._total = plan.total_iterations
         self._last: Step | None = None
-        self._mark = 0
-        self.iterations = 0
+        self._first_of_scale = 0
+        self.scale = 0 if resume is None else resume.scale
+        self.scales: list[Scale] = []
+        self.iterations = 0 if resume is None else resume.iterations
         self.evaluations = 0
-        self.history: list[float] = []
+        self.history: list[float] = [] if resume is None else [*resume.history]
+        self._total = self.iterations + sum(scale.iterations for scale in plan.scales[self.scale :])
 
-    def resume(self, iterations: int, history: tuple[float, ...], scale: int) -> None:
-        """Count on from where an earlier run stood."""
-        self.iterations = iterations
-        self.history.extend(history)
-        self._total = iterations + sum(scale.iterations for scale in self._plan.scales[scale:])
-
-    def begin_scale(self) -> None:
+    def begin_scale(self, index: int) -> None:
         """Judge progress from here on: losses of different scales say nothing about each other."""
-        self._mark = len(self.history)
+        self.scale = index
+        self._first_of_scale = len(self.history)
 
-    def step(self, done: int, scale: int, losses: dict[str, float], layers: dict[str, float]) -> Step:
+    def end_scale(self, iterations: int) -> None:
+        """Count the scale with the steps that it took."""
+        self.scales.append(replace(self._plan.scales[self.scale], iterations=iterations))
+        self.iterations += iterations
+
+    def step(self, done: int, losses: dict[str, float], layers: dict[str, float]) -> Step:
         """Tell of a step, the scale's number `done`."""
         self.history.append(losses["total"])
         self._last = Step(
             iteration=self.iterations + done,
             total=self._total,
             evaluation=self.evaluations,
-            scale=scale,
+            scale=self.scale,
             losses=losses,
             layers=layers,
             seconds=self.seconds,
@@ -73,16 +85,17 @@ class RunRecord:
         """Whether the last preview is long enough ago."""
         return self.seconds - self._previewed >= self._interval
 
-    def preview(self, shown: npt.NDArray[np.float32], scale: int) -> Preview:
+    def preview(self, image: npt.NDArray[np.float32]) -> Preview:
         """Tell what the image looks like now."""
-        preview = Preview(shown, self._done, scale)
         self._previewed = self.seconds
-        return preview
+        return Preview(image, self._done, self.scale)
 
-    def finished(self, shown: npt.NDArray[np.float32], reason: Reason, structure: float | None, state: Any) -> Finished:
+    def finished(
+        self, image: npt.NDArray[np.float32], reason: Reason, structure: float | None, state: RunState | None
+    ) -> Finished:
         """Sum up the run."""
         return Finished(
-            image=shown,
+            image=image,
             config=self._plan.config,
             reason=reason,
             iterations=self._done,
@@ -94,23 +107,23 @@ class RunRecord:
             state=state,
         )
 
-    def stopping_reason(self, done: int, scale: int, *, stalled: bool) -> Reason | None:
-        """Return the stopping rule that holds after `done` steps of a scale, None to go on."""
+    def stopping_reason(self, done: int, *, stalled: bool) -> Reason | None:
+        """Return the stopping rule that holds after `done` steps of the scale, None to go on."""
         config = self._plan.config
         if config.max_seconds and self.seconds >= config.max_seconds:
             return Reason.TIME
-        most = self._plan.scales[scale].iterations
-        if done >= most:
+        planned = self._plan.scales[self.scale].iterations
+        if done >= planned:
             return Reason.ITERATIONS
         if stalled or self._reached_plateau():
-            self._total -= most - done
+            self._total -= planned - done
             return Reason.CONVERGED
         return None
 
     def _reached_plateau(self) -> bool:
         """Tell whether the loss fell by less than the tolerance over the window, within the scale."""
         window, tolerance = self._plan.config.window, self._plan.config.tolerance
-        if not tolerance or len(self.history) - self._mark <= window:
+        if not tolerance or len(self.history) - self._first_of_scale <= window:
             return False
         before, now = self.history[-1 - window], self.history[-1]
         return before - now < tolerance * before

@@ -1,6 +1,6 @@
 """Where a run stood when it ended, so that it can go on: its settings, its optimiser, and how far it was.
 
-Made and taken up by `engine.run`; nobody else looks inside.
+Made and taken up by `coarse_to_fine`; nobody else looks inside.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RunState:
     iterations: int
     history: tuple[float, ...]
 
-    def is_compatible(self, config: StyleConfig, resident: str) -> bool:
+    def is_compatible(self, config: StyleConfig, storage_device: str) -> bool:
         """Whether the optimiser's memory is of use with these settings, where image and optimiser are kept then."""
         neutral = {name: StyleConfig.model_fields[name].default for name in _FREE_TO_CHANGE}
-        return self.storage_device == resident and self.config.changed(**neutral) == config.changed(**neutral)
+        return self.storage_device == storage_device and self.config.changed(**neutral) == config.changed(**neutral)

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from napari_styletransfer.config import Mode, Movie, Network, Start, StyleConfig
 from napari_styletransfer.devices.compute_context import compute_context
-from napari_styletransfer.engine.run import Shared, iter_stylize
+from napari_styletransfer.engine.run import iter_stylize
+from napari_styletransfer.engine.shared import Shared
 from napari_styletransfer.errors import NothingToDoError
 from napari_styletransfer.events import Event, Finished, PlaneStarted, Reason, Started
 from napari_styletransfer.planning.inputs import RunInputs

@@ -47,9 +47,9 @@ class Prepared:
     """
 
     plan: Plan
-    terms: LossWeights
+    loss_weights: LossWeights
     backbone: Backbone
-    reaches: dict[str, ReceptiveField]
+    receptive_fields: dict[str, ReceptiveField]
     halo: Halo
     smallest: int
     judged: tuple[tuple[int, int], ...]
@@ -60,12 +60,7 @@ class Prepared:
     @property
     def layers(self) -> set[str]:
         """Layers the network has to visit."""
-        return set(self.reaches)
-
-    def made_with(self, weights_sha256: str | None) -> Prepared:
-        """Return it with the checksum of the weights in the settings, which are the recipe of the result."""
-        config = self.plan.config.changed(weights_sha256=weights_sha256)
-        return replace(self, plan=replace(self.plan, config=config))
+        return set(self.receptive_fields)
 
 
 @compute_context()
