@@ -102,7 +102,7 @@ class VGGJudge:
         network, reach = _network()
         pixels = torch.from_numpy(at_side(image, self._side)).permute(2, 0, 1)[None].contiguous()
         size = (pixels.shape[2], pixels.shape[3])
-        tiled = TiledNetwork(network, reach, size, tile_layout(*size, None, Halo.of(reach.values())))
+        tiled = TiledNetwork(network, reach, size, tile_layout(*size, None, Halo.for_layers(reach.values())))
         return tiled.feature_maps(pixels, dict.fromkeys(reach, 1.0))
 
 

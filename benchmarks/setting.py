@@ -124,7 +124,7 @@ class Setting:
 
     def style_tensor(self) -> Tensor:
         """Return the style fitted to the content, on the device."""
-        (style,) = self.pictures.styles_at(*self.size, self.config, self.prepared.smallest)
+        (style,) = self.pictures.styles_at(*self.size, self.config, self.prepared.min_side)
         return style.to(self.device)
 
     def start(self) -> Tensor:

@@ -629,7 +629,7 @@ def test_all_planes_of_a_stack_have_the_network_that_suits_their_number(tmp_path
     from napari_styletransfer.planning import planner
 
     # VGG-19 for any one of the four, but not for all of them.
-    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.LONGEST_AUTO / 2)
+    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.MAX_AUTO_SECONDS / 2)
     recipe = tmp_path / "recipe.json"
     own = ["--size", "32", "--iterations", "1", "--device", "cpu", "--save-recipe", recipe]
     status, _, error = call("stylize", movie, style, "-o", tmp_path / "out.tif", *own)

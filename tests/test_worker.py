@@ -271,7 +271,7 @@ def test_variations_have_the_network_of_the_run_they_are_for_and_its_checksum(mo
     from napari_styletransfer.planning import planner
 
     # VGG-19 would do for one picture, but not for the three that are to be made.
-    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.LONGEST_AUTO / 2)
+    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.MAX_AUTO_SECONDS / 2)
     fetched = []
     fetch = weights.fetch
     monkeypatch.setattr(weights, "fetch", lambda *args: fetched.append(args) or fetch(*args))

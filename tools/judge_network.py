@@ -117,7 +117,7 @@ def feature_maps(network: FrozenNetwork, reach: dict[str, ReceptiveField], pictu
     """Return the feature maps of a network for a picture (H, W, 3) in [0, 1]."""
     image = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].contiguous()
     size = (image.shape[2], image.shape[3])
-    blocks = tile_layout(*size, None, Halo.of(reach.values()))
+    blocks = tile_layout(*size, None, Halo.for_layers(reach.values()))
     return TiledNetwork(network, reach, size, blocks).feature_maps(image, dict.fromkeys(reach, 1.0))
 
 

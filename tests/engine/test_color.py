@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_styletransfer.images.color import lightness, match_colors, matched_lightness, with_lightness
+from napari_styletransfer.images.color import lightness, match_colors, match_lightness, with_lightness
 
 ImageOf = Callable[..., Tensor]
 
@@ -153,14 +153,14 @@ def test_matched_lightness_has_the_mean_and_spread_of_the_target(random_image: I
     grey = muted(random_image(30, 30, seed=1), 0.3, 0.2, 1.0)
     target = muted(random_image(20, 20, seed=2), 0.6, 0.5, 1.0)
 
-    found = matched_lightness(grey, target)
+    found = match_lightness(grey, target)
 
     assert float(found.mean()) == pytest.approx(float(target.mean()), abs=1e-4)
     assert float(found.std()) == pytest.approx(float(target.std()), abs=1e-3)
 
 
 def test_a_flat_picture_can_be_matched_in_lightness() -> None:
-    found = matched_lightness(torch.full((1, 3, 5, 5), 0.2), torch.full((1, 3, 5, 5), 0.7))
+    found = match_lightness(torch.full((1, 3, 5, 5), 0.2), torch.full((1, 3, 5, 5), 0.7))
 
     torch.testing.assert_close(found, torch.full((1, 3, 5, 5), 0.7))
 

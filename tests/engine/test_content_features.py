@@ -40,8 +40,8 @@ def objective(
 ) -> Objective:
     cut = network.truncated({*CONTENT, *STYLE})
     net = FrozenNetwork(cut, tensors, {*CONTENT, *STYLE} - {RGB})
-    reach = {name: receptive_fields(cut)[name] for name in net.wanted}
-    halo = Halo.of(reach.values())
+    reach = {name: receptive_fields(cut)[name] for name in net.layers}
+    halo = Halo.for_layers(reach.values())
     style = random_image(64, 64, seed=3, dtype=torch.float32)
     grams = TiledNetwork(net, reach, (64, 64), tile_layout(64, 64, None, halo)).gram_means(style, STYLE)
     terms = LossWeights(CONTENT, STYLE, 0.7, 1.3, 0.4, Normalization.RELATIVE)
@@ -82,7 +82,9 @@ def test_blocks_can_be_changed_under_way(
     image = random_image(*SIZE, seed=2, dtype=torch.float32)
     made_again = objective(compact, compact_weights, random_image, None, keep_content=False)
     expected = made_again(image)
-    halo = Halo.of(receptive_fields(compact.truncated({*CONTENT, *STYLE}))[name] for name in (*CONTENT, "relu4_1"))
+    halo = Halo.for_layers(
+        receptive_fields(compact.truncated({*CONTENT, *STYLE}))[name] for name in (*CONTENT, "relu4_1")
+    )
 
     made_again.set_tiles(lambda size: tile_layout(*size, 40, halo))
 
@@ -145,7 +147,7 @@ def test_a_run_with_little_memory_reaches_what_one_with_plenty_does(
         block_size=64,
         value_scaling=False,  # learned scales magnify the rounding of single values
     )
-    monkeypatch.setattr(planner, "COARSEST_JUDGED", 64)
+    monkeypatch.setattr(planner, "COARSEST_LOSS", 64)
 
     def run() -> Finished:
         *_, end = iter_stylize(content, [style], config, labels=labels)
@@ -153,9 +155,9 @@ def test_a_run_with_little_memory_reaches_what_one_with_plenty_does(
         return end
 
     plenty = run()
-    placed = planner._placed
+    placed = planner._place
     monkeypatch.setattr(
-        planner, "_placed", lambda asked, free: placed(replace(asked, keeps_base=False, keeps_content=False), free)
+        planner, "_place", lambda asked, free: placed(replace(asked, keeps_base=False, keeps_content=False), free)
     )
     little = run()
 

@@ -348,7 +348,7 @@ def test_the_first_stage_is_computed_again_and_never_kept(
 
     shallow, deep = _tapes(tape)[:2]
     assert not shallow.maps
-    assert set(shallow.positive) == {1}
+    assert set(shallow.relu_masks) == {1}
     assert set(deep.maps) == {"relu2_1"}
     net.backward(tape, image, lambda name, row, feature_map, gradient: seen.update({name: feature_map.clone()}))
     assert torch.equal(seen["relu1_1"], visited["relu1_1"])
@@ -362,7 +362,7 @@ def test_the_tape_holds_one_bit_for_each_value_of_a_layer_without_a_loss(
     tape = net.forward(random_image(64, 64, dtype=torch.float32), lambda name, row, feature_map: None, record=True)
 
     assert [name for one in _tapes(tape) for name in one.maps] == ["relu5_1"]
-    kept = sum(bits.numel() for one in _tapes(tape) for bits in one.positive.values())
+    kept = sum(bits.numel() for one in _tapes(tape) for bits in one.relu_masks.values())
     # Channels of the stages between the first and the last, by the area they have.
     values = 64 * 64 * (16 + (32 + 32) / 4 + (64 * 3) / 16 + (128 * 3) / 64)
     assert kept == values / 8
@@ -382,7 +382,7 @@ def test_the_tape_is_used_up_by_the_backward_pass(
     assert len(tapes) == 5
     for one in tapes:
         assert not one.maps
-        assert not one.positive
+        assert not one.relu_masks
         assert not one.winners
 
 
@@ -442,7 +442,7 @@ def test_signs_survive_being_packed_into_bits(
     expected = gradient * (feature_map > 0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(relu_mask, "_in_few_programs", lambda device: in_few_programs)
+        patch.setattr(relu_mask, "_is_launch_bound", lambda device: in_few_programs)
         bits = pack_relu_mask(feature_map, Workspace())
         apply_relu_mask(gradient, bits)
 

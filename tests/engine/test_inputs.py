@@ -13,7 +13,7 @@ import torch
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.images import color
-from napari_styletransfer.images.laplacian import StyleStatistics, match_finest, match_statistics
+from napari_styletransfer.images.laplacian import StyleStatistics, match_finest_octave, match_statistics
 from napari_styletransfer.images.resize import resize, working_size
 from napari_styletransfer.planning.inputs import RunInputs, check_size
 
@@ -270,7 +270,7 @@ def test_detail_has_the_contrast_that_it_has_in_the_style_as_it_is_fitted() -> N
 
     detail = found.detail_at(32, 40, StyleConfig())
 
-    torch.testing.assert_close(detail, match_finest(content, StyleStatistics.from_image(style)))
+    torch.testing.assert_close(detail, match_finest_octave(content, StyleStatistics.from_image(style)))
 
 
 def test_detail_is_that_of_the_style_of_each_region_and_none_outside() -> None:
@@ -289,7 +289,7 @@ def test_detail_is_that_of_the_style_of_each_region_and_none_outside() -> None:
 
 
 def sized(own: tuple[int, int], longest: int | None) -> RunInputs:
-    return RunInputs(None, (), (), None, working_size(*own, longest), own=own)
+    return RunInputs(None, (), (), None, working_size(*own, longest), source_size=own)
 
 
 def test_of_a_picture_that_is_itself_too_small_no_setting_is_to_be_changed() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from napari_styletransfer.images import laplacian as octaves_module
 from napari_styletransfer.images.color import match_colors
-from napari_styletransfer.images.laplacian import StyleStatistics, finest, match_finest, match_statistics
+from napari_styletransfer.images.laplacian import StyleStatistics, finest_octave, match_finest_octave, match_statistics
 from napari_styletransfer.images.resize import resize
 
 ImageOf = Callable[..., Tensor]
@@ -30,7 +30,7 @@ def covariance(octave: Tensor) -> Tensor:
 def octaves(image: Tensor, count: int) -> list[Tensor]:
     found = []
     for _ in range(count):
-        found.append(finest(image))
+        found.append(finest_octave(image))
         height, width = image.shape[2:]
         image = resize(image, (height + 1) // 2, (width + 1) // 2)
     return found
@@ -41,9 +41,9 @@ def test_a_picture_half_the_size_has_no_finest_octave(random_image: ImageOf) -> 
 
     enlarged = resize(resize(image, 20, 26), 40, 52)
 
-    torch.testing.assert_close(image - finest(image), enlarged)
-    assert finest(enlarged).square().mean() < 0.02 * finest(image).square().mean()
-    assert finest(torch.full((1, 3, 9, 7), 0.3)).abs().max() < 1e-6
+    torch.testing.assert_close(image - finest_octave(image), enlarged)
+    assert finest_octave(enlarged).square().mean() < 0.02 * finest_octave(image).square().mean()
+    assert finest_octave(torch.full((1, 3, 9, 7), 0.3)).abs().max() < 1e-6
 
 
 def test_every_octave_gets_the_covariance_of_the_target(random_image: ImageOf) -> None:
@@ -64,10 +64,10 @@ def test_the_finest_octave_of_the_content_keeps_its_pattern_and_gets_that_contra
     image = natural(random_image(48, 64, seed=1), 0.2)
     target = natural(random_image(48, 64, seed=2), 0.3, fine=0.5)
 
-    found = match_finest(image, StyleStatistics.from_image(target))
+    found = match_finest_octave(image, StyleStatistics.from_image(target))
 
-    torch.testing.assert_close(covariance(found), covariance(finest(target)), rtol=0.05, atol=1e-5)
-    together = torch.corrcoef(torch.stack([found.flatten(), finest(image).flatten()]))[0, 1]
+    torch.testing.assert_close(covariance(found), covariance(finest_octave(target)), rtol=0.05, atol=1e-5)
+    together = torch.corrcoef(torch.stack([found.flatten(), finest_octave(image).flatten()]))[0, 1]
     assert together > 0.9
 
 
@@ -81,12 +81,12 @@ def test_targets_count_by_their_weights(random_image: ImageOf) -> None:
     image = natural(random_image(48, 64, seed=1), 0.2)
     weak, strong = natural(random_image(48, 48, seed=2), 0.1), natural(random_image(48, 48, seed=3), 0.4)
 
-    found = match_finest(
+    found = match_finest_octave(
         image,
         StyleStatistics.blended([StyleStatistics.from_image(weak), StyleStatistics.from_image(strong)], [3.0, 1.0]),
     )
 
-    wanted = (3 * covariance(finest(weak)) + covariance(finest(strong))) / 4
+    wanted = (3 * covariance(finest_octave(weak)) + covariance(finest_octave(strong))) / 4
     torch.testing.assert_close(covariance(found), wanted, rtol=0.05, atol=1e-5)
 
 
@@ -100,10 +100,10 @@ def test_what_is_not_there_is_not_made_strong(random_image: ImageOf) -> None:
     image = resize(coarse, 48, 64)
     image = image + 1e-3 * noise
     recolored = match_colors(image, [target], [1.0])
-    found = match_finest(image, StyleStatistics.from_image(target))
+    found = match_finest_octave(image, StyleStatistics.from_image(target))
 
-    assert finest(found).std() <= 10.5 * finest(recolored).std()
-    assert found.std() < 0.3 * finest(target).std()
+    assert finest_octave(found).std() <= 10.5 * finest_octave(recolored).std()
+    assert found.std() < 0.3 * finest_octave(target).std()
 
 
 def test_a_flat_picture_stays_flat(random_image: ImageOf) -> None:
@@ -121,10 +121,11 @@ def test_a_soft_style_gives_a_soft_start(contrast: float, random_image: ImageOf)
     style = natural(grey, contrast)
 
     for image in (ramp.contiguous(), random_image(48, 64, seed=2)):
-        found = match_finest(image, StyleStatistics.from_image(style))
-        assert found.std() <= 1.2 * finest(style).std() + 1e-6
+        found = match_finest_octave(image, StyleStatistics.from_image(style))
+        assert found.std() <= 1.2 * finest_octave(style).std() + 1e-6
         assert (
-            finest(match_statistics(image, StyleStatistics.from_image(style))).std() <= 1.5 * finest(style).std() + 3e-3
+            finest_octave(match_statistics(image, StyleStatistics.from_image(style))).std()
+            <= 1.5 * finest_octave(style).std() + 3e-3
         )
 
 
@@ -132,9 +133,9 @@ def test_nothing_grows_more_than_it_may(random_image: ImageOf) -> None:
     noise = 1e-3 * (random_image(48, 64, seed=1) - 0.5)
     strong = random_image(48, 64, seed=2)[:, :1].expand(-1, 3, -1, -1)
 
-    brought = octaves_module._match_covariance(finest(noise), covariance(finest(strong)))
+    brought = octaves_module._match_covariance(finest_octave(noise), covariance(finest_octave(strong)))
 
-    assert 9 < brought.sum(1).std() / finest(noise).sum(1).std() <= 10.01
+    assert 9 < brought.sum(1).std() / finest_octave(noise).sum(1).std() <= 10.01
 
 
 def test_a_style_too_thin_for_octaves_leaves_them_to_the_others(random_image: ImageOf) -> None:
@@ -145,7 +146,9 @@ def test_a_style_too_thin_for_octaves_leaves_them_to_the_others(random_image: Im
 
     assert not StyleStatistics.from_image(thin).octaves
     assert len(both.octaves) == len(StyleStatistics.from_image(style).octaves) == 2
-    torch.testing.assert_close(covariance(match_finest(image, both)), covariance(finest(style)), rtol=0.05, atol=1e-5)
+    torch.testing.assert_close(
+        covariance(match_finest_octave(image, both)), covariance(finest_octave(style)), rtol=0.05, atol=1e-5
+    )
 
 
 def test_grey_stays_grey(random_image: ImageOf) -> None:
@@ -163,7 +166,7 @@ def test_pictures_of_any_size_can_be_matched(height: int, width: int, random_ima
 
     for found in (
         match_statistics(image, StyleStatistics.from_image(target)),
-        match_finest(image, StyleStatistics.from_image(target)),
+        match_finest_octave(image, StyleStatistics.from_image(target)),
     ):
         assert found.shape == image.shape
         assert torch.isfinite(found).all()
@@ -174,7 +177,7 @@ def test_pictures_handed_in_are_left_as_they_were(random_image: ImageOf) -> None
     before = image.clone(), target.clone()
 
     match_statistics(image, StyleStatistics.from_image(target))
-    match_finest(image, StyleStatistics.from_image(target))
+    match_finest_octave(image, StyleStatistics.from_image(target))
 
     assert torch.equal(image, before[0])
     assert torch.equal(target, before[1])
@@ -182,10 +185,10 @@ def test_pictures_handed_in_are_left_as_they_were(random_image: ImageOf) -> None
 
 def test_large_targets_are_measured_some_rows_at_a_time(random_image: ImageOf, monkeypatch: pytest.MonkeyPatch) -> None:
     image, target = natural(random_image(48, 64, seed=1), 0.2), natural(random_image(90, 64, seed=2), 0.3)
-    whole = match_finest(image, StyleStatistics.from_image(target))
+    whole = match_finest_octave(image, StyleStatistics.from_image(target))
 
-    monkeypatch.setattr("napari_styletransfer.images.laplacian._AT_ONCE", 40 * 64)
+    monkeypatch.setattr("napari_styletransfer.images.laplacian._CHUNK", 40 * 64)
 
-    found = match_finest(image, StyleStatistics.from_image(target))
+    found = match_finest_octave(image, StyleStatistics.from_image(target))
     assert not torch.equal(found, whole)
     torch.testing.assert_close(found, whole, rtol=0.05, atol=0.01)

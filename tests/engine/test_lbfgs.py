@@ -23,7 +23,7 @@ from napari_styletransfer.losses.objective import Objective
 from napari_styletransfer.losses.terms import LossWeights, StyleTarget
 from napari_styletransfer.networks.architectures import RGB, Backbone, receptive_fields
 from napari_styletransfer.nn.frozen_network import FrozenNetwork
-from napari_styletransfer.optim.history import _FORGET, _SMALLEST_CURVATURE, History, SearchDirection
+from napari_styletransfer.optim.history import _CURVATURE_FLOOR, _EMA_WEIGHT, History, SearchDirection
 from napari_styletransfer.optim.lbfgs import LBFGS
 from napari_styletransfer.optim.preconditioner import SpectralMetric
 from napari_styletransfer.tiling.tiled_network import TiledNetwork
@@ -114,7 +114,7 @@ def style_objective(compact: Backbone, weights: dict[str, Tensor], size: int) ->
     wanted = {"relu1_1", "relu2_1", "relu3_1"}
     net = FrozenNetwork(cut, weights, wanted, dtype=torch.float64)
     reach = {name: receptive_fields(cut)[name] for name in wanted}
-    blocks = tile_layout(size, size, None, Halo.of(reach.values()))
+    blocks = tile_layout(size, size, None, Halo.for_layers(reach.values()))
     grams = TiledNetwork(net, reach, (size, size), blocks).gram_means(style, style_layers)
     terms = LossWeights({"relu3_1": 1.0}, style_layers, 0.05, 1.0, 0.0, Normalization.RELATIVE)
     styles = [StyleTarget(grams, 1.0)]
@@ -629,8 +629,8 @@ def test_a_scaled_direction_is_that_of_the_two_loop_recursion_from_a_diagonal() 
     pairs = [(b.point - a.point, b.gradient - a.gradient) for a, b in pairwise(log)]
     square = torch.zeros(8, dtype=torch.float64)
     for number, (s, y) in enumerate(pairs):
-        square = torch.lerp(square, y.square() / s.square().mean(), _FORGET if number else 1.0)
-    root = square.sqrt() + _SMALLEST_CURVATURE * square.mean().sqrt()
+        square = torch.lerp(square, y.square() / s.square().mean(), _EMA_WEIGHT if number else 1.0)
+    root = square.sqrt() + _CURVATURE_FLOOR * square.mean().sqrt()
     q = log[-1].gradient.clone()
     alphas = []
     for s, y in reversed(pairs[-3:]):

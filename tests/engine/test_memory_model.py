@@ -65,7 +65,12 @@ def test_a_run_takes_the_memory_that_is_planned(
 
     command = [sys.executable, str(SCRIPT), json.dumps(settings | fields), str(width), str(height)]
     run = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert run.returncode == 0, run.stderr

@@ -37,21 +37,21 @@ def descend(steps: int, **settings: object) -> Minimizer:
 @pytest.mark.parametrize("search", list(LineSearch))
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_when_the_metric_is_learned_the_image_stays(search: LineSearch, precision: str) -> None:
-    descent = descend(module._LEARNED_AT[0] - 1, line_search=search, history_precision=precision)
+    descent = descend(module._LEARN_AFTER[0] - 1, line_search=search, history_precision=precision)
     before = descent.metric
     while descent.metric is before:
         trial = descent.trial.clone()
-        assert descent.optimizer.iterations < module._LEARNED_AT[0]
+        assert descent.optimizer.iterations < module._LEARN_AFTER[0]
         descent.tell(*loss(trial))
 
-    assert descent.optimizer.iterations == module._LEARNED_AT[0]
+    assert descent.optimizer.iterations == module._LEARN_AFTER[0]
     torch.testing.assert_close(descent.image, trial, rtol=1e-4, atol=1e-4)
     assert float((descent.trial - trial).abs().max()) > 1e-3
 
 
 def test_learning_the_metric_lowers_the_loss_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     learning = descend(25)
-    monkeypatch.setattr(module, "_LEARNED_AT", ())
+    monkeypatch.setattr(module, "_LEARN_AFTER", ())
     fixed = descend(25)
 
     assert learning.optimizer.best_loss < 0.5 * fixed.optimizer.best_loss
@@ -61,7 +61,7 @@ def test_learning_the_metric_lowers_the_loss_faster(monkeypatch: pytest.MonkeyPa
 def test_a_given_metric_and_that_of_adam_stay(settings: dict[str, object]) -> None:
     descent = descend(2, **settings)
     metric = descent.metric
-    while descent.optimizer.iterations < module._LEARNED_AT[1]:
+    while descent.optimizer.iterations < module._LEARN_AFTER[1]:
         descent.tell(*loss(descent.trial))
 
     assert descent.metric is metric
@@ -82,7 +82,7 @@ def test_without_memory_to_learn_the_metric_it_stays(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(SpectralMetric, "learned", failing)
     descent = descend(1)
     metric, before = descent.metric, descent.optimizer.best_loss
-    while descent.optimizer.iterations <= module._LEARNED_AT[0]:
+    while descent.optimizer.iterations <= module._LEARN_AFTER[0]:
         descent.tell(*loss(descent.trial))
 
     assert descent.metric is metric
@@ -96,4 +96,4 @@ def test_other_errors_of_learning_are_not_swallowed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(SpectralMetric, "learned", failing)
 
     with pytest.raises(RuntimeError, match="something else"):
-        descend(module._LEARNED_AT[0])
+        descend(module._LEARN_AFTER[0])

@@ -54,11 +54,11 @@ class Parts:
     def __init__(self, network: Backbone, tensors: dict[str, Tensor], random_image: ImageOf) -> None:
         cut = network.truncated({*CONTENT, *STYLE})
         self.net = FrozenNetwork(cut, tensors, {*CONTENT, *STYLE} - {RGB}, dtype=torch.float64)
-        self.reach: dict[str, ReceptiveField] = {name: receptive_fields(cut)[name] for name in self.net.wanted}
+        self.reach: dict[str, ReceptiveField] = {name: receptive_fields(cut)[name] for name in self.net.layers}
         self.random_image = random_image
 
     def blocks(self, size: Size, core: int | None) -> tuple[Tile, ...]:
-        return tile_layout(*size, core, Halo.of(self.reach.values()))
+        return tile_layout(*size, core, Halo.for_layers(self.reach.values()))
 
     def objective(self, size: Size, core: int | None = None, **given: Any) -> Objective:
         styles = [StyleTarget(self.grams(self.random_image(*size, seed=seed)), weight) for seed, weight in STYLES]
@@ -176,7 +176,7 @@ def test_a_request_to_stop_is_heard_between_the_sizes(parts: Parts, asked: int) 
 @pytest.fixture
 def small_sizes_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pictures of the tests' size be large ones."""
-    monkeypatch.setattr("napari_styletransfer.planning.planner.COARSEST_JUDGED", 24)
+    monkeypatch.setattr("napari_styletransfer.planning.planner.COARSEST_LOSS", 24)
 
 
 def settings(**fields: Any) -> StyleConfig:
@@ -223,7 +223,7 @@ def test_a_run_keeps_at_the_coarse_size_what_it_found_there(
 def test_coarser_sizes_count_at_the_finest_scale_alone_too_if_they_are_large_enough(
     judged_from: int, content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_styletransfer.planning.planner.COARSEST_JUDGED", judged_from)
+    monkeypatch.setattr("napari_styletransfer.planning.planner.COARSEST_LOSS", judged_from)
 
     without, counting = (
         end(content_image, style_image, scales=1, iterations=1, coarse_weight=weight).losses["style"]
@@ -259,8 +259,10 @@ def test_the_sizes_that_count_do_not_depend_on_where_a_run_begins() -> None:
             config = StyleConfig(network="compact", device="cpu", size=size, scales=scales)
             prepared = prepare(RunInputs.from_arrays(picture, [picture], config, None), config)
             height, width = prepared.plan.sizes[-1]
-            assert prepared.judged == tuple((height // 2**level, width // 2**level) for level in judged)
-    assert not prepare(RunInputs.from_arrays(picture, [picture], config, None), config.changed(coarse_weight=0)).judged
+            assert prepared.coarse_sizes == tuple((height // 2**level, width // 2**level) for level in judged)
+    assert not prepare(
+        RunInputs.from_arrays(picture, [picture], config, None), config.changed(coarse_weight=0)
+    ).coarse_sizes
 
 
 @pytest.mark.parametrize("fields", [{}, {"color": "content"}, {"color": "match"}, {"block_size": 64, "size": 160}])

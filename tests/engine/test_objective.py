@@ -45,8 +45,8 @@ class Setting:
         core: int | None = None,
         should_stop: Callable[[], bool] = bool,
     ) -> Objective:
-        reach = {name: receptive_fields(self.cut)[name] for name in self.net.wanted}
-        halo = Halo.of(reach.values())
+        reach = {name: receptive_fields(self.cut)[name] for name in self.net.layers}
+        halo = Halo.for_layers(reach.values())
         targets = []
         for picture, weight in styles:
             shape = (picture.shape[2], picture.shape[3])
@@ -282,7 +282,7 @@ def test_a_request_to_stop_is_heard_before_every_block(setting: Setting, random_
 def test_a_float32_evaluation_agrees_with_the_exact_one(
     setting: Setting, compact_weights: Tensors, random_image: ImageOf
 ) -> None:
-    narrow = Setting(FrozenNetwork(setting.cut, compact_weights, setting.net.wanted), setting.cut)
+    narrow = Setting(FrozenNetwork(setting.cut, compact_weights, setting.net.layers), setting.cut)
     content, style, image = (random_image(*SIZE, seed=seed) for seed in range(3))
     exact = setting.objective(content=content, styles=[(style, 1.0)])(image)
 

@@ -89,7 +89,7 @@ def test_a_device_out_of_memory_is_met_with_smaller_blocks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # At the second scale the loss counts both sizes.
-    monkeypatch.setattr("napari_styletransfer.planning.planner.COARSEST_JUDGED", 24 if scales > 1 else 256)
+    monkeypatch.setattr("napari_styletransfer.planning.planner.COARSEST_LOSS", 24 if scales > 1 else 256)
     # Learned scales magnify the rounding of single values.
     fields = {"size": 64, "iterations": 3, "scales": scales, "value_scaling": False}
     whole = end(run(content_image, [style_image], **fields))

@@ -49,9 +49,9 @@ def pretended(monkeypatch: pytest.MonkeyPatch, compact_weights: dict[str, Tensor
         return np.full(tuple(tensor.shape), 0.5, np.float32)
 
     monkeypatch.setattr(planner, "choose", lambda name: GPU)
-    monkeypatch.setattr(device, "_likes_bfloat16", lambda name: True)
+    monkeypatch.setattr(device, "_has_fast_bfloat16", lambda name: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(coarse_to_fine, "copied", lambda optimizer, _: optimizer)  # a deep copy needs values
+    monkeypatch.setattr(coarse_to_fine, "copy_optimizer", lambda optimizer, _: optimizer)  # a deep copy needs values
     monkeypatch.setattr(weights, "fetch", lambda *_: _given({k: t.clone() for k, t in compact_weights.items()}))
     for name, answer in (("__float__", value), ("item", value), ("tolist", values), ("numpy", array)):
         monkeypatch.setattr(Tensor, name, answer)

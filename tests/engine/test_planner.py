@@ -20,7 +20,7 @@ from napari_styletransfer.networks import weights
 from napari_styletransfer.networks.architectures import backbone
 from napari_styletransfer.planning import memory_model, planner, runtime_estimate
 from napari_styletransfer.planning.inputs import RunInputs
-from napari_styletransfer.planning.planner import smallest_side
+from napari_styletransfer.planning.planner import min_side
 from napari_styletransfer.tiling.tiles import Halo, tile_layout
 
 GIB = 2**30
@@ -90,7 +90,7 @@ def test_auto_is_the_large_network_where_a_processor_is_quick_enough(monkeypatch
 
     assert found.config.network is Network.VGG19
     assert found.why_network == "it takes little enough time"
-    assert 0 < found.seconds < planner.LONGEST_AUTO / 2
+    assert 0 < found.seconds < planner.MAX_AUTO_SECONDS / 2
     assert found == planned(network="vgg19")
 
 
@@ -98,7 +98,7 @@ def test_auto_is_the_compact_network_where_a_processor_is_too_slow(monkeypatch: 
     on("cpu", monkeypatch)
     at_a_thousandth_of_the_rates(monkeypatch)
     seconds = planned(network="vgg19").seconds
-    assert seconds > 2 * planner.LONGEST_AUTO
+    assert seconds > 2 * planner.MAX_AUTO_SECONDS
 
     found = planned(network="auto")
 
@@ -124,7 +124,7 @@ def test_auto_is_the_compact_network_where_the_weights_of_the_large_one_are_miss
 
 def test_auto_counts_the_time_of_all_images_together(monkeypatch: pytest.MonkeyPatch) -> None:
     one = planned(network="vgg19").seconds
-    monkeypatch.setattr(planner, "LONGEST_AUTO", 5.5 * one)
+    monkeypatch.setattr(planner, "MAX_AUTO_SECONDS", 5.5 * one)
     picture = torch.zeros(1, 3, 48, 64)
     pictures = RunInputs(picture, (picture,), (1.0,), None, (48, 64))
     config = StyleConfig(network="auto", device="cpu", precision="float32")
@@ -196,12 +196,12 @@ def test_the_smallest_side_leaves_one_position_at_the_deepest_layer(network: Net
     whole = backbone(network)
     for name in whole.layers:
         cut = whole.truncated({name})
-        side = smallest_side(cut)
+        side = min_side(cut)
         sizes = [side]
         for stage in cut.stages:
             sizes.append(stage.out_size(sizes[-1]))
         assert min(sizes) >= 1
-        assert smallest_side(whole.truncated({whole.layers[0]})) <= side
+        assert min_side(whole.truncated({whole.layers[0]})) <= side
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_the_smallest_side_leaves_one_position_at_the_deepest_layer(network: Net
     ],
 )
 def test_the_smallest_side_is_that_of_the_network(network: Network, layer: str, side: int) -> None:
-    assert smallest_side(backbone(network).truncated({layer})) == side
+    assert min_side(backbone(network).truncated({layer})) == side
 
 
 def test_more_memory_is_needed_for_more_pixels_and_a_longer_history() -> None:

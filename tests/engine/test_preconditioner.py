@@ -70,8 +70,8 @@ def test_a_large_image_in_strips_is_the_whole_one(
 
     expected = of(noise(*size))
     for module in (preconditioner, spectrum):
-        monkeypatch.setattr(module, "AT_ONCE", 100)
-        monkeypatch.setattr(module, "STRIP", strip)
+        monkeypatch.setattr(module, "MAX_WHOLE", 100)
+        monkeypatch.setattr(module, "CHUNK", strip)
 
     torch.testing.assert_close(of(noise(*size)), expected, rtol=1e-5, atol=1e-5)
 

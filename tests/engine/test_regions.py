@@ -207,7 +207,7 @@ def test_what_lies_under_the_image_is_made_once_a_scale(
         return call
 
     monkeypatch.setattr("napari_styletransfer.planning.inputs.resize", noted("resize", resize.resize))
-    monkeypatch.setattr(RegionMap, "_marked", noted("labels", RegionMap._marked))
+    monkeypatch.setattr(RegionMap, "_inside", noted("labels", RegionMap._inside))
     counts = []
     for iterations in (1, 5):
         made.clear()
@@ -387,7 +387,7 @@ class Guided:
     def objective(
         self, normalization: Normalization = Normalization.RELATIVE, core: int | None = None, **given: Any
     ) -> Objective:
-        halo = Halo.of(self.reach.values())
+        halo = Halo.for_layers(self.reach.values())
         regions = self.regions()
         targets = [
             StyleTarget(self.grams(picture), weight, region)
@@ -407,7 +407,7 @@ class Guided:
 
     def grams(self, picture: Tensor) -> Tensors:
         shape = (picture.shape[2], picture.shape[3])
-        blocks = tile_layout(*shape, None, Halo.of(self.reach.values()))
+        blocks = tile_layout(*shape, None, Halo.for_layers(self.reach.values()))
         return TiledNetwork(self.net, self.reach, shape, blocks).gram_means(picture, STYLE)
 
     def features(self, image: Tensor) -> dict[str, npt.NDArray[np.float64]]:
@@ -426,7 +426,7 @@ def guided(compact: Backbone, compact_weights: Tensors, random_image: ImageOf) -
     left[5:, :14] = 1
     right = np.zeros(SIZE, np.float32)
     right[:, 20:31] = 1
-    reach = {name: receptive_fields(cut)[name] for name in net.wanted}
+    reach = {name: receptive_fields(cut)[name] for name in net.layers}
     return Guided(net, reach, (random_image(18, 30, seed=3), random_image(25, 17, seed=4) ** 2), (left, right))
 
 
@@ -502,7 +502,7 @@ def test_the_pixels_alone_are_pulled_only_inside(guided: Guided, random_image: I
         guided.reach,
         LossWeights({}, {RGB: 1.0}, 0, 1, 0, Normalization.RELATIVE),
         SIZE,
-        tile_layout(*SIZE, None, Halo.of(guided.reach.values())),
+        tile_layout(*SIZE, None, Halo.for_layers(guided.reach.values())),
         styles=[StyleTarget(guided.grams(guided.styles[0]), 1.0, guided.regions()[0])],
     )
 

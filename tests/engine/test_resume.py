@@ -144,7 +144,7 @@ def test_other_stopping_rules_keep_the_memory_of_the_optimiser(
 def test_the_decided_settings_of_the_first_half_serve_for_the_second(
     content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planner, "LONGEST_AUTO", 0.0)  # which leaves the compact network
+    monkeypatch.setattr(planner, "MAX_AUTO_SECONDS", 0.0)  # which leaves the compact network
     half = end(run(content_image, style_image, network="auto", start="auto"))
 
     rest = end(list(iter_stylize(content_image, [style_image], half.config, resume=half.state)))

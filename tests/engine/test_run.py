@@ -27,7 +27,7 @@ from napari_styletransfer.errors import (
     StyleTransferError,
 )
 from napari_styletransfer.events import Event, Fetching, Finished, Preview, Reason, Started, Step
-from napari_styletransfer.images.laplacian import finest
+from napari_styletransfer.images.laplacian import finest_octave
 from napari_styletransfer.images.resize import resize
 from napari_styletransfer.losses.objective import Objective
 from napari_styletransfer.networks import weights
@@ -111,8 +111,8 @@ def test_a_finer_scale_begins_with_detail_that_coarse_ones_lack(content_image: I
     enlarged, fine, style = (as_tensor(image) for image in (coarse, begun, style_image))
     added = fine - resize(enlarged, *fine.shape[2:])
     content = resize(as_tensor(content_image), *fine.shape[2:])
-    assert finest(fine).std() > 0.7 * finest(style).std()
-    assert torch.corrcoef(torch.stack([added.flatten(), finest(content).flatten()]))[0, 1] > 0.3
+    assert finest_octave(fine).std() > 0.7 * finest_octave(style).std()
+    assert torch.corrcoef(torch.stack([added.flatten(), finest_octave(content).flatten()]))[0, 1] > 0.3
 
 
 def test_the_steps_count_up_over_all_scales(content_image: Image, style_image: Image) -> None:
@@ -170,7 +170,7 @@ def test_the_end_sums_up_the_steps(content_image: Image, style_image: Image) -> 
 def test_the_plan_is_the_one_told_beforehand_with_the_checksum_of_the_weights(
     content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planner, "LONGEST_AUTO", 0.0)
+    monkeypatch.setattr(planner, "MAX_AUTO_SECONDS", 0.0)
     config = settings(memory_limit=2.0, scales=None, network="auto")
     told = plan(content_image, [style_image], config)
     assert told.config.network is Network.COMPACT
@@ -188,7 +188,7 @@ def test_the_plan_is_the_one_told_beforehand_with_the_checksum_of_the_weights(
 def test_the_recipe_of_a_result_makes_the_same_result(
     content_image: Image, style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planner, "LONGEST_AUTO", 0.0)
+    monkeypatch.setattr(planner, "MAX_AUTO_SECONDS", 0.0)
     first = end(run(content_image, [style_image], network="auto", precision="auto", start="auto"))
 
     recipe = StyleConfig.from_recipe(first.config.recipe())

@@ -28,8 +28,10 @@ def _known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime_estimate, "rates", lambda device, label, dtype: (1e12, 1e10, 0.0))
 
 
-def seconds(network: Network, *scales: Scale, judged: tuple[tuple[int, int], ...] = ()) -> float:
-    return runtime_estimate.estimate_seconds(whole(network), scales, "cpu", LABEL, torch.float32, judged=judged)
+def seconds(network: Network, *scales: Scale, coarse_sizes: tuple[tuple[int, int], ...] = ()) -> float:
+    return runtime_estimate.estimate_seconds(
+        whole(network), scales, "cpu", LABEL, torch.float32, coarse_sizes=coarse_sizes
+    )
 
 
 def test_time_goes_with_steps_and_area() -> None:
@@ -46,8 +48,8 @@ def test_what_counts_besides_takes_longer() -> None:
     alone = seconds(Network.COMPACT, scale)
 
     # Sizes of the scale itself, and finer ones, are not judged besides it.
-    judged = ((16, 16), (32, 32), (64, 64), (128, 128))
-    assert seconds(Network.COMPACT, scale, judged=judged) == pytest.approx(alone * (1 + 1 / 4 + 1 / 16))
+    coarse_sizes = ((16, 16), (32, 32), (64, 64), (128, 128))
+    assert seconds(Network.COMPACT, scale, coarse_sizes=coarse_sizes) == pytest.approx(alone * (1 + 1 / 4 + 1 / 16))
     assert seconds(Network.VGG19, scale) > 1.5 * alone
 
 
@@ -56,7 +58,9 @@ def test_small_images_take_as_long_as_operations_take_to_start(monkeypatch: pyte
     small, large = Scale(64, 64, 10), Scale(128, 128, 10)
 
     assert seconds(Network.COMPACT, small) == pytest.approx(seconds(Network.COMPACT, large))
-    assert seconds(Network.COMPACT, large, judged=((64, 64),)) == pytest.approx(2 * seconds(Network.COMPACT, large))
+    assert seconds(Network.COMPACT, large, coarse_sizes=((64, 64),)) == pytest.approx(
+        2 * seconds(Network.COMPACT, large)
+    )
     assert 0.1 < seconds(Network.COMPACT, small) < 2
 
 
@@ -77,7 +81,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
     def session(*rates: float) -> None:
         runtime_estimate.rates.cache_clear()
-        monkeypatch.setattr(runtime_estimate, "_measured", lambda device, dtype: rates)
+        monkeypatch.setattr(runtime_estimate, "_measure_rates", lambda device, dtype: rates)
 
     yield session
     runtime_estimate.rates.cache_clear()
@@ -86,8 +90,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 def test_rates_are_measured_once_for_a_device_and_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     tried: list[float] = []
-    quickest = runtime_estimate._quickest
-    monkeypatch.setattr(runtime_estimate, "_quickest", lambda work: tried.append(quickest(work)) or tried[-1])
+    quickest = runtime_estimate._min_seconds
+    monkeypatch.setattr(runtime_estimate, "_min_seconds", lambda work: tried.append(quickest(work)) or tried[-1])
     runtime_estimate.rates.cache_clear()
 
     first = runtime_estimate.rates("cpu", LABEL, torch.float32)
@@ -110,7 +114,9 @@ def test_rates_stay_what_they_are_over_sessions_unless_the_first_was_a_busy_one(
     ended(Network.VGG19, 2.0)
     measured(1e12, 9e9, 4e-6)
     assert runtime_estimate.rates("cpu", LABEL, torch.float32) == (1e12, 1e10, 4e-6)
-    assert runtime_estimate.lately(Network.VGG19, LABEL, torch.float32) == 1  # it was compared with the rates of before
+    assert (
+        runtime_estimate.recent_slowdown(Network.VGG19, LABEL, torch.float32) == 1
+    )  # it was compared with the rates of before
 
 
 LABEL = choose("cpu").label
@@ -125,14 +131,14 @@ def ended(network: Network, slower: float, scale: Scale = FINE) -> None:
 
 
 def test_the_time_told_is_that_of_the_last_runs_and_outlives_the_session() -> None:
-    assert runtime_estimate.lately(Network.VGG19, LABEL, torch.float32) == 1
+    assert runtime_estimate.recent_slowdown(Network.VGG19, LABEL, torch.float32) == 1
     ended(Network.VGG19, 3.0)
-    assert runtime_estimate.lately(Network.VGG19, LABEL, torch.float32) == pytest.approx(3)
+    assert runtime_estimate.recent_slowdown(Network.VGG19, LABEL, torch.float32) == pytest.approx(3)
     told = told_by_another_process(LABEL)
     assert told == pytest.approx(3)
     for slower in (1.5, 1.6, 1.7):
         ended(Network.VGG19, slower)
-    assert runtime_estimate.lately(Network.VGG19, LABEL, torch.float32) == pytest.approx(1.6)
+    assert runtime_estimate.recent_slowdown(Network.VGG19, LABEL, torch.float32) == pytest.approx(1.6)
 
 
 def told_by_another_process(label: str) -> float:
@@ -149,17 +155,17 @@ print(runtime_estimate.lately(Network.VGG19, {label!r}, torch.float32))
 def test_another_device_network_format_or_machine_is_told_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ended(Network.VGG19, 3.0)
     known = [
-        runtime_estimate.lately(Network.COMPACT, LABEL, torch.float32),
-        runtime_estimate.lately(Network.VGG19, LABEL, torch.bfloat16),
-        runtime_estimate.lately(Network.VGG19, "x86_64, 64 threads", torch.float32),
+        runtime_estimate.recent_slowdown(Network.COMPACT, LABEL, torch.float32),
+        runtime_estimate.recent_slowdown(Network.VGG19, LABEL, torch.bfloat16),
+        runtime_estimate.recent_slowdown(Network.VGG19, "x86_64, 64 threads", torch.float32),
     ]
     monkeypatch.setattr(platform, "node", lambda: "another machine with the same home folder")
-    assert [*known, runtime_estimate.lately(Network.VGG19, LABEL, torch.float32)] == [1, 1, 1, 1]
+    assert [*known, runtime_estimate.recent_slowdown(Network.VGG19, LABEL, torch.float32)] == [1, 1, 1, 1]
 
 
 def test_one_slow_run_does_not_change_which_network_is_chosen() -> None:
     def mostly() -> float:
-        return runtime_estimate.mostly(Network.VGG19, LABEL, torch.float32)
+        return runtime_estimate.steady_slowdown(Network.VGG19, LABEL, torch.float32)
 
     assert mostly() == 1
     ended(Network.VGG19, 4.0)
@@ -202,11 +208,11 @@ def test_runs_that_tell_nothing_of_others_are_not_remembered(scale: Scale, spent
 def test_a_damaged_file_counts_as_none_and_is_replaced(content: bytes) -> None:
     runtime_history.path().parent.mkdir(parents=True, exist_ok=True)
     runtime_history.path().write_bytes(content.replace(b"%s", runtime_history._key(LABEL, "float32").encode()))
-    assert runtime_history.read(LABEL, "float32") == runtime_history.Known()
+    assert runtime_history.read(LABEL, "float32") == {}
 
     ended(Network.VGG19, 2.0)
 
-    assert runtime_estimate.lately(Network.VGG19, LABEL, torch.float32) == pytest.approx(2)
+    assert runtime_estimate.recent_slowdown(Network.VGG19, LABEL, torch.float32) == pytest.approx(2)
     assert [file.name for file in runtime_history.path().parent.iterdir()] == ["pace.json"]
 
 
@@ -214,18 +220,18 @@ def test_where_nothing_can_be_written_runs_go_on(monkeypatch: pytest.MonkeyPatch
     (tmp_path / "hub").write_text("a file in place of the folder")
     monkeypatch.setattr(runtime_history, "checkpoints", lambda: tmp_path / "hub" / "checkpoints")
     ended(Network.VGG19, 2.0)
-    assert runtime_estimate.lately(Network.VGG19, LABEL, torch.float32) == 1
+    assert runtime_estimate.recent_slowdown(Network.VGG19, LABEL, torch.float32) == 1
 
 
 def test_the_file_does_not_grow_without_end() -> None:
     for number in range(40):
-        runtime_history.write(f"device {number}", "float32", runtime_history.Known((1.0, 1.0, 1.0)))
+        runtime_history.write(f"device {number}", "float32", {"rates": [1.0, 1.0, 1.0]})
     for _ in range(20):
         ended(Network.VGG19, 2.0)
     assert runtime_history.path().stat().st_size < 10_000
-    assert len(runtime_history.read(LABEL, "float32").runs["vgg19"]) == runtime_history.MOST_RUNS
-    assert runtime_history.read("device 0", "float32").rates is None
-    assert runtime_history.read("device 39", "float32").rates == (1.0, 1.0, 1.0)
+    assert len(runtime_history.read(LABEL, "float32")["vgg19"]) == runtime_history.MAX_RUNS
+    assert runtime_history.read("device 0", "float32") == {}
+    assert runtime_history.read("device 39", "float32") == {"rates": [1.0, 1.0, 1.0]}
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])

@@ -223,7 +223,7 @@ def test_network_auto_is_decided_once_by_the_time_of_all_planes(
     def seconds(*args: Any, **options: Any) -> float:
         asked.append(args)
         # As if the machine had become much slower meanwhile.
-        return planner.LONGEST_AUTO * (share if len(asked) == 1 else 100)
+        return planner.MAX_AUTO_SECONDS * (share if len(asked) == 1 else 100)
 
     monkeypatch.setattr(planner, "estimate_seconds", seconds)
     read: list[int] = []
@@ -247,7 +247,7 @@ def test_a_stack_that_goes_on_has_the_network_of_the_whole(
     movie: list[Image], style_image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # VGG-19 would do for the one plane that is left, but not for all three.
-    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.LONGEST_AUTO / 2)
+    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.MAX_AUTO_SECONDS / 2)
     auto = settings(network="auto", size=32, iterations=1)
 
     found = results(iter_stylize_stack(given(movie[:3]), [style_image], auto, finished={0: movie[0], 1: movie[1]}))

@@ -75,7 +75,7 @@ def test_every_pixel_belongs_to_one_core(height: int, width: int, core: int, hal
 def test_every_feature_belongs_to_one_core(network: Network, data: st.DataObject) -> None:
     cut = backbone(network).truncated({data.draw(st.sampled_from(backbone(network).layers))})
     found = receptive_fields(cut)
-    halo = Halo.of(found.values())
+    halo = Halo.for_layers(found.values())
     size = data.draw(st.integers(48, 400))
     spans = rows(tile_layout(size, 1, data.draw(st.integers(16, 200)), halo))
     whole = sizes(cut, size)
@@ -92,7 +92,7 @@ def test_every_feature_belongs_to_one_core(network: Network, data: st.DataObject
 
 @given(reach=st.builds(ReceptiveField, st.sampled_from([1, 2, 4, 8, 16]), st.integers(0, 80), st.integers(0, 80)))
 def test_the_halo_holds_all_that_the_features_of_a_core_see(reach: ReceptiveField) -> None:
-    halo = Halo.of([reach])
+    halo = Halo.for_layers([reach])
     core = slice(10 * reach.stride, 13 * reach.stride)
 
     assert core.start - halo.before <= 10 * reach.stride - reach.before
@@ -102,13 +102,13 @@ def test_the_halo_holds_all_that_the_features_of_a_core_see(reach: ReceptiveFiel
 
 
 def test_without_layers_there_is_no_halo() -> None:
-    assert Halo.of(()) == Halo(0, 0, 1)
+    assert Halo.for_layers(()) == Halo(0, 0, 1)
 
 
 def test_the_halo_of_vgg19_to_relu5_1_is_eighty_pixels() -> None:
     reach = receptive_fields(backbone(Network.VGG19))["relu5_1"]
 
-    assert Halo.of([reach]) == Halo(80, 80, 16)
+    assert Halo.for_layers([reach]) == Halo(80, 80, 16)
 
 
 def test_no_core_size_means_one_block_of_the_whole_image() -> None:
@@ -201,8 +201,8 @@ def test_gram_matrices_and_feature_maps_gathered_in_blocks_are_those_of_the_whol
     net = FrozenNetwork(cut, compact_weights, layers, dtype=torch.float64)
     reach = {name: receptive_fields(cut)[name] for name in layers}
     image = random_image(70, 99)
-    whole = TiledNetwork(net, reach, (70, 99), tile_layout(70, 99, None, Halo.of(reach.values())))
-    pieces = TiledNetwork(net, reach, (70, 99), tile_layout(70, 99, 32, Halo.of(reach.values())))
+    whole = TiledNetwork(net, reach, (70, 99), tile_layout(70, 99, None, Halo.for_layers(reach.values())))
+    pieces = TiledNetwork(net, reach, (70, 99), tile_layout(70, 99, 32, Halo.for_layers(reach.values())))
 
     for one, other in (
         (whole.gram_means(image, {**layers, RGB: 1.0}), pieces.gram_means(image, {**layers, RGB: 1.0})),
@@ -221,7 +221,7 @@ def test_an_objective_can_change_its_blocks_under_way(compact_weights: Tensors, 
     image = random_image(40, 56, seed=9)
     before = objective(image)
 
-    objective.set_tiles(lambda size: tile_layout(*size, 16, Halo.of(reach.values())))
+    objective.set_tiles(lambda size: tile_layout(*size, 16, Halo.for_layers(reach.values())))
 
     assert_equal(before, objective(image))
 
@@ -303,7 +303,7 @@ def _in_blocks(tensors: Tensors, random_image: ImageOf, **options: Any) -> tuple
     cut = backbone(Network.COMPACT).truncated(set(layers))
     reach = {name: receptive_fields(cut)[name] for name in layers}
     objective = build(cut, tensors, reach, "relu2_1", tuple(layers), IN_BLOCKS, 20, random_image, **options)
-    return objective, lambda size: tile_layout(*size, 20, Halo.of(reach.values()))
+    return objective, lambda size: tile_layout(*size, 20, Halo.for_layers(reach.values()))
 
 
 def _counted_passes(monkeypatch: pytest.MonkeyPatch) -> list[None]:
@@ -339,7 +339,7 @@ def both(
     image = random_image(*size, seed=5) * 1.3 - 0.1
     whole = build(*arguments, None, random_image, normalization, pooling, padding)(image)
     pieces = build(*arguments, core, random_image, normalization, pooling, padding)(image)
-    return whole, pieces, len(tile_layout(*size, core, Halo.of(reach.values())))
+    return whole, pieces, len(tile_layout(*size, core, Halo.for_layers(reach.values())))
 
 
 def build(
@@ -358,7 +358,7 @@ def build(
 ) -> Objective:
     """An objective with content, two styles of other sizes, and total variation, in float64."""
     net = FrozenNetwork(cut, tensors, reach, pooling=pooling, padding=padding, dtype=torch.float64)
-    halo = Halo.of(reach.values())
+    halo = Halo.for_layers(reach.values())
     weights = {name: 1.0 + index for index, name in enumerate(style)}
     styles = []
     for seed, (height, width) in enumerate(((50, 43), (48, 77)), 1):

@@ -28,7 +28,7 @@ def test_pieces_keep_what_is_written_to_them() -> None:
 def test_the_same_memory_is_handed_out_again() -> None:
     workspace = Workspace()
     first = [workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (600, 600, 3000)]
-    workspace.restart()
+    workspace.reset()
 
     assert [workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (600, 600, 3000)] == first
 
@@ -39,16 +39,16 @@ def test_what_is_handed_out_is_counted_until_it_is_taken_back() -> None:
     workspace.empty((30,), torch.float32, torch.device("meta"))
 
     assert workspace.bytes == 640 + 128
-    workspace.restart()
+    workspace.reset()
     assert workspace.bytes == 0
 
 
 def test_what_is_passing_takes_none_of_the_memory() -> None:
     workspace = Workspace()
-    workspace.passing.empty((600,), torch.uint8, CPU)
+    workspace.transient.empty((600,), torch.uint8, CPU)
 
     assert workspace.bytes == 0
-    assert workspace.passing.bytes == 640
+    assert workspace.transient.bytes == 640
 
 
 def test_memory_that_is_given_back_is_not_handed_out_again() -> None:
@@ -63,7 +63,7 @@ def test_memory_that_is_given_back_is_not_handed_out_again() -> None:
 def test_room_that_larger_pieces_left_is_used() -> None:
     workspace = Workspace()
     first, large = (workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (600, 3000))
-    workspace.restart()
+    workspace.reset()
     places = [workspace.empty((n,), torch.uint8, CPU).data_ptr() for n in (700, 2000, 192, 900)]
 
     assert places == [first, large, first + 704, large + 2048]
@@ -72,7 +72,7 @@ def test_room_that_larger_pieces_left_is_used() -> None:
 def test_a_map_lies_channels_last() -> None:
     like = torch.zeros(1, 4, 6, 5, dtype=torch.bfloat16)
 
-    found = Workspace().map_like(like, 3)
+    found = Workspace().empty_map(like, 3)
 
     assert found.shape == (1, 4, 3, 5)
     assert found.dtype is torch.bfloat16

@@ -150,7 +150,7 @@ def test_auto_says_what_it_became_and_why(planned):
 
 @pytest.mark.parametrize(("planes", "network"), [(1, "vgg19"), (2, "vgg19"), (3, "compact"), (200, "compact")])
 def test_all_planes_of_a_stack_count_in_the_choice_of_the_network(monkeypatch, planes, network):
-    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.LONGEST_AUTO / 2)
+    monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.MAX_AUTO_SECONDS / 2)
     plan = plan_of(Question((48, 64), 1, StyleConfig(device="cpu"), planes))
     assert plan.config.network == network
     assert plan.why_network

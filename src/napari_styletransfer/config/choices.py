@@ -13,6 +13,16 @@ class Mode(StrEnum):
     STYLE = "style-reconstruction"
     COLORS = "colors"
 
+    @property
+    def uses_content(self) -> bool:
+        """Whether a content picture is needed."""
+        return self is not Mode.STYLE
+
+    @property
+    def uses_styles(self) -> bool:
+        """Whether style pictures are needed."""
+        return self is not Mode.CONTENT
+
 
 class Network(StrEnum):
     """Feature networks by name; `auto` is resolved when the run is planned.

@@ -229,8 +229,8 @@ class StyleConfig(Recipe):
         content = reference * 10 ** (4 * (0.5 - self.balance)) if self.content_weight is None else self.content_weight
         style = 1.0 if self.style_weight is None else self.style_weight
         return (
-            0.0 if self.mode is Mode.STYLE else content,
-            0.0 if self.mode is Mode.CONTENT else style,
+            content if self.mode.uses_content else 0.0,
+            style if self.mode.uses_styles else 0.0,
         )
 
     def style_shares(self, styles: int) -> tuple[float, ...]:

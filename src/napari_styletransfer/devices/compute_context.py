@@ -70,7 +70,7 @@ def compute_context() -> Iterator[None]:
         yield
         return
     with ExitStack() as stack:
-        stack.enter_context(_core_to_spare())
+        stack.enter_context(_core_left_free())
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
         for kind in ("cpu", "cuda", "mps"):
@@ -113,7 +113,7 @@ def _check_process() -> None:
 
 
 @contextmanager
-def _core_to_spare() -> Iterator[None]:
+def _core_left_free() -> Iterator[None]:
     with _lock:
         threads = torch.get_num_threads()
         # A thread begins with the number that was last set in any of them, be it by a computation under way.

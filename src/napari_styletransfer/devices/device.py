@@ -77,11 +77,11 @@ def choose(name: str) -> DeviceInfo:
 def choose_dtype(device: str, precision: Precision) -> torch.dtype:
     """Return the number format of the convolutions: bfloat16 where asked, or where the hardware has it."""
     if precision is Precision.AUTO:
-        return torch.bfloat16 if _likes_bfloat16(device) else torch.float32
+        return torch.bfloat16 if _has_fast_bfloat16(device) else torch.float32
     return torch.bfloat16 if precision is Precision.BFLOAT16 else torch.float32
 
 
-def _likes_bfloat16(device: str) -> bool:
+def _has_fast_bfloat16(device: str) -> bool:
     if device.startswith("cuda"):
         return torch.cuda.get_device_capability(device) >= (8, 0) or torch.version.hip is not None
     if device == "cpu":

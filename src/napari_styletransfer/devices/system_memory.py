@@ -14,11 +14,11 @@ import psutil
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
 
-_NEW = ("memory.max", "memory.current", "")
-_OLD = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+_VERSION_2 = ("memory.max", "memory.current", "")
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
 """Of control groups of version 2 and 1: files with limit and use, and how statistics of the whole group begin."""
 
-_SPARE = ("active_file", "inactive_file")
+_RECLAIMABLE = ("active_file", "inactive_file")
 """Statistics of what counts as used and is given up for others: copies of files."""
 
 
@@ -49,7 +49,7 @@ def limits(groups: Path = _GROUPS, own: Path = _OWN) -> Iterator[tuple[int, int]
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
             continue
-        root, names = (groups / "memory", _OLD) if controllers else (groups, _NEW)
+        root, names = (groups / "memory", _VERSION_1) if controllers else (groups, _VERSION_2)
         inner = root / path.lstrip("/")
         # Inside a container the path may be the one outside it, and only the root be there.
         for folder in (inner, *inner.parents):
@@ -67,4 +67,4 @@ def _read(folder: Path, limit: str, used: str, begin: str) -> tuple[int, int] | 
         statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):
         return None
-    return most, taken - sum(int(statistics.get(begin + name, 0)) for name in _SPARE)
+    return most, taken - sum(int(statistics.get(begin + name, 0)) for name in _RECLAIMABLE)

@@ -20,7 +20,7 @@ from napari_styletransfer.engine.rendering import Renderer
 from napari_styletransfer.engine.run_state import RunState
 from napari_styletransfer.engine.shared import Shared
 from napari_styletransfer.events import Event, Fetching, Finished, Plan, Preview, Reason
-from napari_styletransfer.optim.minimizer import Minimizer, copied
+from napari_styletransfer.optim.minimizer import Minimizer, copy_optimizer
 from napari_styletransfer.planning import runtime_estimate
 from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.planning.planner import prepare
@@ -120,7 +120,7 @@ class CoarseToFine:
                 return
             # A copy: the state can be taken up more than once, and outlives a run that is broken off.
             usable = resume.is_compatible(self.plan.config, storage)
-            optimizer = copied(resume.optimizer, self.plan.device) if usable else None
+            optimizer = copy_optimizer(resume.optimizer, self.plan.device) if usable else None
             self._solution = (
                 StartImage(resume.optimizer.best.to(storage)) if optimizer is None else Minimizer(optimizer)
             )
@@ -219,5 +219,11 @@ class CoarseToFine:
         plan, prepared, done = self.plan, self._prepared, self._record.scales
         if plan.blocks == 1 and plan.memory_savings is None and done:
             runtime_estimate.learn(
-                prepared.backbone, done, seconds, plan.device, plan.device_name, prepared.dtype, judged=prepared.judged
+                prepared.backbone,
+                done,
+                seconds,
+                plan.device,
+                plan.device_name,
+                prepared.dtype,
+                coarse_sizes=prepared.coarse_sizes,
             )

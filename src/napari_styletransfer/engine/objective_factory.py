@@ -115,7 +115,7 @@ class ObjectiveFactory:
 
     def objective(self, size: tuple[int, int]) -> ScaleObjective:
         """Return the objective at a size, in which coarser ones count too; each is measured once in a run."""
-        sizes = loss_sizes(size, self._prepared.judged)
+        sizes = loss_sizes(size, self._prepared.coarse_sizes)
         self._objectives = {each: known for each, known in self._objectives.items() if each in sizes}
 
         def measure() -> list[Objective]:
@@ -141,7 +141,7 @@ class ObjectiveFactory:
         content = self._pictures.content_at(*size) if weights.content_layers else None
         structure = None
         if weights.structure_weight:
-            target = self._pictures.brightness(coarse_size(size), self._config)
+            target = self._pictures.target_luminance(coarse_size(size), self._config)
             structure = StructureLoss(target.to(self._device), size)
         return Objective(
             self._shared.loaded_network,
@@ -149,24 +149,24 @@ class ObjectiveFactory:
             weights,
             size,
             self._tiling.tiles(size),
-            styles=self._styles(size),
+            styles=self._style_targets(size),
             content=None if content is None else content.to(self._device),
             structure=structure,
             keep_content=self._prepared.plan.keeps_content,
             should_stop=self._should_stop,
         )
 
-    def _styles(self, size: tuple[int, int]) -> list[StyleTarget]:
+    def _style_targets(self, size: tuple[int, int]) -> list[StyleTarget]:
         """Give every style its weight, and its region where there are regions."""
         region_map = self._pictures.regions
         blend = {number: weight for number, weight in enumerate(self._pictures.weights) if weight}
         if region_map is None:
             grams = self._style_grams(size, blend)
             return [StyleTarget(grams[number], weight) for number, weight in blend.items()]
-        groups = {style: blend if style is None else {style: 1.0} for style in region_map.groups()}
+        groups = {style: blend if style is None else {style: 1.0} for style in region_map.labels_by_style()}
         grams = self._style_grams(size, {number for group in groups.values() for number in group})
         targets: list[StyleTarget] = []
-        for style, labels in region_map.groups().items():
+        for style, labels in region_map.labels_by_style().items():
             mask = region_map.mask(labels, *size)
             region = region_masks(
                 mask, self._prepared.receptive_fields, self._shared.loaded_network.layer_sizes(*size), self._device
@@ -185,7 +185,7 @@ class ObjectiveFactory:
             if number in known:
                 continue
             alone = replace(self._pictures, styles=(self._pictures.styles[number],))
-            (picture,) = alone.styles_at(*size, self._config, self._prepared.smallest)
+            (picture,) = alone.styles_at(*size, self._config, self._prepared.min_side)
             shape = (picture.shape[2], picture.shape[3])
             tiles = self._tiling.tiles(shape)
             tiled = TiledNetwork(

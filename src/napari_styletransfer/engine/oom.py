@@ -82,18 +82,18 @@ def attach_partial_result(reached: Callable[[], Finished] | None, device: str) -
         # What failed must go before anything else is made of the little there is.
         traceback.clear_frames(error.__traceback__)
         empty_cache(device)
-        told = OutOfMemoryError(_BEFORE if reached is None else _UNDER_WAY)
+        told = OutOfMemoryError(_NO_ROOM_TO_START if reached is None else _NO_ROOM_LEFT)
         if reached is not None:
             with suppress(RuntimeError, MemoryError):
                 told.finished = reached()
         raise told from error
 
 
-_BEFORE = (
+_NO_ROOM_TO_START = (
     "The device has no room for the network and the image. Choose the network 'compact', a smaller size, or another "
     "device."
 )
-_UNDER_WAY = (
+_NO_ROOM_LEFT = (
     "The device ran out of memory, even with the smallest blocks. Choose a smaller size, a shorter history, or another "
     "device."
 )

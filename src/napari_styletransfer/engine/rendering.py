@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import Color, StyleConfig
-from napari_styletransfer.images.resize import LARGEST_PREVIEW, resize
-from napari_styletransfer.losses.structure import CoarseLuminance, coarse_size
+from napari_styletransfer.images.resize import MAX_PREVIEW_PIXELS, resize
+from napari_styletransfer.losses.structure import coarse_luminance, coarse_size, correlation
 from napari_styletransfer.planning.inputs import RunInputs
 
 
@@ -33,9 +33,9 @@ class Renderer:
         self._scaled = self._inputs
         self._config = config
         self._size = size
-        self._luminance: CoarseLuminance | None = None
+        self._luminance: Tensor | None = None
         if inputs.content is not None:
-            self._luminance = CoarseLuminance.from_image(inputs.content, coarse_size(size))
+            self._luminance = coarse_luminance(inputs.content, coarse_size(size))
 
     def set_size(self, size: tuple[int, int]) -> None:
         """Bring the content to the size (H, W) of the images to come; after the result's there is no other."""
@@ -46,7 +46,7 @@ class Renderer:
     def preview(self, image: Tensor) -> npt.NDArray[np.float32]:
         """Return what is seen of an image of the size that is set, (H, W, 3), no larger than screens are."""
         height, width = image.shape[2:]
-        factor = math.ceil(math.sqrt(height * width / LARGEST_PREVIEW))
+        factor = math.ceil(math.sqrt(height * width / MAX_PREVIEW_PIXELS))
         return self._scaled.render(resize(image, max(1, height // factor), max(1, width // factor)), self._config)
 
     def result(self, image: Tensor) -> npt.NDArray[np.float32]:
@@ -58,4 +58,5 @@ class Renderer:
         """Return how far a result, (H, W, 3), keeps the content's structure: a correlation, None if there is none."""
         if self._luminance is None:
             return None
-        return self._luminance.correlation(torch.from_numpy(result).permute(2, 0, 1)[None])
+        grid = (self._luminance.shape[0], self._luminance.shape[1])
+        return correlation(self._luminance, coarse_luminance(torch.from_numpy(result).permute(2, 0, 1)[None], grid))

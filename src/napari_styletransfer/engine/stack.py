@@ -22,17 +22,17 @@ from napari_styletransfer.events import Event, Finished, PlaneStarted, Reason, S
 from napari_styletransfer.planning.inputs import RunInputs
 from napari_styletransfer.planning.planner import prepare
 
-Read = Callable[[], npt.ArrayLike]
+ReadPlane = Callable[[], npt.ArrayLike]
 
 
 def iter_stylize_stack(
-    planes: Sequence[Read],
+    planes: Sequence[ReadPlane],
     styles: Sequence[npt.ArrayLike],
     config: StyleConfig | None = None,
     *,
     init: npt.ArrayLike | None = None,
     finished: Mapping[int, npt.NDArray[np.float32]] | None = None,
-    labels: Sequence[Read] | None = None,
+    labels: Sequence[ReadPlane] | None = None,
     should_stop: Callable[[], bool] | None = None,
     preview_interval: float = 0.15,
 ) -> Generator[Event, None, None]:
@@ -88,7 +88,7 @@ def iter_stylize_stack(
             # Tracked objects come and go: a plane without any stays as it is, and the next begins anew.
             before = None
             yield PlaneStarted(number, len(planes))
-            yield _untouched(content, config)
+            yield _unchanged(content, config)
             continue
         yield PlaneStarted(number, len(planes))
         for event in chain([first], events):
@@ -137,7 +137,7 @@ def with_network(
 
 
 @compute_context()
-def _untouched(content: npt.ArrayLike, config: StyleConfig) -> Finished:
+def _unchanged(content: npt.ArrayLike, config: StyleConfig) -> Finished:
     """Return the end of a run that did nothing: the content at the working size."""
     # Not the settings of the run: its regions and colours would ask for labels and touch the picture.
     alone = StyleConfig(mode=Mode.CONTENT, start=Start.CONTENT, size=config.size)

@@ -1,11 +1,11 @@
-"""The rows of a large image some at a time, so that nothing as large as the image is made on the way."""
+"""A large array some rows, columns or values at a time, so that nothing as large as it is made on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 
-def chunks(lines: int, length: int, values: int) -> Iterator[slice]:
-    """Cut so many rows or columns of a length into chunks of so many values."""
+def chunks(stop: int, length: int, values: int, start: int = 0) -> Iterator[slice]:
+    """Cut the rows from `start` to `stop`, of a length, into slices of at most so many values; of one row at least."""
     step = max(1, values // length)
-    return (slice(first, first + step) for first in range(0, lines, step))
+    return (slice(first, min(first + step, stop)) for first in range(start, stop, step))

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from napari_styletransfer.config import ColorMatch
 
-_FLOOR = 1e-5
+_VARIANCE_FLOOR = 1e-5
 """Variance added to each colour axis, so that flat and grey pictures can be matched."""
 
-_AT_ONCE = 1 << 20
+_CHUNK = 1 << 20
 """Pixels worked on in double precision at once."""
 
 _TO_LMS = ((0.4122214708, 0.5363325363, 0.0514459929), (0.2119034982, 0.6806995451, 0.1073969566),
@@ -39,14 +39,14 @@ class Moments:
         """Measure the pixels of an image."""
         count = image.numel() // 3
         total = torch.zeros(3, 1, dtype=torch.float64, device=image.device)
-        for part in parts(image):
+        for part in pixel_chunks(image):
             total += part.double().sum(dim=1, keepdim=True)
         mean = total / count
         covariance = torch.zeros(3, 3, dtype=torch.float64, device=image.device)
-        for part in parts(image):
+        for part in pixel_chunks(image):
             centred = part.double() - mean
             covariance += centred @ centred.T
-        return cls(mean, covariance / count + _FLOOR * torch.eye(3, dtype=torch.float64, device=image.device))
+        return cls(mean, covariance / count + _VARIANCE_FLOOR * torch.eye(3, dtype=torch.float64, device=image.device))
 
     @classmethod
     def blended(cls, each: Sequence[Moments], weights: Sequence[float]) -> Moments:
@@ -76,9 +76,9 @@ def match_colors(
 def match_moments(image: Tensor, target: Moments, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
     """Return `image` with a mean and covariance, as `match_colors` does."""
     own = Moments.from_image(image)
-    between = map_between(own.covariance, target.covariance, method)
+    between = covariance_map(own.covariance, target.covariance, method)
     result = torch.empty_like(image, memory_format=torch.contiguous_format)
-    for part, out in zip(parts(image), parts(result), strict=True):
+    for part, out in zip(pixel_chunks(image), pixel_chunks(result), strict=True):
         out.copy_((between @ (part.double() - own.mean) + target.mean).clamp_(0, 1))
     return result
 
@@ -95,21 +95,21 @@ def with_lightness(image: Tensor, grey: Tensor) -> Tensor:
     return _from_oklab(lab)
 
 
-def matched_lightness(grey: Tensor, target: Tensor) -> Tensor:
+def match_lightness(grey: Tensor, target: Tensor) -> Tensor:
     """Return `grey` with the mean and standard deviation of `target`, clamped to [0, 1].
 
     Arxiv 1611.07865, section 5.2: a dark painting must not turn the content dark.
     """
-    spread = (target.var() + _FLOOR).sqrt() / (grey.var() + _FLOOR).sqrt()
+    spread = (target.var() + _VARIANCE_FLOOR).sqrt() / (grey.var() + _VARIANCE_FLOOR).sqrt()
     return ((grey - grey.mean()) * spread + target.mean()).clamp(0, 1)
 
 
-def parts(image: Tensor) -> tuple[Tensor, ...]:
+def pixel_chunks(image: Tensor) -> tuple[Tensor, ...]:
     """Cut the pixels into pieces (3, n): in double precision all at once would take many times the image's memory."""
-    return torch.split(image.reshape(3, -1), _AT_ONCE, dim=1)
+    return torch.split(image.reshape(3, -1), _CHUNK, dim=1)
 
 
-def map_between(source: Tensor, target: Tensor, method: ColorMatch) -> Tensor:
+def covariance_map(source: Tensor, target: Tensor, method: ColorMatch) -> Tensor:
     """Return the matrix that turns colours of one covariance into colours of another, (3, 3) float64 each."""
     if method is ColorMatch.CHOLESKY:
         return torch.linalg.cholesky(target.cpu()) @ torch.linalg.inv(torch.linalg.cholesky(source.cpu()))
@@ -125,19 +125,21 @@ def _power(symmetric: Tensor, exponent: float) -> Tensor:
     return result.to(symmetric.device)
 
 
-def _mixed(matrix: tuple[tuple[float, ...], ...] | Tensor, image: Tensor) -> Tensor:
+def _apply_matrix(matrix: tuple[tuple[float, ...], ...] | Tensor, image: Tensor) -> Tensor:
     table = torch.as_tensor(matrix, dtype=image.dtype, device=image.device)
     return torch.einsum("ij,njhw->nihw", table, image)
 
 
 def _to_oklab(image: Tensor) -> Tensor:
     linear = torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055).clamp(min=0) ** 2.4)
-    return _mixed(_TO_LAB, _mixed(_TO_LMS, linear).clamp(min=0) ** (1 / 3))
+    return _apply_matrix(_TO_LAB, _apply_matrix(_TO_LMS, linear).clamp(min=0) ** (1 / 3))
 
 
 def _from_oklab(lab: Tensor) -> Tensor:
-    cones = _mixed(torch.linalg.inv(torch.tensor(_TO_LAB, dtype=torch.float64, device="cpu")), lab) ** 3
-    linear = _mixed(torch.linalg.inv(torch.tensor(_TO_LMS, dtype=torch.float64, device="cpu")), cones).clamp(0, 1)
+    cones = _apply_matrix(torch.linalg.inv(torch.tensor(_TO_LAB, dtype=torch.float64, device="cpu")), lab) ** 3
+    linear = _apply_matrix(torch.linalg.inv(torch.tensor(_TO_LMS, dtype=torch.float64, device="cpu")), cones).clamp(
+        0, 1
+    )
     return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055).clamp(
         0, 1
     )

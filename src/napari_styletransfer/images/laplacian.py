@@ -17,22 +17,22 @@ import torch
 from torch import Tensor
 
 from napari_styletransfer.config import ColorMatch
-from napari_styletransfer.images.color import Moments, map_between, match_moments, parts
+from napari_styletransfer.images.color import Moments, covariance_map, match_moments, pixel_chunks
 from napari_styletransfer.images.resize import resize
 
-_COUNT = 5
+_OCTAVES = 5
 """Octaves that are matched; coarser ones hold the composition."""
 
-_SMALLEST = 16
+_MIN_SIDE = 16
 """Shorter side in pixels below which a picture has no octave worth matching."""
 
-_GREATEST_GAIN = 10.0
+_MAX_GAIN = 10.0
 """By which no colour of an octave grows more: what is not there cannot be made stronger, only its noise."""
 
-_NOTHING = 1e-12
+_MIN_VARIANCE = 1e-12
 """Variance below which an octave is rounding alone."""
 
-_AT_ONCE = 1 << 22
+_CHUNK = 1 << 22
 """Pixels of a style whose finest octave is made at once."""
 
 
@@ -44,13 +44,13 @@ class StyleStatistics:
     octaves: tuple[Tensor, ...]
 
     @classmethod
-    def from_image(cls, picture: Tensor, count: int = _COUNT) -> StyleStatistics:
+    def from_image(cls, picture: Tensor, count: int = _OCTAVES) -> StyleStatistics:
         """Measure a picture and so many of its octaves, from the finest on; a small one has fewer."""
         colors = Moments.from_image(picture)
         octaves: list[Tensor] = []
-        while len(octaves) < count and min(picture.shape[2:]) >= _SMALLEST:
+        while len(octaves) < count and min(picture.shape[2:]) >= _MIN_SIDE:
             octaves.append(_covariance_of_finest(picture))
-            picture = _halved(picture)
+            picture = _downsample(picture)
         return cls(colors, tuple(octaves))
 
     @classmethod
@@ -64,9 +64,9 @@ class StyleStatistics:
         return cls(Moments.blended([look.colors for look in each], weights), tuple(octaves))
 
 
-def finest(image: Tensor) -> Tensor:
+def finest_octave(image: Tensor) -> Tensor:
     """Return the finest octave of an image."""
-    return image - resize(_halved(image), *image.shape[2:])
+    return image - resize(_downsample(image), *image.shape[2:])
 
 
 def match_statistics(image: Tensor, look: StyleStatistics, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
@@ -78,19 +78,19 @@ def match_statistics(image: Tensor, look: StyleStatistics, method: ColorMatch = 
     return match_moments(result, look.colors, method)
 
 
-def match_finest(image: Tensor, look: StyleStatistics, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
+def match_finest_octave(image: Tensor, look: StyleStatistics, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
     """Return the finest octave of `image`, with the colours and the contrast that it has in a look."""
     recolored = match_moments(image, look.colors, method)
-    octave = recolored.sub_(resize(_halved(recolored), *image.shape[2:]))
+    octave = recolored.sub_(resize(_downsample(recolored), *image.shape[2:]))
     return _match_covariance(octave, look.octaves[0]) if look.octaves else octave
 
 
 def _match_octaves(image: Tensor, octaves: Sequence[Tensor]) -> Tensor:
     """Match octaves from the finest on, in place."""
-    if not octaves or min(image.shape[2:]) < _SMALLEST:
+    if not octaves or min(image.shape[2:]) < _MIN_SIDE:
         return image
     size = image.shape[2:]
-    coarse = _halved(image)
+    coarse = _downsample(image)
     octave = _match_covariance(image.sub_(resize(coarse, *size)), octaves[0])
     return octave.add_(resize(_match_octaves(coarse, octaves[1:]), *size))
 
@@ -99,11 +99,11 @@ def _match_covariance(octave: Tensor, covariance: Tensor) -> Tensor:
     """Give an octave a covariance, in place."""
     # The map depends on the ratio of the two alone: in this unit no digits are lost.
     unit = float(torch.linalg.eigvalsh(covariance)[-1])
-    if unit < _NOTHING:
+    if unit < _MIN_VARIANCE:
         return octave.zero_()
-    floor = torch.eye(3, dtype=covariance.dtype, device=covariance.device) / _GREATEST_GAIN**2
-    between = map_between(_covariance(octave) / unit + floor, covariance / unit, ColorMatch.TRANSPORT)
-    for part in parts(octave):
+    floor = torch.eye(3, dtype=covariance.dtype, device=covariance.device) / _MAX_GAIN**2
+    between = covariance_map(_covariance(octave) / unit + floor, covariance / unit, ColorMatch.TRANSPORT)
+    for part in pixel_chunks(octave):
         part.copy_(between @ part.double())
     return octave
 
@@ -111,20 +111,20 @@ def _match_covariance(octave: Tensor, covariance: Tensor) -> Tensor:
 def _covariance_of_finest(picture: Tensor) -> Tensor:
     """Return it for the finest octave of a picture, some rows at a time; a few at the cuts are off."""
     total = torch.zeros(3, 3, dtype=torch.float64, device="cpu")
-    for rows in torch.split(picture, max(_SMALLEST, _AT_ONCE // picture.shape[3]), dim=2):
-        total += _covariance(finest(rows)) * (rows.shape[2] / picture.shape[2])
+    for rows in torch.split(picture, max(_MIN_SIDE, _CHUNK // picture.shape[3]), dim=2):
+        total += _covariance(finest_octave(rows)) * (rows.shape[2] / picture.shape[2])
     return total
 
 
 def _covariance(octave: Tensor) -> Tensor:
     """Return the mean product of each two colours of an octave, (3, 3) float64; their mean is zero."""
     total = torch.zeros(3, 3, dtype=torch.float64, device="cpu")
-    for part in parts(octave):
+    for part in pixel_chunks(octave):
         wide = part.double()
         total += wide @ wide.T
     return total * (3 / octave.numel())
 
 
-def _halved(image: Tensor) -> Tensor:
+def _downsample(image: Tensor) -> Tensor:
     height, width = image.shape[2:]
     return resize(image, (height + 1) // 2, (width + 1) // 2)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,11 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_styletransfer.errors import ImageError
+from napari_styletransfer.images.chunks import chunks
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 """Shares of red, green and blue in the luminance (Rec. ITU-R BT.709)."""
 
-_BLOCK_VALUES = 1 << 18
+_CHUNK = 1 << 18
+"""Values worked on in double precision at once."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,14 @@ def as_array(given: Any, *, hidden: int | None = None) -> npt.NDArray[Any]:
             given = given.convert("RGBA" if given.has_transparency_data else "RGB")
         return np.asarray(given)
     except (TypeError, ValueError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:_LONGEST_REASON].rstrip(".")
+        reason = " ".join(str(error).split())[:_MAX_REASON].rstrip(".")
         raise ImageError(f"Expected an array, but a {type(given).__name__} makes none: {reason}.") from error
 
 
 _LIKE_ARRAYS = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F", "RGB", "RGBA")
 """Modes of Pillow in which a pixel is grey, RGB or RGBA."""
 
-_LONGEST_REASON = 200
+_MAX_REASON = 200
 
 
 def _filled(masked: np.ma.MaskedArray[Any, Any], hidden: int | None) -> npt.NDArray[Any]:
@@ -104,14 +104,7 @@ def _filled(masked: np.ma.MaskedArray[Any, Any], hidden: int | None) -> npt.NDAr
     return np.dstack([array[..., :3], masked[..., 3].filled(0)]) if rgba else array
 
 
-@contextmanager
-def _unlimited() -> Iterator[None]:
-    """Let values overflow, underflow and be NaN while inside, whatever numpy is told to do then."""
-    with np.errstate(all="ignore"):
-        yield
-
-
-@_unlimited()
+@np.errstate(all="ignore")
 def decode(
     array: npt.ArrayLike, *, low: float | None = None, high: float | None = None, planar: bool = False
 ) -> tuple[npt.NDArray[np.float32], Encoding]:
@@ -143,14 +136,14 @@ def decode(
     """
     pixels = as_array(array)
     encoding = encoding_of(pixels, low=low, high=high)
-    color = _color(pixels)
+    color = _color_channels(pixels)
     height, width = color.shape[:2]
     rgb = np.empty((3, height, width) if planar else (height, width, 3), np.float32)
     if planar:
         rgb = rgb.transpose(1, 2, 0)
     scale = _safe_scale(encoding.low, encoding.high)
     span = encoding.high * scale - encoding.low * scale
-    for rows in _rows(color.shape):
+    for rows in chunks(len(color), math.prod(color.shape[1:]), _CHUNK):
         values = np.clip(color[rows].astype(np.float64), encoding.low, encoding.high)
         values *= scale
         values -= encoding.low * scale
@@ -160,7 +153,7 @@ def decode(
     return rgb, encoding
 
 
-@_unlimited()
+@np.errstate(all="ignore")
 def encoding_of(array: npt.ArrayLike, *, low: float | None = None, high: float | None = None) -> Encoding:
     """Return what `decode` remembers of an array, without turning it into RGB.
 
@@ -169,14 +162,14 @@ def encoding_of(array: npt.ArrayLike, *, low: float | None = None, high: float |
     ImageError
         As `decode` does.
     """
-    pixels = _checked(array)
-    low, high = _range(_color(pixels), low, high)
+    pixels = _validated(array)
+    low, high = _range(_color_channels(pixels), low, high)
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     alpha = pixels[..., 3].copy() if channels == 4 else None
     return Encoding(pixels.dtype, low, high, channels, alpha)
 
 
-@_unlimited()
+@np.errstate(all="ignore")
 def encode(rgb: npt.ArrayLike, encoding: Encoding) -> npt.NDArray[Any]:
     """Turn RGB back into the dtype and value range it came from.
 
@@ -200,13 +193,13 @@ def encode(rgb: npt.ArrayLike, encoding: Encoding) -> npt.NDArray[Any]:
     """
     values_in = np.asarray(rgb)
     if values_in.ndim != 3 or values_in.shape[2] != 3 or values_in.dtype.kind not in "fiub":
-        raise ImageError(f"Expected an RGB image of shape (H, W, 3) to encode, but got {_told(values_in)}.")
+        raise ImageError(f"Expected an RGB image of shape (H, W, 3) to encode, but got {_describe(values_in)}.")
     height, width = values_in.shape[:2]
     array = np.empty((height, width, 4 if encoding.alpha is not None else 3), encoding.dtype)
     low, high = encoding.low, encoding.high
     scale = _safe_scale(low, high)
     span = high * scale - low * scale
-    for rows in _rows(values_in.shape):
+    for rows in chunks(len(values_in), math.prod(values_in.shape[1:]), _CHUNK):
         values = np.clip(values_in[rows].astype(np.float64), 0.0, 1.0)
         values[np.isnan(values)] = 0.0
         values *= span
@@ -219,15 +212,17 @@ def encode(rgb: npt.ArrayLike, encoding: Encoding) -> npt.NDArray[Any]:
     return array
 
 
-def _checked(array: npt.ArrayLike) -> npt.NDArray[Any]:
+def _validated(array: npt.ArrayLike) -> npt.NDArray[Any]:
     pixels = as_array(array)
     if pixels.dtype.kind == "c":
-        raise ImageError(f"Expected real pixels, but got {_told(pixels)}. Pass its magnitude: numpy.abs(array).")
+        raise ImageError(f"Expected real pixels, but got {_describe(pixels)}. Pass its magnitude: numpy.abs(array).")
     if pixels.dtype.kind not in "buif":
-        raise ImageError(f"Expected pixels that are numbers, but got {_told(pixels)}. Convert them to a numeric dtype.")
+        raise ImageError(
+            f"Expected pixels that are numbers, but got {_describe(pixels)}. Convert them to a numeric dtype."
+        )
     if pixels.ndim not in (2, 3):
         raise ImageError(
-            f"Expected one picture, (H, W), (H, W, 3) or (H, W, 4), but got {_told(pixels)}. "
+            f"Expected one picture, (H, W), (H, W, 3) or (H, W, 4), but got {_describe(pixels)}. "
             + ("Take one plane of it." if pixels.ndim > 3 else "Give it two dimensions.")
         )
     if pixels.ndim == 3 and pixels.shape[2] not in (3, 4):
@@ -236,18 +231,18 @@ def _checked(array: npt.ArrayLike) -> npt.NDArray[Any]:
             if pixels.shape[0] in (3, 4)
             else "Take one channel or plane of it as (H, W)."
         )
-        raise ImageError(f"Expected one picture, (H, W), (H, W, 3) or (H, W, 4), but got {_told(pixels)}. {hint}")
+        raise ImageError(f"Expected one picture, (H, W), (H, W, 3) or (H, W, 4), but got {_describe(pixels)}. {hint}")
     if pixels.size == 0:
-        raise ImageError(f"Expected a picture with some pixels, but got {_told(pixels)}. Choose another picture.")
+        raise ImageError(f"Expected a picture with some pixels, but got {_describe(pixels)}. Choose another picture.")
     return pixels
 
 
-def _color(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _color_channels(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return one or three channels, (H, W, C)."""
     return pixels[..., None] if pixels.ndim == 2 else pixels[..., :3]
 
 
-def _told(array: npt.NDArray[Any]) -> str:
+def _describe(array: npt.NDArray[Any]) -> str:
     return f"an array of shape {array.shape} and dtype {array.dtype}"
 
 
@@ -279,7 +274,7 @@ def _extremes(color: npt.NDArray[Any]) -> tuple[float, float]:
     if color.dtype.kind != "f":
         return float(color.min()), float(color.max())
     least, greatest = math.inf, -math.inf
-    for rows in _rows(color.shape):
+    for rows in chunks(len(color), math.prod(color.shape[1:]), _CHUNK):
         values = color[rows].astype(np.float64)
         finite = np.isfinite(values)
         least = min(least, float(np.min(values, where=finite, initial=math.inf)))
@@ -292,12 +287,6 @@ def _extremes(color: npt.NDArray[Any]) -> tuple[float, float]:
 def _safe_scale(low: float, high: float) -> float:
     """Return a factor under which `high - low` does not overflow."""
     return 1.0 if math.isfinite(high - low) else 0.5
-
-
-def _rows(shape: tuple[int, ...]) -> Iterator[slice]:
-    height = shape[0]
-    step = max(1, _BLOCK_VALUES // math.prod(shape[1:]))
-    return (slice(start, start + step) for start in range(0, height, step))
 
 
 def _cast(values: npt.NDArray[np.float64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
@@ -319,12 +308,8 @@ def _resized(alpha: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[Any
     """Resize linearly, with pixel centres kept in place."""
     if alpha.shape == shape:
         return alpha
+    import scipy.ndimage  # here, as most pictures have no alpha channel
+
     values = np.nan_to_num(alpha.astype(np.float64))
-    for axis, size in enumerate(shape):
-        old = values.shape[axis]
-        position = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
-        left = np.floor(position).astype(np.intp)
-        right = np.minimum(left + 1, old - 1)
-        weight = np.expand_dims(position - left, 1 - axis)
-        values = values.take(left, axis) * (1 - weight) + values.take(right, axis) * weight
-    return _cast(values, alpha.dtype)
+    zoom = tuple(new / old for new, old in zip(shape, alpha.shape, strict=True))
+    return _cast(scipy.ndimage.zoom(values, zoom, order=1, mode="nearest", grid_mode=True), alpha.dtype)

@@ -16,13 +16,13 @@ from napari_styletransfer.config import StyleFit
 COARSEST = 128
 """Longest side in pixels below which no coarser scale is made of its own accord."""
 
-COARSEST_JUDGED = 192
+COARSEST_LOSS = 192
 """Longest side in pixels below which a coarser size does not count in the loss of finer ones.
 
 With fewer pixels the deepest layers have so few positions that their statistics ask for figures of the style picture.
 No usual size lies close to a power of two times this, where one size more begins to count."""
 
-LARGEST_PREVIEW = 1 << 24
+MAX_PREVIEW_PIXELS = 1 << 24
 """Pixels above which previews are smaller than the image: whoever gets one keeps as much memory as the image takes."""
 
 
@@ -56,9 +56,9 @@ def schedule(
     return sizes[::-1]
 
 
-def loss_sizes(size: tuple[int, int], judged: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return at which sizes an image of a size is judged, from coarse to fine: the coarser of `judged`, and its own."""
-    return [*(coarser for coarser in judged if coarser < size), size]
+def loss_sizes(size: tuple[int, int], coarse_sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the sizes at which the loss of an image is taken, from coarse to fine: the coarser ones, and its own."""
+    return [*(coarser for coarser in coarse_sizes if coarser < size), size]
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 _BLOCK = 64
 """Outputs made at once along an axis: a short block wastes little on the zeros beside the band."""
 
-_SHARPNESS = -0.5
+_CUBIC_A = -0.5
 """Parameter of the cubic kernel (Keys 1981) that `torch.nn.functional.interpolate` takes when it filters."""
 
 
@@ -80,7 +80,7 @@ def _blocks(large: int, small: int, like: Tensor) -> list[_Block]:
 
 def _cubic(distance: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return the kernel of bicubic interpolation at distances in units of the smaller size's pixels."""
-    d, a = np.abs(distance), _SHARPNESS
+    d, a = np.abs(distance), _CUBIC_A
     near = ((a + 2) * d - (a + 3)) * d * d + 1
     far = (((d - 5) * d + 8) * d - 4) * a
     return np.where(d < 1, near, np.where(d < 2, far, 0.0))

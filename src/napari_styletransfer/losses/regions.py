@@ -22,7 +22,7 @@ from napari_styletransfer.images.pixels import as_array
 from napari_styletransfer.losses.terms import Region
 from napari_styletransfer.networks.architectures import RGB, ReceptiveField
 
-_TOLD = 5
+_MAX_LABELS = 5
 """How many labels an error names."""
 
 
@@ -83,7 +83,7 @@ class RegionMap:
         return self._alphas[height, width]
 
     def _compute_alpha(self, height: int, width: int) -> Tensor:
-        inside = self._marked(list(self.styles), height, width)
+        inside = self._inside(list(self.styles), height, width)
         # Where nothing is outside, there is no distance to it.
         if not self.feather or inside.all():
             return torch.from_numpy(inside.astype(np.float32))[None, None]
@@ -93,7 +93,7 @@ class RegionMap:
         ramp = np.clip(depth / max(scaled, 1e-6), 0, 1) * inside
         return torch.from_numpy(ramp.astype(np.float32))[None, None]
 
-    def groups(self) -> dict[int | None, list[int]]:
+    def labels_by_style(self) -> dict[int | None, list[int]]:
         """Return the labels of each style, None for the labels that take all styles."""
         found: dict[int | None, list[int]] = {}
         for label, style in self.styles.items():
@@ -102,13 +102,13 @@ class RegionMap:
 
     def mask(self, labels: list[int], height: int, width: int) -> npt.NDArray[np.float32]:
         """Return where any of `labels` is at a size, (H, W) of 0 and 1."""
-        return self._marked(labels, height, width).astype(np.float32)
+        return self._inside(labels, height, width).astype(np.float32)
 
-    def _marked(self, labels: list[int], height: int, width: int) -> npt.NDArray[np.bool_]:
+    def _inside(self, labels: list[int], height: int, width: int) -> npt.NDArray[np.bool_]:
         # Of the same dtype: compared with another, the largest labels would be rounded.
-        return np.isin(self._labels_at(height, width), np.array(labels, self.labels.dtype))
+        return np.isin(self._resized_labels(height, width), np.array(labels, self.labels.dtype))
 
-    def _labels_at(self, height: int, width: int) -> npt.NDArray[np.integer | np.bool_]:
+    def _resized_labels(self, height: int, width: int) -> npt.NDArray[np.integer | np.bool_]:
         rows = ((np.arange(height) + 0.5) * self.labels.shape[0] / height).astype(int)
         columns = ((np.arange(width) + 0.5) * self.labels.shape[1] / width).astype(int)
         return self.labels[rows[:, None], columns]
@@ -120,7 +120,7 @@ def _nothing_to_do(labels: set[int]) -> str:
             "No region lies on the picture: there would be nothing to do. Paint a label or draw a shape on it (of a "
             "stack, on this plane), or stylise the whole picture."
         )
-    some = ", ".join(map(str, sorted(labels)[:_TOLD])) + (" …" if len(labels) > _TOLD else "")
+    some = ", ".join(map(str, sorted(labels)[:_MAX_LABELS])) + (" …" if len(labels) > _MAX_LABELS else "")
     return f"No label is given a style: there would be nothing to do. Give one to at least one of the labels: {some}."
 
 

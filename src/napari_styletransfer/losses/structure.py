@@ -4,12 +4,10 @@ A style loss knows nothing of places, and the features of a content loss know li
 micrograph may come out bright. Here the luminance of the image, averaged to at most `SIDE` pixels along its longest
 side, is held to that of the content, by a squared error relative to the content's own variance. Averaging is one
 matrix down the image and one across, so that value and gradient are exact at any size. Called by `objective`,
-`objective_factory` and `engine.run`.
+`objective_factory` and `rendering`.
 """
 
 from __future__ import annotations
-
-from typing import Self
 
 import numpy as np
 import torch
@@ -21,10 +19,10 @@ from napari_styletransfer.images.pixels import LUMINANCE
 SIDE = 64
 """Longest side in pixels at which a picture's structure is seen: strokes are finer, nuclei and tissue are not."""
 
-_FLAT = 1e-3
+_MIN_VARIANCE = 1e-3
 """Variance of the luminance below which a picture counts as flat."""
 
-_AT_ONCE = 1 << 20
+_CHUNK = 1 << 20
 """Pixels whose luminance is taken at once."""
 
 
@@ -44,13 +42,15 @@ class AreaAverage:
     """
 
     def __init__(self, size: tuple[int, int], grid: tuple[int, int], like: Tensor) -> None:
-        self._down, self._across = (_triangles(large, small).to(like) for large, small in zip(size, grid, strict=True))
+        self._down, self._across = (
+            _triangle_filter(large, small).to(like) for large, small in zip(size, grid, strict=True)
+        )
         self._shares = torch.tensor(LUMINANCE, dtype=like.dtype, device=like.device).view(3, 1, 1)
 
     def __call__(self, image: Tensor) -> Tensor:
         """Return the averages (h, w) of an image, clamped to [0, 1]."""
         total = self._down.new_zeros(self._down.shape[0], self._across.shape[0])
-        for rows in chunks(image.shape[2], image.shape[3], _AT_ONCE):
+        for rows in chunks(image.shape[2], image.shape[3], _CHUNK):
             luminance = (image[0, :, rows].clamp(0, 1) * self._shares).sum(0)
             total.addmm_(self._down[:, rows], luminance @ self._across.T)
         return total
@@ -75,7 +75,7 @@ class StructureLoss:
     def __init__(self, target: Tensor, size: tuple[int, int]) -> None:
         self._averaging = AreaAverage(size, (target.shape[0], target.shape[1]), target)
         self._target = target
-        self._factor = 1 / (max(float(target.double().var(correction=0)), _FLAT) * target.numel())
+        self._factor = 1 / (max(float(target.double().var(correction=0)), _MIN_VARIANCE) * target.numel())
 
     def measure(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of an image, a scalar, and its gradient with respect to the averages (h, w)."""
@@ -87,43 +87,31 @@ class StructureLoss:
         self._averaging.add_adjoint(gradient, averages, rows)
 
 
-class CoarseLuminance:
-    """A picture's averaged luminance, to hold others to and to compare them with.
+def coarse_luminance(image: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return the averaged luminance (h, w) of an image (1, 3, H, W) in [0, 1], at least as large as the grid."""
+    return AreaAverage((image.shape[2], image.shape[3]), grid, image)(image)
 
-    Parameters
-    ----------
-    averages
-        (h, w) in [0, 1].
+
+def correlation(one: Tensor, other: Tensor) -> float | None:
+    """Return the correlation (Pearson's) of two averaged luminances, in [-1, 1]; None where either is flat."""
+    pair = torch.stack([one.flatten(), other.flatten().to(one)]).double()
+    centred = pair - pair.mean(1, keepdim=True)
+    spread = centred.norm(dim=1)
+    if bool((spread < 1e-9 * pair.shape[1] ** 0.5).any()):
+        return None
+    return float((centred[0] @ centred[1] / spread.prod()).clamp(-1, 1))
+
+
+def match_tones(averages: Tensor, style: Tensor) -> Tensor:
+    """Return averages (h, w) with the mean and contrast of a style's, brought into [0, 1] without clipping.
+
+    The map is linear, so that the ratios of differences stay: a contrast that does not fit is taken weaker.
     """
-
-    def __init__(self, averages: Tensor) -> None:
-        self.averages = averages
-
-    @classmethod
-    def from_image(cls, image: Tensor, grid: tuple[int, int]) -> Self:
-        """Look at an image (1, 3, H, W) in [0, 1], at least as large as the grid."""
-        return cls(AreaAverage((image.shape[2], image.shape[3]), grid, image)(image))
-
-    def correlation(self, image: Tensor) -> float | None:
-        """Return the correlation (Pearson's) with an image's averages, in [-1, 1]; None where either is flat."""
-        other = self.from_image(image, (self.averages.shape[0], self.averages.shape[1])).averages
-        pair = torch.stack([self.averages.flatten(), other.flatten().to(self.averages)]).double()
-        centred = pair - pair.mean(1, keepdim=True)
-        spread = centred.norm(dim=1)
-        if bool((spread < 1e-9 * pair.shape[1] ** 0.5).any()):
-            return None
-        return float((centred[0] @ centred[1] / spread.prod()).clamp(-1, 1))
-
-    def match_tones(self, style: Tensor) -> Tensor:
-        """Return the averages with the mean and contrast of a style's, (h, w), brought into [0, 1] without clipping.
-
-        The map is linear, so that the ratios of differences stay: a contrast that does not fit is taken weaker.
-        """
-        own, mean, spread = self.averages, float(style.mean()), float(style.std(correction=0))
-        below, above = (float(abs(end - own.mean())) for end in (own.min(), own.max()))
-        gain = spread / max(float(own.std(correction=0)), _FLAT**0.5)
-        gain = min(gain, mean / max(below, 1e-6), (1 - mean) / max(above, 1e-6))
-        return (own - own.mean()) * gain + mean
+    mean, spread = float(style.mean()), float(style.std(correction=0))
+    below, above = (float(abs(end - averages.mean())) for end in (averages.min(), averages.max()))
+    gain = spread / max(float(averages.std(correction=0)), _MIN_VARIANCE**0.5)
+    gain = min(gain, mean / max(below, 1e-6), (1 - mean) / max(above, 1e-6))
+    return (averages - averages.mean()) * gain + mean
 
 
 def coarse_size(size: tuple[int, int]) -> tuple[int, int]:
@@ -133,7 +121,7 @@ def coarse_size(size: tuple[int, int]) -> tuple[int, int]:
     return height, width
 
 
-def _triangles(large: int, small: int) -> Tensor:
+def _triangle_filter(large: int, small: int) -> Tensor:
     """Return the matrix (small, large) of an average with triangular weights; the identity where sizes are equal."""
     scale = max(large / small, 1.0)
     centre = (np.arange(small) + 0.5) * (large / small)

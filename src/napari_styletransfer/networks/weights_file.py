@@ -27,7 +27,7 @@ Tensors = dict[str, torch.Tensor]
 
 _WRAPPERS = ("state_dict", "model")
 _EXPECTED = "Expected a state dict: save it with torch.save(model.state_dict(), file)."
-_NAMED, _LONGEST, _LONGEST_REASON = 3, 60, 160
+_MAX_NAMES, _MAX_NAME, _MAX_REASON = 3, 60, 160
 """How many tensors a message names before it only counts them, and characters of a name and of a library's words."""
 
 
@@ -88,7 +88,7 @@ def select(found: Tensors, expected: Mapping[str, Sequence[int]], *, network: st
     for key, shape in expected.items():
         if key not in found:
             problems.append(f"'{key}' is missing")
-        elif not _dense(found[key]):
+        elif not _is_dense(found[key]):
             problems.append(f"'{key}' is sparse, nested, quantised or without values, expected a dense tensor")
         elif tuple(found[key].shape) != tuple(shape):
             problems.append(f"'{key}' has shape {tuple(found[key].shape)}, expected {tuple(shape)}")
@@ -96,11 +96,11 @@ def select(found: Tensors, expected: Mapping[str, Sequence[int]], *, network: st
             problems.append(f"'{key}' holds {found[key].dtype}, expected floating-point numbers")
     if problems:
         raise WeightsError(
-            f"The weights in {origin} do not fit the network '{network}': {_first(problems, '; ')}. "
-            f"The file holds {_first([_quoted(key) for key in found], ', ')}. "
+            f"The weights in {origin} do not fit the network '{network}': {_join_first(problems, '; ')}. "
+            f"The file holds {_join_first([_quoted(key) for key in found], ', ')}. "
             "Choose the network these weights were made for, or other weights."
         )
-    return {key: _finite(found[key], key, origin) for key in expected}
+    return {key: _finite_copy(found[key], key, origin) for key in expected}
 
 
 def _read_safetensors(path: Path, size: int, header_size: int) -> Tensors:
@@ -113,7 +113,7 @@ def _read_safetensors(path: Path, size: int, header_size: int) -> Tensors:
                 f"The weights file {path} is cut off: {size:,} bytes found, at least {announced:,} expected. "
                 "Copy or download it again."
             ) from error
-        reason = shortened(error, _LONGEST_REASON)
+        reason = shortened(error, _MAX_REASON)
         raise WeightsError(f"The safetensors file {path} is damaged ({reason}). Copy or download it again.") from error
 
 
@@ -184,7 +184,7 @@ def _tensors(loaded: Any, path: Path) -> Tensors:
         raise WeightsError(f"{path} holds a {type(loaded).__name__}. {_EXPECTED}")
     tensors = {str(key): value for key, value in loaded.items() if isinstance(value, torch.Tensor)}
     if not tensors:
-        keys = _first([_quoted(key) for key in loaded], ", ")
+        keys = _join_first([_quoted(key) for key in loaded], ", ")
         raise WeightsError(f"{path} holds no tensors, but {keys or 'nothing'}. {_EXPECTED}")
     return tensors
 
@@ -197,12 +197,12 @@ def _torchvision_names(found: Tensors) -> Tensors:
     return {f"features.{key}" if re.match(r"\d+\.", key) else key: tensor for key, tensor in found.items()}
 
 
-def _dense(tensor: torch.Tensor) -> bool:
+def _is_dense(tensor: torch.Tensor) -> bool:
     plain = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
     return plain and tensor.device.type == "cpu"
 
 
-def _finite(tensor: torch.Tensor, key: str, origin: str) -> torch.Tensor:
+def _finite_copy(tensor: torch.Tensor, key: str, origin: str) -> torch.Tensor:
     # A copy, because the tensors of a file may be a view of the file itself.
     copy = tensor.detach().to(dtype=torch.float32, copy=True, memory_format=torch.contiguous_format)
     if not torch.isfinite(copy).all():
@@ -215,9 +215,9 @@ def _finite(tensor: torch.Tensor, key: str, origin: str) -> torch.Tensor:
 
 
 def _quoted(key: object) -> str:
-    return shortened(repr(key), _LONGEST)
+    return shortened(repr(key), _MAX_NAME)
 
 
-def _first(items: Sequence[str], separator: str) -> str:
-    shown = separator.join(items[:_NAMED])
-    return f"{shown} and {len(items) - _NAMED} more" if len(items) > _NAMED else shown
+def _join_first(items: Sequence[str], separator: str) -> str:
+    shown = separator.join(items[:_MAX_NAMES])
+    return f"{shown} and {len(items) - _MAX_NAMES} more" if len(items) > _MAX_NAMES else shown

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from napari_styletransfer.networks.architectures import Conv, Pool, Stage
 
-_BAND_BYTES, _BAND_BYTES_ELSEWHERE = 4 << 20, 32 << 20
+_BAND_BYTES, _BAND_BYTES_GPU = 4 << 20, 32 << 20
 """Size of the largest map of a band: a few of them fit in the cache of a processor. Larger bands are a little faster
 and leave larger gaps in the heap: of VGG-19 at 512 px 145 bytes a pixel with twice as much. Elsewhere every band costs
 the time to start its programs."""
@@ -76,7 +76,7 @@ def segments(stages: Sequence[Stage]) -> list[range]:
 
 def band_bytes(device: str) -> int:
     """Return the size of the largest map of a band on a kind of device."""
-    return _BAND_BYTES if device == "cpu" else _BAND_BYTES_ELSEWHERE
+    return _BAND_BYTES if device == "cpu" else _BAND_BYTES_GPU
 
 
 def bands(stages: Sequence[Stage], height: int, width: int, values: int) -> list[Band]:
@@ -85,7 +85,7 @@ def bands(stages: Sequence[Stage], height: int, width: int, values: int) -> list
     A band has rows enough that what it needs of a neighbour is the neighbour's own.
     """
     count = 1
-    if _can_be_cut(stages):
+    if _is_divisible(stages):
         channels = max(stage.out_channels for stage in stages if isinstance(stage, Conv))
         count = max(1, min(height // 16, round(height * width * channels / values)))
     if count == 1:
@@ -102,7 +102,7 @@ def bands(stages: Sequence[Stage], height: int, width: int, values: int) -> list
     return found
 
 
-def _can_be_cut(stages: Sequence[Stage]) -> bool:
+def _is_divisible(stages: Sequence[Stage]) -> bool:
     """Tell whether a segment is of 3 by 3 convolutions that keep the size, and ends with a pooling that halves it."""
     *convolutions, last = stages
     return (

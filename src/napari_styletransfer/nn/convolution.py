@@ -82,7 +82,7 @@ class FrozenConvolution:
 
     def forward(self, x: Tensor, rows: RowRange) -> Tensor:
         """Return the output after the ReLU for `rows` of the input."""
-        bordered = self._bordered(x, rows) if self._stage.pad and self._stage.kernel > 1 else x
+        bordered = self._pad(x, rows) if self._stage.pad and self._stage.kernel > 1 else x
         outputs = [
             kernel(bordered if branch.kernel == self._stage.kernel else x, relu=True)
             for branch, kernel in zip(self._stage.branches, self._forward, strict=True)
@@ -96,13 +96,13 @@ class FrozenConvolution:
         for index, branch in enumerate(self._stage.branches):
             part = g[:, first : first + branch.out_channels].contiguous(memory_format=torch.channels_last)
             first += branch.out_channels
-            share = self._one_backward(index, branch.kernel, part, rows, width)
+            share = self._branch_backward(index, branch.kernel, part, rows, width)
             total = share if total is None else total.add_(share)
         if total is None:
             raise AssertionError("a convolution has at least one branch")
         return total
 
-    def _one_backward(self, index: int, size: int, g: Tensor, rows: RowRange, width: int) -> Tensor:
+    def _branch_backward(self, index: int, size: int, g: Tensor, rows: RowRange, width: int) -> Tensor:
         if self._stage.stride > 1:
             height = rows.stop - rows.first
             rest = [
@@ -112,16 +112,16 @@ class FrozenConvolution:
             return F.conv_transpose2d(g, self._weights[index], stride=self._stage.stride, output_padding=rest)
         if index not in self._sides:
             return self._backward[index](g, (size - 1, size - 1))
-        return self._unbordered(self._backward[index](g, (2, 1)), self._sides[index], g, rows)
+        return self._pad_adjoint(self._backward[index](g, (2, 1)), self._sides[index], g, rows)
 
-    def _unbordered(self, total: Tensor, sides: Tensor, g: Tensor, rows: RowRange) -> Tensor:
-        """Add the gradient of the border to the positions it was copied from: adjoint of `_bordered`.
+    def _pad_adjoint(self, total: Tensor, sides: Tensor, g: Tensor, rows: RowRange) -> Tensor:
+        """Add the gradient of the border to the positions it was copied from: adjoint of `_pad`.
 
         `total` has a row too many on either side.
         """
         if self._padding is not Padding.ZERO:
-            top, left = _mirrors(self._padding, rows.height, total.shape[3])
-            beyond = _side_columns(g, sides)
+            top, left = _padding_source(self._padding, rows.height, total.shape[3])
+            beyond = _border_columns(g, sides)
             total[..., left] += beyond[0].T
             total[..., -1 - left] += beyond[1].T
             if rows.at_top:
@@ -130,7 +130,7 @@ class FrozenConvolution:
                 total[:, :, -2 - top] += total[:, :, -1]
         return total[:, :, int(rows.at_top) : total.shape[2] - int(rows.at_bottom)]
 
-    def _bordered(self, x: Tensor, rows: RowRange) -> Tensor:
+    def _pad(self, x: Tensor, rows: RowRange) -> Tensor:
         """Return `x` with a border of one, above and below only where the map ends; valid until the next call."""
         _, channels, height, width = x.shape
         above, below = int(rows.at_top), int(rows.at_bottom)
@@ -143,7 +143,7 @@ class FrozenConvolution:
             buffer[..., 0].zero_()
             buffer[..., -1].zero_()
             return buffer
-        top, left = _mirrors(self._padding, rows.height, width)
+        top, left = _padding_source(self._padding, rows.height, width)
         if rows.at_top:
             buffer[:, :, 0] = buffer[:, :, 1 + top]
         if rows.at_bottom:
@@ -153,7 +153,7 @@ class FrozenConvolution:
         return buffer
 
 
-def _side_columns(g: Tensor, sides: Tensor) -> Tensor:
+def _border_columns(g: Tensor, sides: Tensor) -> Tensor:
     """Return the gradient of the columns left and right of the map: (2, rows and two more, channels)."""
     ends = torch.stack([g[0, :, :, 0].T, g[0, :, :, -1].T])
     height = ends.shape[1]
@@ -203,7 +203,7 @@ def _can_fuse(weight: Tensor) -> bool:
     return weight.dtype is torch.float32
 
 
-def _mirrors(padding: Padding, height: int, width: int) -> tuple[int, int]:
+def _padding_source(padding: Padding, height: int, width: int) -> tuple[int, int]:
     """Row and column of the map that its border repeats (a single position cannot be reflected)."""
     if padding is Padding.REPLICATE:
         return 0, 0

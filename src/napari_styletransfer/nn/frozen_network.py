@@ -36,7 +36,7 @@ FeatureHook = Callable[[str, int, Tensor], None]
 GradientHook = Callable[[str, int, Tensor, Tensor], None]
 """The same with the gradient of those rows, to which the layer's own is added in place."""
 
-HEAVY = 100_000
+TRIM_ABOVE = 100_000
 """Multiplications a pixel from which the convolutions take so long that, beside them, it costs nothing to give freed
 memory back twice in every pass: of VGG-19 at 512 px 100 bytes a pixel. `compact` has a fifth of that and would lose a
 tenth of its speed."""
@@ -47,7 +47,7 @@ class Tape:
     """What a forward pass over some stages leaves for its backward pass."""
 
     maps: dict[str, Tensor] = field(default_factory=dict)
-    positive: dict[int, Tensor] = field(default_factory=dict)
+    relu_masks: dict[int, Tensor] = field(default_factory=dict)
     winners: dict[int, Tensor | None] = field(default_factory=dict)
     sizes: dict[int, tuple[RowRange, int]] = field(default_factory=dict)
 
@@ -89,7 +89,7 @@ class FrozenNetwork:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.stages = backbone.stages
-        self.wanted = frozenset(wanted)
+        self.layers = frozenset(wanted)
         self.device = torch.device(device)
         self.dtype = dtype
         self.band_bytes = band_bytes(self.device.type)
@@ -103,7 +103,7 @@ class FrozenNetwork:
             else:
                 self._layers.append(FrozenPool(stage, pooling))
         self._segments = segments(self.stages)
-        self._heavy = backbone.multiplications > HEAVY
+        self._heavy = backbone.multiplications > TRIM_ABOVE
         mean, std = (
             torch.tensor(values, dtype=torch.float32, device=self.device).view(1, 3, 1, 1) for values in (MEAN, STD)
         )
@@ -115,7 +115,7 @@ class FrozenNetwork:
         last = max(index for index, stage in enumerate(self.stages) if isinstance(stage, Conv) and stage.name in names)
         shallow.stages, shallow._layers = self.stages[: last + 1], self._layers[: last + 1]
         shallow._segments = segments(shallow.stages)
-        shallow.wanted = frozenset(names)
+        shallow.layers = frozenset(names)
         shallow._workspace = None
         return shallow
 
@@ -132,7 +132,7 @@ class FrozenNetwork:
         sizes = {}
         for stage in self.stages:
             height, width = stage.out_size(height), stage.out_size(width)
-            if isinstance(stage, Conv) and stage.name in self.wanted:
+            if isinstance(stage, Conv) and stage.name in self.layers:
                 sizes[stage.name] = (height, width)
         return sizes
 
@@ -159,7 +159,7 @@ class FrozenNetwork:
         """
         recording = Recording()
         workspace = workspace or Workspace()
-        workspace.passing.restart()
+        workspace.transient.reset()
         x = image
         for segment in self._segments:
             joined: Tensor | None = None
@@ -170,12 +170,12 @@ class FrozenNetwork:
                 part = x[:, :, rows.first : rows.stop]
                 tape = Tape() if record else None
                 if segment.start == 0:
-                    part = self._normalised(part)
+                    part = self._normalize(part)
                 part = self._forward_segment(segment, part, rows, band, on_features, tape, workspace)
                 if band.whole:
                     joined = part
                 else:
-                    joined = workspace.passing.map_like(part, band.pooled.height) if joined is None else joined
+                    joined = workspace.transient.empty_map(part, band.pooled.height) if joined is None else joined
                     joined[:, :, band.pooled.first : band.pooled.stop] = part
                 del part  # the next band's would lie beside it
                 if tape is not None:
@@ -197,12 +197,12 @@ class FrozenNetwork:
         g: Tensor | None = None
         for segment in reversed(self._segments):
             taped, (height, width) = recording.segments.pop(), recording.sizes.pop()
-            g = self._segment_backward(segment, g, taped, image, height, width, add_gradient)
+            g = self._backward_segment(segment, g, taped, image, height, width, add_gradient)
             if self._heavy and (segment.start == 0 or segment is self._segments[-1]):
                 malloc_trim(self.device)
         return torch.zeros_like(image) if g is None else g
 
-    def _segment_backward(
+    def _backward_segment(
         self,
         segment: range,
         g: Tensor | None,
@@ -251,20 +251,20 @@ class FrozenNetwork:
             if isinstance(layer, FrozenPool):
                 x, winners = layer.forward(x, record=tape is not None)
                 if tape is not None:
-                    tape.winners[index] = winners if winners is None else workspace.kept(winners)
+                    tape.winners[index] = winners if winners is None else workspace.store(winners)
                 rows = RowRange.whole(x.shape[2])
                 continue
             x = layer.forward(x, rows)
             rows = layer.rows_out(rows)
-            name = self._named(index)
+            name = self._layer_name(index)
             if name is not None and on_features is not None:
                 core = band.core_of(rows)
                 on_features(name, core.first, x[:, :, core.slice_in(rows)])
             if tape is not None and index > 0:
                 if name is not None:
-                    tape.maps[name] = workspace.kept(x)
+                    tape.maps[name] = workspace.store(x)
                 else:
-                    tape.positive[index] = pack_relu_mask(x, workspace)
+                    tape.relu_masks[index] = pack_relu_mask(x, workspace)
         return x
 
     def _backward_band(
@@ -277,10 +277,10 @@ class FrozenNetwork:
                 winners = tape.winners.pop(index)
                 g = None if g is None else layer.backward(g, winners, rows.stop - rows.first, width)
                 continue
-            name = self._named(index)
+            name = self._layer_name(index)
             feature_map = None
             if index == 0:
-                feature_map = layer.forward(self._normalised(image), rows)
+                feature_map = layer.forward(self._normalize(image), rows)
             elif name is not None:
                 feature_map = tape.maps.pop(name)
             if g is None:
@@ -296,19 +296,19 @@ class FrozenNetwork:
                 torch.ops.aten.threshold_backward.grad_input(g, feature_map, 0, grad_input=g)
                 del feature_map
             else:
-                apply_relu_mask(g, tape.positive.pop(index))
+                apply_relu_mask(g, tape.relu_masks.pop(index))
             g = layer.backward(g, rows, width)
         return g
 
-    def _named(self, index: int) -> str | None:
+    def _layer_name(self, index: int) -> str | None:
         """Return the name of a wanted layer."""
         stage = self.stages[index]
-        return stage.name if isinstance(stage, Conv) and stage.name in self.wanted else None
+        return stage.name if isinstance(stage, Conv) and stage.name in self.layers else None
 
     def _bands(self, segment: range, height: int, width: int) -> list[Band]:
         values = max(1, self.band_bytes // self.dtype.itemsize)
         return bands(self.stages[segment.start : segment.stop], height, width, values)
 
-    def _normalised(self, image: Tensor) -> Tensor:
+    def _normalize(self, image: Tensor) -> Tensor:
         x = torch.addcmul(self._shift.to(image.dtype), image, self._gain.to(image.dtype))
         return x.to(self.dtype, memory_format=torch.channels_last)

@@ -16,15 +16,15 @@ from napari_styletransfer.images.chunks import chunks
 _CHUNK = 1 << 20
 """Values turned to float32 at once when a Gram matrix is summed."""
 
-_PARTS = 8
-_SMALLEST_PART = 256
+_MAX_PARTS = 8
+_MIN_PART = 256
 """Most parts that a Gram matrix of bfloat16 features is summed in, and positions that a part has at least."""
 
-_SMALLEST = 1e-8
+_MIN_MEAN_SQUARE = 1e-8
 """Mean square below which a target counts as empty (a black picture, a dead channel)."""
 
 
-def rows(feature_map: Tensor) -> Tensor:
+def as_matrix(feature_map: Tensor) -> Tensor:
     """View a channels-last feature map (1, C, h, w) as a matrix (h·w, C)."""
     return feature_map.permute(0, 2, 3, 1).reshape(-1, feature_map.shape[1])
 
@@ -45,28 +45,27 @@ def gram_sum(feature_map: Tensor, weight: Tensor | None = None) -> Tensor:
     Tensor
         (C, C) float32.
     """
-    matrix = rows(feature_map)
+    matrix = as_matrix(feature_map)
     mask = None if weight is None else weight.reshape(-1, 1)
     if matrix.dtype is torch.bfloat16 and matrix.device.type == "cpu":
-        return _narrow_gram_sum(matrix if mask is None else matrix * mask.to(matrix.dtype))
-    step = max(1, _CHUNK // matrix.shape[1])
-    total = torch.zeros(matrix.shape[1], matrix.shape[1], device=matrix.device, dtype=_wide(matrix.dtype))
-    for first in range(0, matrix.shape[0], step):
-        part = matrix[first : first + step].to(total.dtype)
+        return _bfloat16_gram_sum(matrix if mask is None else matrix * mask.to(matrix.dtype))
+    total = torch.zeros(matrix.shape[1], matrix.shape[1], device=matrix.device, dtype=_accumulation_dtype(matrix.dtype))
+    for part_rows in chunks(matrix.shape[0], matrix.shape[1], _CHUNK):
+        part = matrix[part_rows].to(total.dtype)
         if mask is not None:
-            part = part * mask[first : first + step]
+            part = part * mask[part_rows]
         total.addmm_(part.T, part)
     return total
 
 
-def _narrow_gram_sum(matrix: Tensor) -> Tensor:
+def _bfloat16_gram_sum(matrix: Tensor) -> Tensor:
     """Sum the outer products of bfloat16 rows by the processor's own instructions for them.
 
     Each product is summed in float32 but comes out rounded to bfloat16. So it is taken of several parts, whose rounding
     errors cancel in part; the parts are added up in float32.
     """
     count, channels = matrix.shape
-    parts = max(1, min(_PARTS, count // _SMALLEST_PART))
+    parts = max(1, min(_MAX_PARTS, count // _MIN_PART))
     length = count // parts
     even = matrix[: parts * length].view(parts, length, channels)
     total = torch.bmm(even.transpose(1, 2), even).sum(0, dtype=torch.float32)
@@ -76,22 +75,21 @@ def _narrow_gram_sum(matrix: Tensor) -> Tensor:
 
 def square_sum(values: Tensor) -> Tensor:
     """Sum of squares, accumulated in float32."""
-    return torch.linalg.vector_norm(values, dtype=_wide(values.dtype)).square()
+    return torch.linalg.vector_norm(values, dtype=_accumulation_dtype(values.dtype)).square()
 
 
-def add_gram_grad(gradient: Tensor, feature_map: Tensor, mixer: Tensor, mask: Tensor | None) -> None:
-    """Add `mixer` times the features, times the squared mask, to the gradient in place, some rows at a time."""
+def add_gram_grad(gradient: Tensor, feature_map: Tensor, gram_grad: Tensor, mask: Tensor | None) -> None:
+    """Add `gram_grad` times the features, times the squared mask, to the gradient in place, some rows at a time."""
     g, f = gradient[0].permute(1, 2, 0), feature_map[0].permute(1, 2, 0)
-    mixer = mixer.to(f.dtype)
+    gram_grad = gram_grad.to(f.dtype)
     if mask is None and g.is_contiguous() and f.is_contiguous():
-        g.view(-1, g.shape[2]).addmm_(f.view(-1, f.shape[2]), mixer)
+        g.view(-1, g.shape[2]).addmm_(f.view(-1, f.shape[2]), gram_grad)
         return
-    step = max(1, (1 << 20) // (f.shape[1] * f.shape[2]))
-    for first in range(0, f.shape[0], step):
-        part = f[first : first + step] @ mixer
+    for strip in chunks(f.shape[0], f.shape[1] * f.shape[2], _CHUNK):
+        part = f[strip] @ gram_grad
         if mask is not None:
-            part = part * mask[first : first + step, :, None].square().to(part.dtype)
-        g[first : first + step] += part
+            part = part * mask[strip, :, None].square().to(part.dtype)
+        g[strip] += part
 
 
 def pixel_gram_sum(image: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -99,13 +97,13 @@ def pixel_gram_sum(image: Tensor, weight: Tensor | None = None) -> Tensor:
     planes = image[0].flatten(1)
     mask = None if weight is None else weight.flatten().to(planes.dtype)
     total = planes.new_zeros(4, 4)
-    for first in range(0, planes.shape[1], _CHUNK):
-        part = planes[:, first : first + _CHUNK]
+    for pixels in chunks(planes.shape[1], 1, _CHUNK):
+        part = planes[:, pixels]
         if mask is None:
             total[:3, 3] += part.sum(1)
             total[3, 3] += part.shape[1]
         else:
-            constant = mask[first : first + _CHUNK]
+            constant = mask[pixels]
             part = part * constant
             total[:3, 3] += part @ constant
             total[3, 3] += constant @ constant
@@ -114,17 +112,16 @@ def pixel_gram_sum(image: Tensor, weight: Tensor | None = None) -> Tensor:
     return total
 
 
-def add_pixel_gram_grad(gradient: Tensor, image: Tensor, mixer: Tensor, weight: Tensor | None = None) -> None:
-    """Add `mixer` (4, 4) times the pixels and a constant one, times the squared mask, to the gradient in place."""
+def add_pixel_gram_grad(gradient: Tensor, image: Tensor, gram_grad: Tensor, weight: Tensor | None = None) -> None:
+    """Add `gram_grad` (4, 4) times the pixels and a constant one, times the squared mask, to the gradient in place."""
     out, planes = gradient[0].view(3, -1), image[0].flatten(1)
-    turn, constant = mixer[:3, :3].T, mixer[3, :3].view(3, 1)
+    linear, constant = gram_grad[:3, :3].T, gram_grad[3, :3].view(3, 1)
     if weight is None:
-        out.addmm_(turn, planes).add_(constant)
+        out.addmm_(linear, planes).add_(constant)
         return
     mask = weight.flatten().to(planes.dtype)
-    for first in range(0, planes.shape[1], _CHUNK):
-        part = slice(first, first + _CHUNK)
-        out[:, part] += (turn @ planes[:, part]).add_(constant).mul_(mask[part].square())
+    for part in chunks(planes.shape[1], 1, _CHUNK):
+        out[:, part] += (linear @ planes[:, part]).add_(constant).mul_(mask[part].square())
 
 
 def style_factor(normalization: Normalization, target: Tensor) -> float:
@@ -135,7 +132,7 @@ def style_factor(normalization: Normalization, target: Tensor) -> float:
     """
     channels = target.shape[0]
     if normalization is Normalization.RELATIVE:
-        return 1.0 / max(float(target.square().sum()), _SMALLEST * channels**2)
+        return 1.0 / max(float(target.square().sum()), _MIN_MEAN_SQUARE * channels**2)
     if normalization is Normalization.GATYS:
         return 1.0 / (4 * channels**2)
     return 1e12 / channels**4
@@ -147,7 +144,7 @@ def content_factor(normalization: Normalization, square_sum: float, values: int)
     `relative`: 1/ΣP². `gatys`: 1/2. `notebook`: 10⁶ over the number of values.
     """
     if normalization is Normalization.RELATIVE:
-        return 1.0 / max(square_sum, _SMALLEST * values)
+        return 1.0 / max(square_sum, _MIN_MEAN_SQUARE * values)
     if normalization is Normalization.GATYS:
         return 0.5
     return 1e6 / values
@@ -158,7 +155,7 @@ def total_variation(image: Tensor, gradient: Tensor, weight: float = 1.0) -> Ten
 
     Mahendran and Vedaldi 2015 (arXiv 1412.0035), equation 4, with exponent 2, per pixel value.
     """
-    value = torch.zeros((), dtype=_wide(image.dtype), device=image.device)
+    value = torch.zeros((), dtype=_accumulation_dtype(image.dtype), device=image.device)
     scale = 2 * weight / image.numel()
     # Some rows at a time: the differences of a large image would take several times its memory.
     for strip in chunks(image.shape[2], image.shape[3], _CHUNK):
@@ -180,7 +177,7 @@ def out_of_range(image: Tensor, gradient: Tensor, weight: float = 1.0) -> Tensor
 
     The other terms see the image clamped, as it is shown; without this one, values beyond would never come back.
     """
-    value = torch.zeros((), dtype=_wide(image.dtype), device=image.device)
+    value = torch.zeros((), dtype=_accumulation_dtype(image.dtype), device=image.device)
     for strip in chunks(image.shape[2], image.shape[3], _CHUNK):
         part = image[:, :, strip]
         beyond = part - part.clamp(0, 1)
@@ -189,6 +186,6 @@ def out_of_range(image: Tensor, gradient: Tensor, weight: float = 1.0) -> Tensor
     return value / image.numel()
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
+def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the number format sums are taken in: float32, or float64 for float64."""
     return torch.promote_types(dtype, torch.float32)

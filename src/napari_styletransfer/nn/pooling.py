@@ -32,19 +32,19 @@ class FrozenPool:
         stage = self._stage
         if self._kind == "average":
             y = F.avg_pool2d(x, stage.kernel, stage.stride, ceil_mode=stage.ceil)
-            return self._gained(y), None
+            return self._scale(y), None
         if not record:
-            return self._gained(F.max_pool2d(x, stage.kernel, stage.stride, ceil_mode=stage.ceil)), None
+            return self._scale(F.max_pool2d(x, stage.kernel, stage.stride, ceil_mode=stage.ceil)), None
         y, where = F.max_pool2d_with_indices(
             x, (stage.kernel, stage.kernel), (stage.stride, stage.stride), ceil_mode=stage.ceil
         )
-        return self._gained(y), _as_offsets(where, x.shape[3], stage)
+        return self._scale(y), _window_offsets(where, x.shape[3], stage)
 
     def backward(self, g: Tensor, winners: Tensor | None, height: int, width: int) -> Tensor:
         """Return the gradient with respect to the input, of the given size."""
         stage = self._stage
         if winners is None and (stage.kernel, stage.stride, stage.ceil) == (2, 2, False):
-            return _spread(g * (self._gain / 4), height, width)
+            return _average_backward(g * (self._gain / 4), height, width)
         out = torch.zeros((1, height, width, g.shape[1]), dtype=g.dtype, device=g.device).permute(0, 3, 1, 2)
         apart = stage.kernel <= stage.stride
         g = g * (self._gain if winners is not None else self._gain / _window_counts(stage, height, width, g))
@@ -60,11 +60,11 @@ class FrozenPool:
                 target[:, :, :rows, :columns] += share
         return out
 
-    def _gained(self, y: Tensor) -> Tensor:
+    def _scale(self, y: Tensor) -> Tensor:
         return y if self._gain == 1.0 else y.mul_(self._gain)
 
 
-def _spread(g: Tensor, height: int, width: int) -> Tensor:
+def _average_backward(g: Tensor, height: int, width: int) -> Tensor:
     """Repeat every value over its window of two by two; a last odd row or column has no window."""
     _, channels, rows, columns = g.shape
     out = torch.empty((1, height, width, channels), dtype=g.dtype, device=g.device)
@@ -77,7 +77,7 @@ def _spread(g: Tensor, height: int, width: int) -> Tensor:
     return out.permute(0, 3, 1, 2)
 
 
-def _as_offsets(where: Tensor, width: int, stage: Pool) -> Tensor:
+def _window_offsets(where: Tensor, width: int, stage: Pool) -> Tensor:
     """Turn flat maximum positions (int64) into offsets within the window (uint8)."""
     rows = torch.arange(where.shape[2], dtype=torch.int64, device=where.device).view(1, 1, -1, 1) * stage.stride
     columns = torch.arange(where.shape[3], dtype=torch.int64, device=where.device).view(1, 1, 1, -1) * stage.stride

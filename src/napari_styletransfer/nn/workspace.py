@@ -36,13 +36,13 @@ class Workspace:
         return self._bytes
 
     @property
-    def passing(self) -> Workspace:
+    def transient(self) -> Workspace:
         """Memory for what only the pass under way needs, which takes it back when it begins."""
         if self._passing is None:
             self._passing = Workspace()
         return self._passing
 
-    def restart(self) -> None:
+    def reset(self) -> None:
         """Take back all that was handed out."""
         self._used = [0] * len(self._chunks)
         self._bytes = 0
@@ -50,7 +50,7 @@ class Workspace:
     def clear(self) -> None:
         """Take back all that was handed out, and give its memory back to the system."""
         self._chunks.clear()
-        self.restart()
+        self.reset()
         self._passing = None
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -68,14 +68,14 @@ class Workspace:
         self._used[number] += needed
         return self._chunks[number][first : first + math.prod(shape) * dtype.itemsize].view(dtype).view(shape)
 
-    def kept(self, feature_map: Tensor) -> Tensor:
+    def store(self, feature_map: Tensor) -> Tensor:
         """Return a channels-last map to be kept until it is taken back: a copy only where it should lie elsewhere."""
         if feature_map.device.type != "cpu":
             self._bytes += feature_map.nbytes
             return feature_map
-        return self.map_like(feature_map, feature_map.shape[2]).copy_(feature_map)
+        return self.empty_map(feature_map, feature_map.shape[2]).copy_(feature_map)
 
-    def map_like(self, like: Tensor, height: int) -> Tensor:
+    def empty_map(self, like: Tensor, height: int) -> Tensor:
         """Return a channels-last map of that height, otherwise as another."""
         shape = (like.shape[0], height, like.shape[3], like.shape[1])
         return self.empty(shape, like.dtype, like.device).permute(0, 3, 1, 2)

@@ -1,7 +1,7 @@
-"""Adam by ask and tell, with the same face as `lbfgs.LBFGS`.
+"""Adam by ask and tell, with the same interface as `lbfgs.LBFGS`.
 
 Kingma and Ba 2015 (arXiv 1412.6980), algorithm 1. Not `torch.optim.Adam`: making one imports torch's compiler and
-triton, which together with a software OpenGL in the same process ends in a segmentation fault. Called by `oom`.
+triton, which together with a software OpenGL in the same process ends in a segmentation fault. Called by `minimizer`.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ class Adam:
         self.iterations += self.evaluations > 1  # the first is that of the start
         self._mean.lerp_(gradient, 1 - _BETA1)
         self._square.mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
-        # The means begin at zero: what they lack for that is made up for.
-        lacking1, lacking2 = (1 - beta**self.evaluations for beta in (_BETA1, _BETA2))
-        move = self._square.sqrt().div_(math.sqrt(lacking2)).add_(_EPSILON)
-        torch.div(self._mean, move, out=move)
-        self.metric.add_to(self.point, move.mul_(-self._learning_rate / lacking1))
+        # θ ← θ − α m̂ / (√v̂ + ε), with m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ), as the means begin at zero.
+        correction1, correction2 = (1 - beta**self.evaluations for beta in (_BETA1, _BETA2))
+        step = self._square.sqrt().div_(math.sqrt(correction2)).add_(_EPSILON)
+        torch.div(self._mean, step, out=step)
+        self.metric.add_to(self.point, step.mul_(-self._learning_rate / correction1))
         return True

@@ -18,11 +18,11 @@ from napari_styletransfer.optim.adam import Adam
 from napari_styletransfer.optim.lbfgs import LBFGS
 from napari_styletransfer.optim.preconditioner import SpectralMetric
 
-_LEARNED_AT = (3, 6, 12, 24, 40)
+_LEARN_AFTER = (3, 6, 12, 24, 40)
 """Steps of a scale after which the metric is learned from the pairs held then."""
 
 
-_NOISE = {Precision.BFLOAT16: 1e-3, Precision.FLOAT32: 1e-6, Precision.AUTO: 1e-6}
+_LOSS_NOISE = {Precision.BFLOAT16: 1e-3, Precision.FLOAT32: 1e-6, Precision.AUTO: 1e-6}
 """Relative error of a loss, by the number format of the features. In bfloat16 its standard deviation is up to 5e-4 at
 24 pixels, and 1e-4 at 96. With less than the error, long runs end in refusals: the losses accepted are those that came
 out low by chance, steps shrink until rounding is all that changes the gradient, and pairs of such steps give directions
@@ -66,7 +66,7 @@ class Minimizer:
         The gradient is taken over: its memory is the optimiser's from now on.
         """
         accepted = self.optimizer.tell(loss, self.metric.latent_gradient_(gradient))
-        if accepted and self.metric.learns and self.optimizer.iterations in _LEARNED_AT:
+        if accepted and self.metric.learns and self.optimizer.iterations in _LEARN_AFTER:
             self._learn()
         return accepted
 
@@ -101,7 +101,7 @@ def new_optimizer(
                 scaled=config.value_scaling,
                 metric=metric,
                 keep_base=keep_base,
-                noise=_NOISE[config.precision],
+                noise=_LOSS_NOISE[config.precision],
             )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or (narrow and not keep_base and pairs == 1):
@@ -116,7 +116,7 @@ def new_optimizer(
             pairs = max(1, pairs // 2)
 
 
-def copied(optimizer: LBFGS | Adam, device: str) -> LBFGS | Adam | None:
+def copy_optimizer(optimizer: LBFGS | Adam, device: str) -> LBFGS | Adam | None:
     """Return a copy, None where there is no memory for two."""
     try:
         return copy.deepcopy(optimizer)

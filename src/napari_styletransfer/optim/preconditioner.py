@@ -22,8 +22,8 @@ from torch import Tensor
 
 from napari_styletransfer.images.chunks import chunks
 from napari_styletransfer.optim.spectrum import (
-    AT_ONCE,
-    STRIP,
+    CHUNK,
+    MAX_WHOLE,
     filter_spectrum,
     frequencies,
     hermitian_weights,
@@ -31,19 +31,19 @@ from napari_styletransfer.optim.spectrum import (
     row_rfft,
 )
 
-_OCTAVES = 8
+_MAX_OCTAVES = 8
 """Octaves of frequency that the spectrum of a gradient is measured in, from the finest, in cycles per pixel."""
 
-_FEWEST = 3
+_MIN_OCTAVES = 3
 """Octaves below which nothing is learned."""
 
-_POWER = 0.6
+_CURVATURE_POWER = 0.6
 """Of the curvature in a learned gain: a little more than evens it out, 0.5, as the octaves act on each other."""
 
-_COLORLESS = 1e-9
+_MIN_COLOR_POWER = 1e-9
 """Share of the power of the brightness below which a colour counts as none."""
 
-_SMALLEST = 1e-30
+_MIN_SQUARE = 1e-30
 """Squared length below which a step counts as none."""
 
 _OPPONENT = ((3**-0.5, 3**-0.5, 3**-0.5), (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
@@ -95,25 +95,25 @@ class SpectralMetric:
         pairs
             Steps and the changes of the gradient that they brought, in terms of this metric.
         """
-        octaves = _octaves(self._size)
-        if octaves < _FEWEST:
+        octaves = _count_octaves(self._size)
+        if octaves < _MIN_OCTAVES:
             return self
         sums = torch.zeros(2, 3, octaves, dtype=torch.float32, device=self._device)
         for step, change in pairs:
             # Pairs count alike, whatever the length of their step.
             square = torch.linalg.vector_norm(step, dtype=torch.promote_types(step.dtype, torch.float32)).square()
-            weight = 1 / max(float(square), _SMALLEST)
+            weight = 1 / max(float(square), _MIN_SQUARE)
             for number in range(3):
                 for total, image, inverse in ((sums[0, number], step, False), (sums[1, number], change, True)):
                     self._add_power(total, self._opponent(image, number), number, weight, inverse=inverse)
         moved, changed = sums.cpu().double()
         # A picture without colours moves in brightness alone: what is left of colours is rounding.
-        grey = moved < _COLORLESS * moved[:1]
+        grey = moved < _MIN_COLOR_POWER * moved[:1]
         moved, changed = torch.where(grey, moved[:1], moved), torch.where(grey, changed[:1], changed)
         if not bool(((moved > 0) & (changed > 0)).all()):
             return self
         metric = copy.copy(self)
-        metric._set_log_gains(((moved / changed).log2() / 2 * _POWER).tolist())
+        metric._set_log_gains(((moved / changed).log2() / 2 * _CURVATURE_POWER).tolist())
         return metric
 
     def _opponent(self, z: Tensor, number: int) -> Tensor:
@@ -131,7 +131,7 @@ class SpectralMetric:
         """Add the power of every octave of a plane as an image has it."""
         twice = hermitian_weights(self._size, self._device)
         spectrum = row_rfft(plane)
-        for columns in chunks(spectrum.shape[1], self._size[0], STRIP):
+        for columns in chunks(spectrum.shape[1], self._size[0], CHUNK):
             gain = self._gain(number, columns)
             waves = torch.fft.fft(spectrum[:, columns], dim=0)
             power = (waves.div_(gain) if inverse else waves.mul_(gain)).abs().square_().mul_(twice[columns])
@@ -152,11 +152,11 @@ class SpectralMetric:
         powers = [
             (self._gain(number, columns).square_() * twice[columns]).sum()
             for number in numbers
-            for columns in chunks(len(twice), self._size[0], STRIP)
+            for columns in chunks(len(twice), self._size[0], CHUNK)
         ]
         total = float(torch.stack(powers).cpu().double().sum())
         self._unit = math.sqrt(len(numbers) * math.prod(self._size) / total)
-        if math.prod(self._size) <= AT_ONCE:
+        if math.prod(self._size) <= MAX_WHOLE:
             self._gains = torch.stack([self._gain(number, slice(None)) for number in numbers])
 
     def _gain(self, number: int, columns: slice) -> Tensor:
@@ -235,10 +235,10 @@ def _rotate_colors(image: Tensor, *, back: bool = False) -> None:
     turn = torch.tensor(_OPPONENT, dtype=wide, device=image.device)
     if back:
         turn = turn.T
-    for part in torch.split(planes, STRIP, 1):
+    for part in torch.split(planes, CHUNK, 1):
         part.copy_(turn @ part.to(wide))
 
 
-def _octaves(size: tuple[int, int]) -> int:
+def _count_octaves(size: tuple[int, int]) -> int:
     """Return how many octaves a spectrum is measured in: one of fewer than two waves over the longest side is none."""
-    return min(int(math.log2(max(*size, 4) / 4)), _OCTAVES)
+    return min(int(math.log2(max(*size, 4) / 4)), _MAX_OCTAVES)

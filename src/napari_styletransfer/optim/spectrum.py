@@ -13,27 +13,27 @@ from torch import Tensor
 
 from napari_styletransfer.images.chunks import chunks
 
-AT_ONCE = 1 << 22
+MAX_WHOLE = 1 << 22
 """Values of a plane above which its spectrum is worked on in strips, and its gains are made anew for each of them."""
 
-STRIP = 1 << 20
+CHUNK = 1 << 20
 """Values of a strip."""
 
-FINEST = 0.5
+NYQUIST = 0.5
 """Cycles per pixel at the upper end of the finest octave."""
 
 
 def filter_spectrum(plane: Tensor, factor: Callable[[slice], Tensor]) -> None:
     """Multiply the spectrum of a plane (H, W), in place; `factor` returns what for some of its columns."""
     height, width = plane.shape
-    if plane.numel() <= AT_ONCE:
+    if plane.numel() <= MAX_WHOLE:
         plane.copy_(torch.fft.irfft2(torch.fft.rfft2(plane).mul_(factor(slice(None))), s=(height, width)))
         return
     spectrum = row_rfft(plane)
-    for columns in chunks(spectrum.shape[1], height, STRIP):
+    for columns in chunks(spectrum.shape[1], height, CHUNK):
         waves = torch.fft.fft(spectrum[:, columns], dim=0).mul_(factor(columns))
         spectrum[:, columns] = torch.fft.ifft(waves, dim=0)
-    for rows in chunks(height, width, STRIP):
+    for rows in chunks(height, width, CHUNK):
         plane[rows] = torch.fft.irfft(spectrum[rows], n=width)
 
 
@@ -42,7 +42,7 @@ def row_rfft(plane: Tensor) -> Tensor:
     height, width = plane.shape
     dtype = torch.promote_types(plane.dtype, torch.complex32)
     spectrum = torch.empty(height, width // 2 + 1, dtype=dtype, device=plane.device)
-    for rows in chunks(height, width, STRIP):
+    for rows in chunks(height, width, CHUNK):
         spectrum[rows] = torch.fft.rfft(plane[rows])
     return spectrum
 
@@ -56,7 +56,7 @@ def frequencies(size: tuple[int, int], device: torch.device | str, columns: slic
 
 def octave_of(size: tuple[int, int], device: torch.device | str, columns: slice = slice(None)) -> Tensor:
     """Octaves below the finest frequency; the corners of the spectrum lie beyond it."""
-    return (FINEST / frequencies(size, device, columns)).log2_()
+    return (NYQUIST / frequencies(size, device, columns)).log2_()
 
 
 def hermitian_weights(size: tuple[int, int], device: torch.device | str) -> Tensor:

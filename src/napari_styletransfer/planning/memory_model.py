@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from napari_styletransfer.config import LineSearch, Optimizer, Pooling, Precision, StyleConfig
-from napari_styletransfer.images.resize import LARGEST_PREVIEW, schedule
+from napari_styletransfer.images.resize import MAX_PREVIEW_PIXELS, schedule
 from napari_styletransfer.networks.architectures import Backbone, Conv, Pool
 from napari_styletransfer.nn.bands import band_bytes, bands, segments
-from napari_styletransfer.nn.frozen_network import HEAVY
+from napari_styletransfer.nn.frozen_network import TRIM_ABOVE
 from napari_styletransfer.tiling.tiles import Halo, Tile, tile_layout
 
 _PIXEL = 3 * 4
@@ -24,17 +24,17 @@ _VECTORS = 3
 """Images that a run holds throughout: the optimiser's base, which it can do without, its gradient, and the point tried
 next; with Adam the best image, the step, and the point."""
 
-_EVALUATED = 1
+_GRADIENTS = 1
 """Images' worth that an evaluation makes besides: a gradient."""
 
-_MEASURED = 3
+_MEASURING = 3
 """Images that there are while targets are measured: a style as it is fitted, the start, and what it is made with."""
 
-_SHARED = 1 / 3
+_COARSE_GRADIENTS = 1 / 3
 """A plane, which the share of the coarser sizes in the gradient takes, and the metric; the gradient of the next coarser
 size, which is there while blocks are worked on, takes somewhat less."""
 
-_GAPS, _FEW_GAPS = 0.35, 0.2
+_FRAGMENTATION, _TRIMMED_FRAGMENTATION = 0.35, 0.2
 """Memory between what passes over the network keep, as a share of it: left by what they had at work beside it. Less in
 a network whose passes give back what was freed."""
 
@@ -48,14 +48,14 @@ _MAPS_AT_WORK = {4: 2, 2: 4}
 """Feature maps that a stage has at once, by the bytes of a value: what goes in and what comes out, and in bfloat16 the
 library's copies of both."""
 
-_CHOSEN = 6 * 8
+_MAX_POOL_VALUE = 6 * 8
 """Bytes for a value that comes out of a pooling by maximum, while it is found out which won: four whole numbers, and
 room between them that is free but of no use."""
 
 _KERNEL = 160 << 10
 """Bytes of the program that the library makes for a convolution of maps of one shape."""
 
-_MOST_KERNELS = 1024
+_MAX_KERNELS = 1024
 """How many of them it keeps."""
 
 _OVERLAP = 1.05
@@ -64,14 +64,14 @@ _OVERLAP = 1.05
 _LAYOUTS = {4: 1, 2: 4}
 """Room in units of the largest kernel's weights that the library takes to lay weights out: in float32 in every call."""
 
-_FROM_HEAP = 32 << 20
+_HEAP_IMAGE = 32 << 20
 """Size of an image in bytes below which memory is taken from the C library's heap. Then what one phase of an evaluation
 had at work is of no use to the next, whose pieces have other sizes."""
 
 _FIXED = 14 << 20
 """What the libraries take at any size."""
 
-GUIDED = 44 / 12
+REGION_IMAGES = 44 / 12
 """Images' worth that regions keep besides: content below, its share and what is seen of it, masks and labels."""
 
 
@@ -79,20 +79,30 @@ GUIDED = 44 / 12
 class Footprint:
     """What the memory of a run depends on besides its block size.
 
-    `wanted` are the layers whose feature maps are kept; in `config` every `auto` is decided. `apart`: image, targets
-    and optimiser stay in the host's memory, and only blocks visit the device. `beside` are images' worth that the run
-    keeps for regions or the content's colours. `pictures` are the bytes of the pictures at their own sizes.
-    `keeps_base` and `keeps_content` are those of the plan.
+    Attributes
+    ----------
+    layers
+        Those whose feature maps are recorded.
+    config
+        With every `auto` decided.
+    extra_images
+        Images' worth that the run keeps for regions or the content's colours.
+    pictures
+        Bytes of the pictures at their own sizes.
+    offloaded
+        Whether image, targets and optimiser stay in the host's memory, and only tiles visit the device.
+    keeps_base, keeps_content
+        Those of the plan.
     """
 
     backbone: Backbone
-    wanted: frozenset[str]
+    layers: frozenset[str]
     size: tuple[int, int]
     halo: Halo
     config: StyleConfig
-    beside: float = 0.0
+    extra_images: float = 0.0
     pictures: int = 0
-    apart: bool = False
+    offloaded: bool = False
     keeps_base: bool = True
     keeps_content: bool = True
 
@@ -101,21 +111,21 @@ class Footprint:
 
         `budget` is for what is kept of all blocks together between the passes of an evaluation.
         """
-        return max(self._finest_bytes(core, budget), self._before_bytes(core))
+        return max(self._finest_bytes(core, budget), self._measuring_bytes(core))
 
     def peak(self, core: int | None, budget: int) -> int:
         """Return the expected peak beyond the weights: while the finest scale runs, the pictures are gone."""
         on_host = self.config.device == "cpu"
-        before = self._before_bytes(core) + (self.pictures if on_host else 0)
+        before = self._measuring_bytes(core) + (self.pictures if on_host else 0)
         return max(self._finest_bytes(core, budget), before)
 
-    def _before_bytes(self, core: int | None) -> int:
+    def _measuring_bytes(self, core: int | None) -> int:
         """Return the expected peak before the finest scale runs, the pictures themselves left out."""
-        if self.apart:
+        if self.offloaded:
             return 0
         height, width = self.size
-        _, passing, at_work = self._network_bytes(*_largest(tile_layout(height, width, core, self.halo)))
-        measuring = _MEASURED * height * width * _PIXEL + self._target_bytes() + passing + at_work + _FIXED
+        _, passing, at_work = self._network_bytes(*_largest_tile_size(tile_layout(height, width, core, self.halo)))
+        measuring = _MEASURING * height * width * _PIXEL + self._target_bytes() + passing + at_work + _FIXED
         if self.config.scales == 1:
             return measuring
         coarser = replace(self, size=(max(1, height // 2), max(1, width // 2)), pictures=0)
@@ -124,29 +134,29 @@ class Footprint:
     def _finest_bytes(self, core: int | None, budget: int = 0) -> int:
         """Return the expected peak while the finest scale runs."""
         height, width = self.size
-        outer = _largest(tile_layout(height, width, core, self.halo))
+        outer = _largest_tile_size(tile_layout(height, width, core, self.halo))
         recording, passing, at_work = self._network_bytes(*outer)
         kept = max(recording, budget) + passing
         if not self.keeps_content:
             at_work += self._maps_bytes(*outer)
-        if self.apart:
+        if self.offloaded:
             return kept + at_work + _FIXED
         image = height * width * _PIXEL
-        shown = image if height * width <= LARGEST_PREVIEW else 0
-        held = self._held_bytes() + kept + shown
-        phases = (at_work + _EVALUATED * image, (_EVALUATED + _SHARED) * image)
+        shown = image if height * width <= MAX_PREVIEW_PIXELS else 0
+        held = self._persistent_bytes() + kept + shown
+        phases = (at_work + _GRADIENTS * image, (_GRADIENTS + _COARSE_GRADIENTS) * image)
         if self.config.device != "cpu":
             return int(held + max(phases)) + _FIXED
-        gaps = _FEW_GAPS if self.backbone.multiplications > HEAVY else _GAPS
+        gaps = _TRIMMED_FRAGMENTATION if self.backbone.multiplications > TRIM_ABOVE else _FRAGMENTATION
         held += int(self._kernels(core) * _KERNEL + gaps * (recording + passing))
-        return int(held + (sum(phases) if image < _FROM_HEAP else max(phases))) + _FIXED
+        return int(held + (sum(phases) if image < _HEAP_IMAGE else max(phases))) + _FIXED
 
     def budget(self, core: int | None, available: int) -> int:
         """Return the bytes that what is kept of blocks may take: for as many of them as there is room for."""
         cut = tile_layout(*self.size, core, self.halo)
         if len(cut) == 1:
             return 0
-        outer = _largest(cut)
+        outer = _largest_tile_size(cut)
         recording, _, _ = self._network_bytes(*outer)
         room = recording + max(0, available - self.bytes(core))
         budget = 0
@@ -155,19 +165,19 @@ class Footprint:
             budget = needed if needed <= room else budget
         return budget
 
-    def host_bytes(self) -> int:
+    def offloaded_bytes(self) -> int:
         """Return what the host's memory has to hold while the device sees blocks alone."""
         image = self.size[0] * self.size[1] * _PIXEL
-        return int((_EVALUATED + _SHARED) * image + self._held_bytes())
+        return int((_GRADIENTS + _COARSE_GRADIENTS) * image + self._persistent_bytes())
 
     @property
-    def content_counts(self) -> bool:
+    def has_content_loss(self) -> bool:
         """Whether the loss has a term for the content, whose feature maps are kept or made again."""
         return bool(self.config.content_layers) and self.config.term_weights[0] > 0
 
-    def _held_bytes(self) -> int:
+    def _persistent_bytes(self) -> int:
         """Bytes that a run holds throughout: images, history, targets."""
-        images = _VECTORS - (not self.keeps_base) + self.beside
+        images = _VECTORS - (not self.keeps_base) + self.extra_images
         if self.config.optimizer is Optimizer.LBFGS and self.config.line_search is LineSearch.NONE:
             images += 1  # the best image, which need not be the last one accepted
         return int(images * self.size[0] * self.size[1] * _PIXEL) + self._history_bytes() + self._target_bytes()
@@ -181,7 +191,7 @@ class Footprint:
 
     def _target_bytes(self) -> int:
         """Bytes kept of the content, at the finest size and, where they count, at the coarser ones."""
-        if not self.content_counts:
+        if not self.has_content_loss:
             return 0
         height, width = self.size
         total = self._maps_bytes(height, width) if self.keeps_content else height * width * _PACKED
@@ -193,7 +203,7 @@ class Footprint:
         for stage in self.backbone.stages:
             height, width = stage.out_size(height), stage.out_size(width)
             if isinstance(stage, Conv) and stage.name in (self.config.content_layers or ()):
-                total += stage.out_channels * height * width * self._value
+                total += stage.out_channels * height * width * self._value_bytes
         return total
 
     def _kernels(self, core: int | None) -> int:
@@ -203,7 +213,7 @@ class Footprint:
             outer = [block.outer for block in tile_layout(height, width, core, self.halo)]
             for size in {(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in outer}:
                 total += self._shapes(*size)
-        return min(total, _MOST_KERNELS)
+        return min(total, _MAX_KERNELS)
 
     def _shapes(self, height: int, width: int) -> int:
         total = 0
@@ -219,21 +229,21 @@ class Footprint:
         return total
 
     @property
-    def _value(self) -> int:
+    def _value_bytes(self) -> int:
         return 2 if self.config.precision is Precision.BFLOAT16 else 4
 
     @property
     def _band_values(self) -> int:
-        return band_bytes(self.config.device.partition(":")[0]) // self._value
+        return band_bytes(self.config.device.partition(":")[0]) // self._value_bytes
 
-    def _chooses(self, stage: Pool) -> bool:
+    def _is_max_pool(self, stage: Pool) -> bool:
         """Tell whether a pooling takes the maximum."""
         kind = stage.kind if self.config.pooling is Pooling.NATIVE else self.config.pooling.value
         return kind == "max"
 
     def _network_bytes(self, height: int, width: int) -> tuple[int, int, int]:
         """Return what passes over an image of that size keep, hand on, and have at once besides at most."""
-        value = self._value
+        value = self._value_bytes
         kept = passing = most = 0
         entering = height * width * _PIXEL
         for segment in segments(self.backbone.stages):
@@ -246,11 +256,11 @@ class Footprint:
                 channels = stage.out_channels if isinstance(stage, Conv) else channels
                 after = channels * height * width
                 largest = max(largest, after * value)
-                if isinstance(stage, Pool) and self._chooses(stage):
+                if isinstance(stage, Pool) and self._is_max_pool(stage):
                     kept += after
-                    pooling = (before + after) * value + after * _CHOSEN
+                    pooling = (before + after) * value + after * _MAX_POOL_VALUE
                 elif index and isinstance(stage, Conv):
-                    kept += after * value if stage.name in self.wanted else after // 8
+                    kept += after * value if stage.name in self.layers else after // 8
             leaving = after * value
             passing += leaving if count > 1 else 0
             # Backward, the gradients of what enters and of what leaves a segment are whole.
@@ -267,7 +277,7 @@ class Footprint:
         return kept, passing, most + _LAYOUTS[value] * value * weights
 
 
-def _largest(blocks: Iterable[Tile]) -> tuple[int, int]:
+def _largest_tile_size(blocks: Iterable[Tile]) -> tuple[int, int]:
     """Return height and width of what is read for the largest block."""
     rows, columns = max(blocks, key=lambda block: block.area).outer
     return rows.stop - rows.start, columns.stop - columns.start

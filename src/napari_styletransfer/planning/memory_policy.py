@@ -16,9 +16,9 @@ from napari_styletransfer.planning.memory_model import Footprint
 from napari_styletransfer.tiling.tiles import tile_layout
 from napari_styletransfer.units import format_bytes
 
-_SMALLEST_CORE = 128
+_MIN_CORE = 128
 
-_LITTLE_MORE, _MORE = 1.25, 1.6
+_LOW_OVERHEAD, _HIGH_OVERHEAD = 1.25, 1.6
 """Area that blocks may read, in images: as long as something else can be given up, and as long as that is the history,
 which costs steps."""
 
@@ -31,10 +31,10 @@ def fit_to_memory(footprint: Footprint, available: int) -> tuple[Footprint, int 
     OutOfMemoryError
         If not even small blocks and a history of one pair fit.
     """
-    for lesser, area in _arrangements(footprint):
+    for reduced, area in _savings(footprint):
         with suppress(OutOfMemoryError):
-            return lesser, core_within(lesser, available, area)
-    return lesser, core_within(lesser, available)  # once more for its error
+            return reduced, largest_core(reduced, available, area)
+    return reduced, largest_core(reduced, available)  # once more for its error
 
 
 def offload_to_host(footprint: Footprint, available: int, on_host: int) -> tuple[Footprint, int | None]:
@@ -45,17 +45,17 @@ def offload_to_host(footprint: Footprint, available: int, on_host: int) -> tuple
     OutOfMemoryError
         If the host has no room for that either, or the device none for a block.
     """
-    for lesser, _ in _arrangements(replace(footprint, apart=True)):
-        needed = lesser.host_bytes()
+    for reduced, _ in _savings(replace(footprint, offloaded=True)):
+        needed = reduced.offloaded_bytes()
         if needed <= on_host:
-            return lesser, core_within(lesser, available)
+            return reduced, largest_core(reduced, available)
     raise OutOfMemoryError(
         f"The run needs about {format_bytes(needed)} of the computer's memory besides the device's; "
         f"{format_bytes(on_host)} are available. Choose a smaller size."
     )
 
 
-def core_within(footprint: Footprint, available: int, most: float = math.inf) -> int | None:
+def largest_core(footprint: Footprint, available: int, most: float = math.inf) -> int | None:
     """Return the side of the largest blocks' cores that fit, None for the whole image.
 
     Raises
@@ -69,9 +69,9 @@ def core_within(footprint: Footprint, available: int, most: float = math.inf) ->
         core = asked
     while (needed := footprint.bytes(core)) > available:
         core = (core or longest) // 2
-        if core < _SMALLEST_CORE or _area(footprint, core) > most:
+        if core < _MIN_CORE or _area(footprint, core) > most:
             # Set apart, the history is in the host's memory, and a shorter one would not help.
-            shortened = footprint.config.optimizer is Optimizer.LBFGS and not footprint.apart
+            shortened = footprint.config.optimizer is Optimizer.LBFGS and not footprint.offloaded
             shortest = " and with the shortest history" if shortened else ""
             raise OutOfMemoryError(
                 f"The run needs about {format_bytes(needed)} even in small blocks{shortest}; "
@@ -81,26 +81,26 @@ def core_within(footprint: Footprint, available: int, most: float = math.inf) ->
     return core
 
 
-def _arrangements(footprint: Footprint) -> Iterator[tuple[Footprint, float]]:
+def _savings(footprint: Footprint) -> Iterator[tuple[Footprint, float]]:
     """Yield what can be given up for memory, from harmless to harmful, and the area that blocks may read then."""
     config = footprint.config
-    yield footprint, _LITTLE_MORE
+    yield footprint, _LOW_OVERHEAD
     lbfgs = config.optimizer is Optimizer.LBFGS
     if lbfgs and config.history_precision is not Precision.BFLOAT16:
         config = config.changed(history_precision=Precision.BFLOAT16)
         footprint = replace(footprint, config=config)
-        yield footprint, _LITTLE_MORE
+        yield footprint, _LOW_OVERHEAD
     if lbfgs:
         footprint = replace(footprint, keeps_base=False)
-        yield footprint, _LITTLE_MORE
-    if footprint.content_counts:
+        yield footprint, _LOW_OVERHEAD
+    if footprint.has_content_loss:
         footprint = replace(footprint, keeps_content=False)
-        yield footprint, _LITTLE_MORE
-    yield footprint, _MORE
+        yield footprint, _LOW_OVERHEAD
+    yield footprint, _HIGH_OVERHEAD
     while lbfgs and config.history > 1:
         config = config.changed(history=config.history // 2)
         footprint = replace(footprint, config=config)
-        yield footprint, _MORE
+        yield footprint, _HIGH_OVERHEAD
     yield footprint, math.inf
 
 

@@ -10,30 +10,30 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from napari_styletransfer.config import Color, LayerWeights, Mode, Network, Precision, StyleConfig
+from napari_styletransfer.config import Color, LayerWeights, Network, Precision, StyleConfig
 from napari_styletransfer.config.settings import MOST_ITERATIONS
 from napari_styletransfer.devices.compute_context import compute_context
 from napari_styletransfer.devices.device import DeviceInfo, choose, choose_dtype
 from napari_styletransfer.errors import ConfigError, ImageError, OutOfMemoryError
 from napari_styletransfer.events import Plan, Scale
-from napari_styletransfer.images.resize import COARSEST_JUDGED, schedule
+from napari_styletransfer.images.resize import COARSEST_LOSS, schedule
 from napari_styletransfer.losses.terms import LossWeights
 from napari_styletransfer.networks import weights
 from napari_styletransfer.networks.architectures import RGB, Backbone, Conv, ReceptiveField, backbone, receptive_fields
 from napari_styletransfer.planning import runtime_estimate
 from napari_styletransfer.planning.inputs import RunInputs, check_size
-from napari_styletransfer.planning.memory_model import GUIDED, Footprint
+from napari_styletransfer.planning.memory_model import REGION_IMAGES, Footprint
 from napari_styletransfer.planning.memory_policy import fit_to_memory, offload_to_host
 from napari_styletransfer.planning.runtime_estimate import estimate_seconds
 from napari_styletransfer.tiling.tiles import Halo, tile_layout
 
-LONGEST_AUTO = 120.0
+MAX_AUTO_SECONDS = 120.0
 """Seconds that a run with VGG-19 may take on a processor for `auto` to choose it."""
 
-_SPARE = 0.8
+_MEMORY_SHARE = 0.8
 """Share of the free memory that a run plans with; the rest is for everything else on the machine."""
 
-_LARGE = 4_000_000
+_LARGE_IMAGE = 4_000_000
 """Pixels above which the optimiser's history is kept in bfloat16 in any case unless asked otherwise."""
 
 
@@ -41,9 +41,9 @@ _LARGE = 4_000_000
 class Prepared:
     """A plan with the parts the run is built from.
 
-    `judged` are the sizes whose objectives count in the loss of finer ones, from coarse to fine; `budget` is how many
-    bytes of what blocks leave behind can be kept between the passes of an evaluation; `seconds` is how long the run
-    takes where that decides the network.
+    `coarse_sizes` are the sizes whose objectives count in the loss of finer ones, from coarse to fine; `budget` is how
+    many bytes of what blocks leave behind can be kept between the passes of an evaluation; `seconds` is how long the
+    run takes where that decides the network.
     """
 
     plan: Plan
@@ -51,8 +51,8 @@ class Prepared:
     backbone: Backbone
     receptive_fields: dict[str, ReceptiveField]
     halo: Halo
-    smallest: int
-    judged: tuple[tuple[int, int], ...]
+    min_side: int
+    coarse_sizes: tuple[tuple[int, int], ...]
     dtype: torch.dtype
     budget: int
     seconds: float
@@ -79,21 +79,21 @@ def prepare(pictures: RunInputs, config: StyleConfig, images: int = 1) -> Prepar
     """
     device = choose(config.device)
     if config.network is Network.AUTO:
-        return _with_network_chosen(pictures, config, device, images)
+        return _choose_network(pictures, config, device, images)
     whole = backbone(config.network)
-    terms = _terms(config, whole, pictures.structure_weight(config))
+    terms = _loss_weights(config, whole, pictures.structure_weight(config))
     named = {name for name in (*terms.content_layers, *terms.style_layers) if name != RGB}
     cut = whole.truncated(named)
     reach = {name: found for name, found in receptive_fields(cut).items() if name in named}
-    halo = Halo.of(reach.values())
-    smallest = smallest_side(cut)
+    halo = Halo.for_layers(reach.values())
+    smallest = min_side(cut)
     height, width = pictures.size
     check_size(pictures, smallest, config.network.value)
     dtype = choose_dtype(device.name, config.precision)
     sizes = schedule(height, width, config.scales, smallest)
     # The loss does not depend on where a run begins, so that one that goes on from a picture keeps its look.
-    judged = schedule(height, width, None, smallest, COARSEST_JUDGED) if config.coarse_weight else []
-    available = int(config.memory_limit * 2**30) if config.memory_limit else int(device.free_bytes * _SPARE)
+    coarse_sizes = schedule(height, width, None, smallest, COARSEST_LOSS) if config.coarse_weight else []
+    available = int(config.memory_limit * 2**30) if config.memory_limit else int(device.free_bytes * _MEMORY_SHARE)
     decided = config.changed(
         device=device.name,
         precision=str(dtype).removeprefix("torch."),
@@ -103,14 +103,14 @@ def prepare(pictures: RunInputs, config: StyleConfig, images: int = 1) -> Prepar
         start=config.resolved_start,
         structure_weight=terms.structure_weight,
     )
-    beside = GUIDED if pictures.regions is not None else float(config.color is Color.CONTENT)
+    beside = REGION_IMAGES if pictures.regions is not None else float(config.color is Color.CONTENT)
     footprint = Footprint(cut, frozenset(named), (height, width), halo, decided, beside, pictures.bytes)
-    footprint, core = _placed(footprint, available)
+    footprint, core = _place(footprint, available)
     decided = footprint.config
     blocks = tile_layout(height, width, core, halo)
     budget = footprint.budget(core, available)
     scales = _scales(sizes, config)
-    seconds = estimate_seconds(cut, scales, device.name, device.label, dtype, judged=judged)
+    seconds = estimate_seconds(cut, scales, device.name, device.label, dtype, coarse_sizes=coarse_sizes)
     plan = Plan(
         config=decided,
         device=device.name,
@@ -121,35 +121,35 @@ def prepare(pictures: RunInputs, config: StyleConfig, images: int = 1) -> Prepar
         blocks=len(blocks),
         memory_bytes=footprint.peak(core, budget),
         memory_available=available,
-        storage_device="cpu" if footprint.apart else device.name,
+        storage_device="cpu" if footprint.offloaded else device.name,
         keeps_base=footprint.keeps_base,
         keeps_content=footprint.keeps_content,
-        seconds=seconds * runtime_estimate.lately(config.network, device.label, dtype),
+        seconds=seconds * runtime_estimate.recent_slowdown(config.network, device.label, dtype),
         asked=config,
     )
-    steady = seconds * runtime_estimate.mostly(config.network, device.label, dtype)
-    return Prepared(plan, terms, cut, reach, halo, smallest, tuple(judged), dtype, budget, steady)
+    steady = seconds * runtime_estimate.steady_slowdown(config.network, device.label, dtype)
+    return Prepared(plan, terms, cut, reach, halo, smallest, tuple(coarse_sizes), dtype, budget, steady)
 
 
-def _placed(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
+def _place(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:
     """Place image and optimiser on the device, or where that is too small for them, in the memory of its host."""
     try:
         return fit_to_memory(footprint, available)
     except OutOfMemoryError:
         if footprint.config.device in ("cpu", "mps"):
             raise
-    return offload_to_host(footprint, available, int(choose("cpu").free_bytes * _SPARE))
+    return offload_to_host(footprint, available, int(choose("cpu").free_bytes * _MEMORY_SHARE))
 
 
-def smallest_side(backbone: Backbone) -> int:
+def min_side(backbone: Backbone) -> int:
     """Return the shortest side in pixels that leaves every layer at least one position."""
     side = 1
-    while not _reaches_the_end(backbone, side):
+    while not _fits(backbone, side):
         side += 1
     return side
 
 
-def _with_network_chosen(pictures: RunInputs, config: StyleConfig, device: DeviceInfo, images: int) -> Prepared:
+def _choose_network(pictures: RunInputs, config: StyleConfig, device: DeviceInfo, images: int) -> Prepared:
     """Decide for VGG-19 where its weights are here and a run takes little enough time, else for the compact network."""
     if config.weights is not None:
         raise ConfigError("A file of weights belongs to one network: name it in place of network 'auto'.")
@@ -168,7 +168,7 @@ def _with_network_chosen(pictures: RunInputs, config: StyleConfig, device: Devic
         reason = "is too small" if isinstance(error, ImageError) else "takes too much memory"
         return chosen(Network.COMPACT, f"the image {reason} for {Network.VGG19}")
     seconds = large.seconds * images
-    if seconds > LONGEST_AUTO and not on_gpu:
+    if seconds > MAX_AUTO_SECONDS and not on_gpu:
         return chosen(Network.COMPACT, f"{Network.VGG19} would take about {seconds / 60:.0f} min")
     return large
 
@@ -186,18 +186,18 @@ def _history_precision(config: StyleConfig, dtype: torch.dtype, pixels: int) -> 
     if config.history_precision is not Precision.AUTO:
         return config.history_precision
     # Where gradients come from features of this format, a history of it leaves the course of a run as it is.
-    return Precision.BFLOAT16 if dtype is torch.bfloat16 or pixels > _LARGE else Precision.FLOAT32
+    return Precision.BFLOAT16 if dtype is torch.bfloat16 or pixels > _LARGE_IMAGE else Precision.FLOAT32
 
 
-def _terms(config: StyleConfig, whole: Backbone, structure_weight: float) -> LossWeights:
+def _loss_weights(config: StyleConfig, whole: Backbone, structure_weight: float) -> LossWeights:
     content_weight, style_weight = config.term_weights
     content = config.content_layers or whole.content_layers
     style = config.style_layers or whole.style_layers
     whole.check(content, pixels=False)
     whole.check(style, pixels=True)
     return LossWeights(
-        _counting(content) if config.mode is not Mode.STYLE else {},
-        _counting(style) if config.mode is not Mode.CONTENT else {},
+        _positive(content) if config.mode.uses_content else {},
+        _positive(style) if config.mode.uses_styles else {},
         content_weight,
         style_weight,
         config.tv_weight,
@@ -206,11 +206,11 @@ def _terms(config: StyleConfig, whole: Backbone, structure_weight: float) -> Los
     )
 
 
-def _counting(layers: LayerWeights) -> LayerWeights:
+def _positive(layers: LayerWeights) -> LayerWeights:
     return {name: weight for name, weight in layers.items() if weight > 0}
 
 
-def _reaches_the_end(backbone: Backbone, side: int) -> bool:
+def _fits(backbone: Backbone, side: int) -> bool:
     for stage in backbone.stages:
         # A convolution without padding, like a pool, needs its whole window.
         if side + 2 * (stage.pad if isinstance(stage, Conv) else 0) < stage.kernel:

@@ -161,7 +161,7 @@ class TiledNetwork:
     @contextmanager
     def workspace_for_pass(self) -> Iterator[None]:
         """Have the workspace to oneself for a pass forward and backward."""
-        self._workspace.restart()
+        self._workspace.reset()
         try:
             yield
         except BaseException:
@@ -199,7 +199,7 @@ class TiledNetwork:
             tile = self.tiles[number]
             gradient[:, :, *tile.outer] += self._backward_tile(image, tile, recording, add_gradient)
         for tile in left:
-            self._workspace.restart()
+            self._workspace.reset()
             recording = self._forward_tile(image, tile, None, record=True)
             gradient[:, :, *tile.outer] += self._backward_tile(image, tile, recording, add_gradient)
         return gradient

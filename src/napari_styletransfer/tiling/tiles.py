@@ -65,13 +65,13 @@ class Halo:
     stride: int
 
     @classmethod
-    def of(cls, reaches: Iterable[ReceptiveField]) -> Halo:
+    def for_layers(cls, reaches: Iterable[ReceptiveField]) -> Halo:
         """Return the halo that serves all the given layers."""
         reaches = tuple(reaches)
         stride = max((reach.stride for reach in reaches), default=1)
         before = max((reach.before for reach in reaches), default=0)
         after = max((reach.after + 1 - reach.stride for reach in reaches), default=0)
-        return cls(_up(before, stride), _up(max(after, 0), stride), stride)
+        return cls(_round_up(before, stride), _round_up(max(after, 0), stride), stride)
 
 
 def tile_layout(height: int, width: int, core: int | None, halo: Halo) -> tuple[Tile, ...]:
@@ -87,7 +87,7 @@ def _spans(size: int, core: int | None, halo: Halo) -> list[Span]:
     if core is None or size <= core:
         return [Span(slice(0, size), slice(0, size), last=True)]
     count = -(-size // core)
-    side = _up(-(-size // count), halo.stride)
+    side = _round_up(-(-size // count), halo.stride)
     starts = list(range(0, size, side))
     if len(starts) > 1 and size - starts[-1] < halo.stride:
         starts.pop()
@@ -98,5 +98,5 @@ def _spans(size: int, core: int | None, halo: Halo) -> list[Span]:
     return spans
 
 
-def _up(value: int, step: int) -> int:
+def _round_up(value: int, step: int) -> int:
     return -(-value // step) * step

@@ -216,7 +216,7 @@ def plan_of(question: Question) -> Plan:
     content = None if config.mode is Mode.STYLE else picture
     RunInputs.from_arrays(content, [picture] * question.styles, config, init=picture)
     guide = RegionMap(np.ones((2, 2), np.int64), {1: None}, 0.0) if question.guided else None
-    sized = RunInputs(None, (), (), None, working_size(*question.shape, config.size), guide, own=question.shape)
+    sized = RunInputs(None, (), (), None, working_size(*question.shape, config.size), guide, source_size=question.shape)
     if config.mode is Mode.COLORS:
         return colors_plan(sized, config)
     prepared = prepare(sized, config, question.planes)
