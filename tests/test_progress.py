@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.events import Plan, Scale, Step
-from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, network_text, rough_duration
+from napari_styletransfer.events import Finished, Plan, PlaneStarted, Reason, Scale, Started, Step
+from napari_styletransfer.progress import RunProgress, WorkMeter, duration, network_text, rough_duration
 
 SCALES = (Scale(10, 10, 5), Scale(20, 20, 5))
 PLAN = Plan(StyleConfig(), "cpu", "cpu", "float32", SCALES, None, 1, 1, 2)
@@ -57,19 +58,27 @@ def test_a_continued_run_counts_from_where_it_goes_on():
 
 
 def test_the_time_left_of_a_stack_counts_the_planes_to_come():
-    planes = PlaneMeter()
-    planes.begin(0, 3)
-    meter = WorkMeter(PLAN)
-    assert planes.overall(meter) == (None, 0)
-    for iteration in range(1, 6):
-        meter.update(step(iteration, 0, 10 + iteration))
+    progress = RunProgress()
+
+    def coarse_scale():
+        progress(Started(PLAN))
+        for iteration in range(1, 6):
+            progress(step(iteration, 0, 10 + iteration))
+
+    def finished(seconds):
+        image = np.zeros((1, 1, 3), np.float32)
+        progress(Finished(image, StyleConfig(), Reason.ITERATIONS, 10, 10, seconds, {}, ()))
+
+    progress(PlaneStarted(0, 3))
+    assert (progress.seconds_left, progress.fraction) == (None, 0)
+    coarse_scale()
     # Twenty seconds for the rest of this one, and before any has ended as much for each of the others.
-    assert planes.overall(meter) == (pytest.approx(60), pytest.approx(0.2 / 3))
-    planes.end(0.0)
-    planes.end(30.0)
-    planes.end(0.0)  # left as it is
-    planes.begin(1, 3)
-    assert planes.overall(meter) == (pytest.approx(50), pytest.approx(1.2 / 3))
+    assert (progress.seconds_left, progress.fraction) == (pytest.approx(60), pytest.approx(0.2 / 3))
+    finished(30.0)
+    finished(0.0)  # left as it is
+    progress(PlaneStarted(1, 3))
+    coarse_scale()
+    assert (progress.seconds_left, progress.fraction) == (pytest.approx(50), pytest.approx(1.2 / 3))
 
 
 @pytest.mark.parametrize(

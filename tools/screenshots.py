@@ -69,7 +69,7 @@ def channel(stage: Stage) -> None:
     stage.add_style("marbling", below=filaments)
     stage.open_form()
     stage.form.pictures.choose(content=filaments)
-    stage.form.result.choose(channel=True)
+    stage.form.output.choose(channel=True)
     stage.load("fluorescence", color="match", iterations=QUICK)
     stage.finish()
     filaments.visible = False
@@ -103,7 +103,7 @@ def movie(stage: Stage) -> None:
     stage.viewer.dims.axis_labels = ("time", "y", "x")
     stage.form.pictures.choose(content=content)
     stage.settle()
-    stage.form.result.choose(axes=(0,))
+    stage.form.output.choose(axes=(0,))
     stage.load("movie")
     stage.form.run()
     stage.wait_for(lambda: stage.part() >= (PLANES // 2 + 0.8) / PLANES)

@@ -7,7 +7,7 @@ evenly, and the time left is right long before the last scale begins. Used by th
 from __future__ import annotations
 
 from napari_styletransfer.config import Network
-from napari_styletransfer.events import Plan, Step
+from napari_styletransfer.events import Event, Finished, Plan, PlaneStarted, Started, Step
 
 
 class WorkMeter:
@@ -41,31 +41,44 @@ class WorkMeter:
             self.seconds_left = max(total - done, 0) * seconds / work
 
 
-class PlaneMeter:
-    """Follows the planes of a stack, whose own progress a `WorkMeter` tells."""
+class RunProgress:
+    """Follows the events of a run, of one picture or of several planes one after another.
+
+    Attributes
+    ----------
+    plane, planes
+        Number of the plane under way, counted from 0, and how many there are.
+    fraction
+        Of the work done, in [0, 1].
+    seconds_left
+        For all planes; None while that cannot be said.
+    """
 
     def __init__(self) -> None:
         self.plane = 0
         self.planes = 1
-        self._seconds: list[float] = []
+        self.fraction = 0.0
+        self.seconds_left: float | None = None
+        self._meter: WorkMeter | None = None
+        self._plane_seconds: float | None = None
 
-    def begin(self, plane: int, planes: int) -> None:
-        """Take note that a plane begins."""
-        self.plane, self.planes = plane, planes
-
-    def end(self, seconds: float) -> None:
-        """Take note of how long the plane took; one that was left as it is says nothing of the others."""
-        if seconds:
-            self._seconds.append(seconds)
-
-    def overall(self, meter: WorkMeter) -> tuple[float | None, float]:
-        """Return the seconds left for all planes and the share of the work done, `meter` being the plane's."""
-        fraction = (self.plane + meter.fraction) / self.planes
-        if meter.seconds_left is None:
-            return None, fraction
-        # Later planes start from results and take less than the first, so the last one tells most.
-        each = self._seconds[-1] if self._seconds else meter.seconds_left
-        return meter.seconds_left + each * (self.planes - self.plane - 1), fraction
+    def __call__(self, event: Event) -> None:
+        """Take note of an event."""
+        if isinstance(event, PlaneStarted):
+            self.plane, self.planes = event.plane, event.planes
+        elif isinstance(event, Started):
+            self._meter = WorkMeter(event.plan)
+        elif isinstance(event, Step) and self._meter is not None:
+            self._meter.update(event)
+            self.fraction = (self.plane + self._meter.fraction) / self.planes
+            self.seconds_left = seconds = self._meter.seconds_left
+            if seconds is not None:
+                # Later planes start from results and take less than the first, so the last one tells most.
+                each = seconds if self._plane_seconds is None else self._plane_seconds
+                self.seconds_left = seconds + each * (self.planes - self.plane - 1)
+        elif isinstance(event, Finished) and event.seconds:
+            # A plane that was left as it is says nothing of the others.
+            self._plane_seconds = event.seconds
 
 
 def network_text(plan: Plan) -> str:

@@ -18,9 +18,9 @@ from napari_styletransfer.layers.read import resolve
 from napari_styletransfer.layers.regions import resolve_labels
 from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import METADATA_KEY, is_sheet, read_recipe, run_metadata
-from napari_styletransfer.session.job import Job, Relabelled
+from napari_styletransfer.session.job import Job
 from napari_styletransfer.session.networks import made_with_others
-from napari_styletransfer.session.result_metadata import PICTURES_KEY, pictures_record
+from napari_styletransfer.session.result_metadata import PICTURES_KEY, job_metadata
 from napari_styletransfer.session.resume import chosen_result, continuation
 
 from .odd import mutated, odd, told
@@ -55,7 +55,7 @@ def _continue(viewer: ViewerModel, layer: Image) -> None:
     session: Any = SimpleNamespace(last=None, kept=SimpleNamespace(of=lambda layer: None))
     found = continuation(session, viewer, chosen)
     assert found.words
-    run = found.take_up(StyleConfig())
+    run = found.prepare(StyleConfig())
     assert run.job.reference.read().shape[2] == 3
 
 
@@ -71,7 +71,7 @@ def _results() -> tuple[ViewerModel, dict[str, dict[str, Any]]]:
     # Read as the form does, and written down as the form does.
     styles = (resolve(style),)
     plane = resolve(content)
-    marks = [Relabelled(resolve_labels(plane, labels), {1: 1, 2: 2})]
+    marks = [resolve_labels(plane, labels, {1: 1, 2: 2})]
     whole = resolve(movie)
     stack = stack_of(whole, (0,))
     jobs = {
@@ -84,7 +84,7 @@ def _results() -> tuple[ViewerModel, dict[str, dict[str, Any]]]:
         planes = [{"plane": 0, "losses": {"total": 0.5}, "reason": "iterations"}] if job.stack is not None else []
         kept = run_metadata(
             recipe=job.config.recipe(), content=job.reference.name, styles=["waves"], history=[0.5, 0.25],
-            losses={"total": 0.25}, planes=planes, **pictures_record(job),
+            losses={"total": 0.25}, planes=planes, **job_metadata(job),
         )  # fmt: skip
         shape = (3, 24, 32, 3) if job.stack is not None else (24, 32, 3)
         made[viewer.add_image(np.zeros(shape, np.uint8), name=name, rgb=True).name] = kept[METADATA_KEY]

@@ -55,13 +55,13 @@ def run(form, engine, qtbot, **settings):
     return form.session.output.layer
 
 
-def go_on(form, qtbot):
+def resumed(form, qtbot):
     """Press Continue and return what the engine was asked."""
     engine = form.session._make_run
     engine.go.set()
     # The form follows layers that come and go a moment later.
-    qtbot.waitUntil(form.controls.go_on.isEnabled)
-    form.controls.go_on.click()
+    qtbot.waitUntil(form.controls.resume.isEnabled)
+    form.controls.resume.click()
     ended(form, qtbot)
     assert form.session.status.state is State.DONE, form.session.status.message
     return engine.calls[-1]
@@ -91,44 +91,44 @@ def test_a_selected_result_goes_on_with_its_own_memory_and_settings(form, engine
     first = run(form, engine, qtbot, balance=0.25)
     second = run(form, engine, qtbot, balance=0.75, iterations=9)
     viewer.layers.selection.active = first
-    qtbot.waitUntil(lambda: f"'{first.name}', in its layer, with its own settings" in form.controls.go_on.toolTip())
-    call = go_on(form, qtbot)
+    qtbot.waitUntil(lambda: f"'{first.name}', in its layer, with its own settings" in form.controls.resume.toolTip())
+    call = resumed(form, qtbot)
     assert call["resume"] == ("state after", None)
     assert (call["config"].balance, call["config"].iterations) == (0.25, 9)
     assert form.session.output.layer == first
     assert len(viewer.layers) == 4
     assert StyleConfig.from_recipe(made(first)["recipe"]).balance == 0.25
     form.settings.editors["iterations"].write(5)
-    call = go_on(form, qtbot)
+    call = resumed(form, qtbot)
     assert call["resume"] == ("state after", ("state after", None))
     assert (call["config"].balance, call["config"].iterations) == (0.25, 5)
     viewer.layers.selection.active = second
-    assert go_on(form, qtbot)["config"].balance == 0.75
+    assert resumed(form, qtbot)["config"].balance == 0.75
 
 
 def test_without_a_selected_result_the_content_counts_and_then_the_last_run(form, engine, viewer, qtbot):
     first = run(form, engine, qtbot)
     last = run(form, engine, qtbot)
     viewer.layers.selection.active = viewer.layers["waves"]
-    go_on(form, qtbot)
+    resumed(form, qtbot)
     assert form.session.output.layer == last
     viewer.layers.selection.active = viewer.layers["waves"]
     form.pictures.choose(first, [viewer.layers["waves"]])
-    go_on(form, qtbot)
+    resumed(form, qtbot)
     assert form.session.output.layer == first
 
 
 def test_the_last_run_takes_the_settings_as_they_are_now(form, engine, viewer, qtbot):
     run(form, engine, qtbot, balance=0.25)
     form.settings.editors["balance"].write(0.75)
-    assert go_on(form, qtbot)["config"].balance == 0.75
+    assert resumed(form, qtbot)["config"].balance == 0.75
 
 
 def test_the_last_run_keeps_what_belongs_to_its_pictures(form, engine, viewer, qtbot):
     run(form, engine, qtbot)
     form.settings.editors["start"].write(Start.IMAGE)
     form.settings.editors["level"].write(1)
-    config = go_on(form, qtbot)["config"]
+    config = resumed(form, qtbot)["config"]
     assert (config.start, config.level) == (Start.AUTO, None)
 
 
@@ -139,21 +139,21 @@ def test_a_run_goes_on_with_the_network_that_auto_was_for_it(form, engine, viewe
     form.session.last = replace(last, finished=replace(last.finished, config=begun_with))
     # For so many steps 'auto' might be another one.
     form.settings.editors["iterations"].write(700)
-    assert go_on(form, qtbot)["config"] == StyleConfig(network="compact", iterations=700)
+    assert resumed(form, qtbot)["config"] == StyleConfig(network="compact", iterations=700)
     form.settings.editors["network"].write(Network.VGG16)
-    assert go_on(form, qtbot)["config"].network is Network.VGG16
+    assert resumed(form, qtbot)["config"].network is Network.VGG16
 
 
 def test_a_result_made_with_other_weights_is_not_gone_on_with(form, engine, viewer, another_form, qtbot):
     layer = reopened(viewer, run(form, engine, qtbot))
     later = another_form()
     viewer.layers.selection.active = layer
-    assert later.controls.go_on.isEnabled()
+    assert later.controls.resume.isEnabled()
     viewer.layers.selection.active = None
     made(layer)["recipe"].update(network="vgg19", weights_sha256="1" * 64)
     viewer.layers.selection.active = layer
-    assert not later.controls.go_on.isEnabled()
-    assert "made with other weights of 'vgg19'" in later.controls.go_on.toolTip()
+    assert not later.controls.resume.isEnabled()
+    assert "made with other weights of 'vgg19'" in later.controls.resume.toolTip()
 
 
 def test_a_result_of_an_earlier_session_starts_from_its_picture(form, engine, viewer, another_form, qtbot):
@@ -162,7 +162,7 @@ def test_a_result_of_an_earlier_session_starts_from_its_picture(form, engine, vi
     later = another_form()
     later.settings.editors["iterations"].write(7)
     layer.data[:] = 17
-    call = go_on(later, qtbot)
+    call = resumed(later, qtbot)
     assert call["resume"] is None
     assert call["config"] == StyleConfig(balance=0.25, iterations=7, start=Start.IMAGE, scales=1)
     assert (call["content"].source.name, [style.name for style in call["styles"]]) == ("cells", ["waves"])
@@ -171,7 +171,7 @@ def test_a_result_of_an_earlier_session_starts_from_its_picture(form, engine, vi
     assert made(layer)["history"] == [0.9, 0.3, 0.9, 0.3]
     recipe = StyleConfig.from_recipe(made(layer)["recipe"])
     assert (recipe.start, recipe.scales) == (Start.CONTENT, None)
-    call = go_on(later, qtbot)
+    call = resumed(later, qtbot)
     assert call["resume"] == ("state after", None)
     assert (call["config"].balance, call["config"].scales) == (0.25, 1)
 
@@ -182,7 +182,7 @@ def test_the_picture_to_start_from_is_that_of_the_layer(form, engine, viewer, an
     viewer.layers.selection.active = layer
     later = another_form()
     layer.data[:] = 51
-    seen = later._continuation().take_up(later.config()).job.init.read()
+    seen = later._continuation().prepare(later.config()).job.init.read()
     np.testing.assert_allclose(seen, np.full((48, 64, 3), 0.2), atol=1e-6)
 
 
@@ -192,14 +192,14 @@ def test_a_missing_picture_is_named_until_it_is_back(form, engine, viewer, anoth
     cells, waves = viewer.layers["cells"], viewer.layers["waves"]
     viewer.layers.remove(cells)
     viewer.layers.selection.active = layer
-    qtbot.waitUntil(lambda: "made from 'cells', which is not in the viewer" in later.controls.go_on.toolTip())
-    assert not later.controls.go_on.isEnabled()
+    qtbot.waitUntil(lambda: "made from 'cells', which is not in the viewer" in later.controls.resume.toolTip())
+    assert not later.controls.resume.isEnabled()
     viewer.layers.remove(waves)
-    qtbot.waitUntil(lambda: "'cells' and 'waves', which are not" in later.controls.go_on.toolTip())
+    qtbot.waitUntil(lambda: "'cells' and 'waves', which are not" in later.controls.resume.toolTip())
     viewer.add_layer(cells)
     viewer.add_layer(waves)
     viewer.layers.selection.active = layer
-    qtbot.waitUntil(later.controls.go_on.isEnabled)
+    qtbot.waitUntil(later.controls.resume.isEnabled)
 
 
 def test_another_picture_of_the_same_name_is_refused(form, engine, viewer, another_form, qtbot):
@@ -208,7 +208,7 @@ def test_another_picture_of_the_same_name_is_refused(form, engine, viewer, anoth
     viewer.add_image(np.zeros((20, 30)), name="cells")
     viewer.layers.selection.active = layer
     later = another_form()
-    later.go_on()
+    later.resume()
     assert later.session.status.state is State.FAILED
     assert "'cells' is 20 × 30 now and was 48 × 64" in later.controls.message.text()
 
@@ -222,7 +222,7 @@ def test_a_half_filled_stack_goes_on_in_a_later_session(
     movie = viewer.add_image(data, name="movie", scale=(1, 5, 0.5, 0.5), contrast_limits=(0, 60_000))
     form.pictures.choose(movie, [viewer.layers["waves"]])
     viewer.dims.set_point(0, 1)
-    form.result.choose(axes=(1,), channel=channel)
+    form.output.choose(axes=(1,), channel=channel)
     form.settings.editors["balance"].write(0.25)
     engine.pause_after = 0
     engine.go.set()
@@ -237,7 +237,7 @@ def test_a_half_filled_stack_goes_on_in_a_later_session(
     viewer.layers.selection.active = layer
     viewer.dims.set_point(0, 0)
     later = another_form()
-    call = go_on(later, qtbot)
+    call = resumed(later, qtbot)
     ((number, _),) = later.session._make_run.seen
     assert number == 0
     assert call["config"].balance == 0.25
@@ -247,15 +247,15 @@ def test_a_half_filled_stack_goes_on_in_a_later_session(
     assert layer.data[0, 1].max() > 0
     assert [plane["plane"] for plane in made(layer)["planes"]] == [0, 1, 2]
     assert made(layer)["recipe"]["balance"] == 0.25
-    assert not later.controls.go_on.isEnabled()
+    assert not later.controls.resume.isEnabled()
     latest = another_form()
-    qtbot.waitUntil(lambda: "All planes" in latest.controls.go_on.toolTip())
+    qtbot.waitUntil(lambda: "All planes" in latest.controls.resume.toolTip())
 
 
 def test_a_stack_from_a_picture_that_is_not_known_any_more_is_refused(form, engine, viewer, another_form, qtbot):
     movie = viewer.add_image(np.zeros((3, 48, 64), np.uint8), name="movie")
     form.pictures.choose(movie, [viewer.layers["waves"]])
-    form.result.choose(axes=(0,))
+    form.output.choose(axes=(0,))
     form.settings.editors["start"].write(Start.IMAGE)
     form.run()
     qtbot.waitUntil(engine.halfway.is_set)
@@ -264,8 +264,8 @@ def test_a_stack_from_a_picture_that_is_not_known_any_more_is_refused(form, engi
     assert engine.calls[0]["init"] is not None
     viewer.layers.selection.active = reopened(viewer, form.session.output.layer)
     later = another_form()
-    qtbot.waitUntil(lambda: "began from a start image" in later.controls.go_on.toolTip())
-    assert not later.controls.go_on.isEnabled()
+    qtbot.waitUntil(lambda: "began from a start image" in later.controls.resume.toolTip())
+    assert not later.controls.resume.isEnabled()
 
 
 def test_regions_and_layers_seen_together_are_found_again(form, engine, viewer, another_form, qtbot):
@@ -286,23 +286,23 @@ def test_regions_and_layers_seen_together_are_found_again(form, engine, viewer, 
     viewer.layers.selection.active = form.session.output.layer
     before = engine.calls[-1]
     later = another_form()
-    job = later._continuation().take_up(later.config()).job
+    job = later._continuation().prepare(later.config()).job
     np.testing.assert_array_equal(job.labels[0].read(), before["labels"][0].read())
     assert set(np.unique(job.labels[0].read())) == {0, 4}
     np.testing.assert_array_equal(job.content.read(), before["content"].read())
     assert [style.name for style in job.styles] == [style.name for style in before["styles"]]
     viewer.layers.remove("marks")
-    qtbot.waitUntil(lambda: "made from 'marks'" in later.controls.go_on.toolTip())
+    qtbot.waitUntil(lambda: "made from 'marks'" in later.controls.resume.toolTip())
 
 
 def test_a_run_beyond_those_kept_goes_on_from_its_picture(form, engine, viewer, qtbot):
     layers = [run(form, engine, qtbot) for _ in range(run_cache.MOST_RUNS + 1)]
     viewer.layers.selection.active = layers[0]
-    call = go_on(form, qtbot)
+    call = resumed(form, qtbot)
     assert call["resume"] is None
     assert call["config"].start is Start.IMAGE
     viewer.layers.selection.active = layers[-1]
-    assert go_on(form, qtbot)["resume"] == ("state after", None)
+    assert resumed(form, qtbot)["resume"] == ("state after", None)
 
 
 def test_a_layer_of_a_failed_continuation_goes_on_as_before(form, engine, viewer, another_form, qtbot):
@@ -311,16 +311,16 @@ def test_a_layer_of_a_failed_continuation_goes_on_as_before(form, engine, viewer
     later = another_form()
     later.session._make_run.error = RuntimeError("a kernel failed")
     later.session._make_run.go.set()
-    later.controls.go_on.click()
+    later.controls.resume.click()
     ended(later, qtbot)
     assert later.session.status.state is State.FAILED
     later.session._make_run.error = None
-    assert go_on(later, qtbot)["config"].start is Start.IMAGE
+    assert resumed(later, qtbot)["config"].start is Start.IMAGE
 
 
 def test_the_button_says_why_it_cannot_be_pressed(form, engine, viewer, qtbot):
     def tells(words):
-        qtbot.waitUntil(lambda: words in form.controls.go_on.toolTip() and not form.controls.go_on.isEnabled())
+        qtbot.waitUntil(lambda: words in form.controls.resume.toolTip() and not form.controls.resume.isEnabled())
 
     def select(layer, made):
         layer.metadata = {METADATA: made}
@@ -411,8 +411,8 @@ def test_a_real_result_goes_on_in_a_later_session(viewer, qtbot):
     later = StyleTransferWidget(viewer)
     qtbot.addWidget(later)
     later.settings.editors["iterations"].write(3)
-    qtbot.waitUntil(later.controls.go_on.isEnabled)
-    later.controls.go_on.click()
+    qtbot.waitUntil(later.controls.resume.isEnabled)
+    later.controls.resume.click()
     ended(later, qtbot, 120_000)
     assert later.session.status.state is State.DONE, later.session.status.message
     history = made(layer)["history"]
@@ -428,6 +428,6 @@ def test_the_last_run_goes_on_at_its_own_size(form, engine, viewer, qtbot):
     form.settings.editors["size"].write(128)
     form.settings.editors["scales"].write(1)
     form.settings.editors["balance"].write(0.25)
-    call = go_on(form, qtbot)
+    call = resumed(form, qtbot)
     assert call["resume"] == ("state after", None)
     assert (call["config"].size, call["config"].scales, call["config"].balance) == (64, None, 0.25)

@@ -60,7 +60,7 @@ def test_the_form_fits_a_small_screen_and_a_narrow_dock(form, qtbot):
 
 
 def test_every_control_has_a_tooltip(form):
-    buttons = [form.controls.run, form.controls.stop, form.controls.go_on, form.recipes]
+    buttons = [form.controls.run, form.controls.stop, form.controls.resume, form.menu]
     lists = [form.pictures.content, form.pictures.styles, form.settings.preset.native]
     editors = [editor.native for editor in form.settings.editors.values()]
     assert all(widget.toolTip() for widget in (*buttons, *lists, *editors))
@@ -109,9 +109,9 @@ def test_settings_are_saved_and_loaded(form, tmp_path):
     path = tmp_path / "recipe.json"
     wanted = StyleConfig(balance=0.3, style_layers={"relu1_1": 1.0})
     form.show_config(wanted)
-    form.recipes.save(str(path))
+    form.menu.save(str(path))
     form.show_config(StyleConfig())
-    form.recipes.load(str(path))
+    form.menu.load(str(path))
     assert form.config() == wanted
 
 
@@ -121,7 +121,7 @@ def test_settings_made_with_other_weights_say_so(form, engine, viewer, tmp_path,
     def told(**fields):
         StyleConfig(network="vgg19", **fields).save(path)
         before = len(notification_manager.records)
-        form.recipes.load(str(path))
+        form.menu.load(str(path))
         assert form.config() == StyleConfig(network="vgg19")
         return notification_manager.records[before].message
 
@@ -135,20 +135,20 @@ def test_settings_made_with_other_weights_say_so(form, engine, viewer, tmp_path,
     )
     viewer.layers.selection.active = layer
     before = len(notification_manager.records)
-    form.recipes.load_from_layer()
+    form.menu.load_from_layer()
     assert notification_manager.records[before].message == others
 
 
 def test_a_broken_recipe_is_told_and_changes_nothing(form, tmp_path):
     path = tmp_path / "recipe.json"
     path.write_text("not json")
-    form.recipes.load(str(path))
+    form.menu.load(str(path))
     assert "is not JSON" in form.controls.message.text()
     assert form.config() == StyleConfig()
 
 
 def test_settings_that_cannot_be_written_are_told(form, tmp_path):
-    form.recipes.save(str(tmp_path / "no such folder" / "recipe.json"))
+    form.menu.save(str(tmp_path / "no such folder" / "recipe.json"))
     assert "cannot be written" in form.controls.message.text()
 
 
@@ -159,11 +159,11 @@ def test_the_settings_of_a_result_are_loaded_from_its_layer(form, engine, viewer
     qtbot.waitUntil(lambda: not form.session.status.active)
     form.show_config(StyleConfig())
     viewer.layers.selection.active = viewer.layers["cells × waves"]
-    form.recipes.load_from_layer()
+    form.menu.load_from_layer()
     assert form.config().balance == 0.3
     viewer.layers.selection.active = viewer.layers["cells"]
     told = len(notification_manager.records)
-    form.recipes.load_from_layer()
+    form.menu.load_from_layer()
     assert "made by style transfer" in notification_manager.records[told].message
 
 
@@ -196,8 +196,8 @@ def test_devices_are_asked_for_only_when_somebody_looks(form, qtbot):
 
 def test_choices_come_in_the_order_they_are_offered_in(form):
     combo = form.settings.editors["device"].native
-    form.settings.offer("device", [("auto", "auto"), ("cpu · 1 GiB free", "cpu")])
-    form.settings.offer("device", [("auto · cpu", "auto"), ("cpu · 1 GiB free", "cpu")])
+    form.settings.set_choices("device", [("auto", "auto"), ("cpu · 1 GiB free", "cpu")])
+    form.settings.set_choices("device", [("auto · cpu", "auto"), ("cpu · 1 GiB free", "cpu")])
     assert [combo.itemText(index) for index in range(combo.count())] == ["auto · cpu", "cpu · 1 GiB free"]
     assert form.config().device == "auto"
 
@@ -269,7 +269,7 @@ def test_a_real_run_with_the_built_in_network(viewer, qtbot):
     assert layer.data.std() > 5
     assert layer.metadata["napari-styletransfer"]["recipe"]["network"] == "compact"
     first = layer.data.copy()
-    form.go_on()
+    form.resume()
     qtbot.waitUntil(lambda: not form.session.status.active, timeout=120_000)
     assert form.session.status.state is State.DONE, form.session.status.message
     assert len(layer.metadata["napari-styletransfer"]["history"]) == 6
@@ -286,5 +286,5 @@ def test_colours_alone_are_taken_over_at_once(viewer, qtbot):
     assert form.session.status.message.startswith("Done: colours taken over")
     layer, style = form.session.output.layer, viewer.layers["waves"]
     np.testing.assert_allclose(layer.data.mean(axis=(0, 1)), style.data.mean(axis=(0, 1)), atol=8)
-    assert not form.controls.go_on.isEnabled()
+    assert not form.controls.resume.isEnabled()
     form.release()

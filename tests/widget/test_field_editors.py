@@ -99,16 +99,18 @@ layers = st.sampled_from(["rgb", "relu1_1", "relu4_2", "fire9"])
 
 @given(st.dictionaries(layers, st.integers(0, 40).map(lambda eighths: eighths / 8)))
 def test_layer_weights_survive_as_text(weights):
-    assert parse_layer_weights(to_text(weights, ", "), "Layers") == (weights or None)
+    assert parse_layer_weights(to_text(weights, ", ")) == (weights or None)
 
 
 def test_a_layer_without_a_weight_counts_one():
-    assert parse_layer_weights(" relu1_1 , relu2_1 = 0.5,", "Layers") == {"relu1_1": 1.0, "relu2_1": 0.5}
+    assert parse_layer_weights(" relu1_1 , relu2_1 = 0.5,") == {"relu1_1": 1.0, "relu2_1": 0.5}
 
 
 def test_layer_weights_that_mean_nothing_are_told():
+    editor = make_editor("style_layers", StyleConfig.model_fields["style_layers"])
+    editor.widget.value = "relu1_1=much"
     with pytest.raises(ConfigError, match="Style layers: 'relu1_1=much'"):
-        parse_layer_weights("relu1_1=much", "Style layers")
+        editor.read()
 
 
 def test_an_open_choice_also_shows_values_it_does_not_offer():
@@ -154,5 +156,5 @@ def test_an_empty_field_tells_what_that_means(name):
 
 
 def test_a_layer_named_twice_is_refused():
-    with pytest.raises(ConfigError, match="Style layers: 'relu1_1' is there twice"):
-        parse_layer_weights("relu1_1=1, relu2_1, relu1_1=0.5", "Style layers")
+    with pytest.raises(ConfigError, match="'relu1_1' is there twice"):
+        parse_layer_weights("relu1_1=1, relu2_1, relu1_1=0.5")

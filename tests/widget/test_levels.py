@@ -67,7 +67,7 @@ def test_a_stack_of_a_level_lies_on_the_whole_stack(form, engine, viewer, qtbot)
     layer = viewer.add_image(levels, multiscale=True, name="stack", scale=(5, 2, 2), contrast_limits=(0, 255))
     form.pictures.choose(layer, [viewer.layers["waves"]])
     form.settings.editors["level"].write(1)
-    form.result.choose(axes=(0,))
+    form.output.choose(axes=(0,))
     result = run(form, engine, qtbot, (24, 32))
     assert result.data.shape == (3, 24, 32, 3)
     assert result.metadata[METADATA_KEY]["level"] == 1
@@ -79,7 +79,7 @@ def test_a_channel_with_labels_of_a_level_lies_on_the_whole_picture(form, engine
     labels[128:256, 256:512] = 1
     form.regions.choose(viewer.add_labels(labels, **PLACE))
     form.settings.editors["level"].write(2)
-    form.result.choose(channel=True)
+    form.output.choose(channel=True)
     (region,) = form.job().labels
     expected = np.zeros((128, 256), int)
     expected[32:64, 64:128] = 1

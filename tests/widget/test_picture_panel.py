@@ -12,6 +12,7 @@ from napari.layers import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_styletransfer.config import Mode, Start, StyleConfig
+from napari_styletransfer.session.form_state import FormState
 from napari_styletransfer.session.layer_group import LayerGroup
 from napari_styletransfer.widget.levels import AUTOMATIC, level_editor
 from napari_styletransfer.widget.picture_panel import PicturePanel
@@ -29,8 +30,13 @@ def level(qtbot):
 
 
 @pytest.fixture
-def panel(model, level, qtbot):
-    panel = PicturePanel(model, level)
+def state():
+    return FormState()
+
+
+@pytest.fixture
+def panel(model, state, level, qtbot):
+    panel = PicturePanel(model, state, level)
     qtbot.addWidget(panel)
     yield panel
     panel.release()
@@ -46,19 +52,19 @@ def test_an_empty_viewer_is_told(panel):
     assert panel.style_layers == []
 
 
-def test_the_first_picture_is_the_content_and_the_next_the_style(panel, model):
+def test_the_first_picture_is_the_content_and_the_next_the_style(panel, model, state):
     content = add(model, "a")
     assert panel.missing() == "Add a second picture as the style."
     style = add(model, "b")
     assert panel.missing() == ""
     assert panel.content_layer is content
     assert panel.style_layers == [style]
-    assert panel.style_weights is None
+    assert state.style_weights is None
 
 
-def test_layers_there_before_the_form_are_found(model, level, qtbot):
+def test_layers_there_before_the_form_are_found(model, state, level, qtbot):
     content, style = add(model, "a"), add(model, "b")
-    panel = PicturePanel(model, level)
+    panel = PicturePanel(model, state, level)
     qtbot.addWidget(panel)
     assert (panel.content_layer, panel.style_layers) == (content, [style])
     panel.release()
@@ -104,15 +110,15 @@ def test_names_and_thumbnails_follow_the_layers(panel, model):
     assert "waves" in panel.styles.findChild(type(panel._rows[0])).check.toolTip()
 
 
-def test_several_styles_are_blended_by_weight(panel, model):
+def test_several_styles_are_blended_by_weight(panel, model, state):
     a, b, c = (add(model, name) for name in "abc")
     panel.choose(a, [b, c])
     assert panel.style_layers == [c, b]
-    assert panel.style_weights is None
+    assert state.style_weights is None
     panel.set_style_weights((0.25, 1.0))
-    assert panel.style_weights == (0.25, 1.0)
+    assert state.style_weights == (0.25, 1.0)
     panel.set_style_weights(None)
-    assert panel.style_weights is None
+    assert state.style_weights is None
 
 
 def test_weights_are_shown_only_where_styles_are_blended(panel, model):
@@ -123,9 +129,9 @@ def test_weights_are_shown_only_where_styles_are_blended(panel, model):
     assert not any(row.weight.isHidden() for row in panel._rows)
 
 
-def test_layers_are_followed_in_the_turn_after_they_came(panel, model):
+def test_layers_are_followed_in_the_turn_after_they_came(panel, model, state):
     told = []
-    panel.changed.connect(lambda: told.append(panel.content.count()))
+    state.changed.connect(lambda: told.append(panel.content.count()))
     for name in "abc":
         add(model, name)
     assert (panel.content.count(), told) == (0, [])
@@ -143,27 +149,29 @@ def test_the_content_is_not_offered_as_its_own_style(panel, model):
     ("mode", "has_content", "has_style"),
     [(Mode.TRANSFER, True, True), (Mode.CONTENT, True, False), (Mode.STYLE, False, True)],
 )
-def test_a_mode_asks_only_for_the_pictures_it_needs(panel, model, mode, has_content, has_style):
+def test_a_mode_asks_only_for_the_pictures_it_needs(panel, model, mode, has_content, has_style, state):
     add(model, "a")
     add(model, "b")
-    panel.follow_settings(mode, Start.AUTO)
+    state.settings = StyleConfig(mode=mode, start=Start.AUTO)
+    panel.follow_settings()
     assert (panel.content_layer is not None, bool(panel.style_layers)) == (has_content, has_style)
     assert (not panel.content.isHidden(), not panel.styles.isHidden()) == (has_content, has_style)
     assert panel.missing() == ""
 
 
-def test_a_start_image_is_asked_for_only_by_that_start(panel, model):
+def test_a_start_image_is_asked_for_only_by_that_start(panel, model, state):
     add(model, "a")
     start = add(model, "b")
     assert panel.init_layer is None
-    panel.follow_settings(Mode.TRANSFER, Start.IMAGE)
+    state.settings = StyleConfig(mode=Mode.TRANSFER, start=Start.IMAGE)
+    panel.follow_settings()
     assert items(panel.init) == ["a", "b"]
     panel.init.setCurrentIndex(1)
     assert panel.init_layer is start
 
 
-def test_a_released_panel_follows_the_viewer_no_more(model, level, qtbot):
-    panel = PicturePanel(model, level)
+def test_a_released_panel_follows_the_viewer_no_more(model, state, level, qtbot):
+    panel = PicturePanel(model, state, level)
     qtbot.addWidget(panel)
     layer = add(model, "a")
     assert panel.content_layer is layer
@@ -297,7 +305,7 @@ def pyramid(model, side, count=3, **settings):
     return model.add_image(levels, multiscale=True, **settings)
 
 
-def test_levels_are_offered_with_their_sizes_where_the_content_has_several(panel, model, level):
+def test_levels_are_offered_with_their_sizes_where_the_content_has_several(panel, model, level, state):
     plain = add(model, "plain")
     assert level.native.isHidden()
     large = pyramid(model, 64)
@@ -314,7 +322,8 @@ def test_levels_are_offered_with_their_sizes_where_the_content_has_several(panel
     panel.choose(plain)
     assert level.native.isHidden()
     panel.choose(large)
-    panel.follow_settings(Mode.STYLE, Start.AUTO)
+    state.settings = StyleConfig(mode=Mode.STYLE, start=Start.AUTO)
+    panel.follow_settings()
     assert level.native.isHidden()
 
 

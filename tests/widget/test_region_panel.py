@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from typer.testing import CliRunner
 from napari_styletransfer.cli import app
 from napari_styletransfer.config import ALL_STYLES, StyleConfig
 from napari_styletransfer.io import read_image, write_image
-from napari_styletransfer.session.job import Relabelled
+from napari_styletransfer.layers.regions import relabelled
 from napari_styletransfer.session.run_session import State
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 from napari_styletransfer.widget.region_table import ALL, NONE, REST
@@ -50,7 +49,6 @@ def test_regions_show_only_where_there_is_a_layer_for_them(form, viewer):
     assert not form.regions.isHidden()
     assert form.job().labels is None
     form.settings.editors["mode"].write("style-reconstruction")
-    form._check()
     assert form.regions.isHidden()
 
 
@@ -184,7 +182,6 @@ def test_a_mode_without_content_has_no_regions(form, cells, qtbot):
     known(form, qtbot)
     give(form, 2, NONE)
     form.settings.editors["mode"].write("style-reconstruction")
-    form._check()
     assert form.config().regions is None
     assert form.job().labels is None
 
@@ -223,7 +220,7 @@ def test_weights_of_a_recipe_count_where_regions_did_without_them(form, cells, v
     known(form, qtbot)
     give(form, 1, waves)
     give(form, 2, dots)
-    assert form.pictures.style_weights is None
+    assert form.state.blend_weights is None
     form.show_config(StyleConfig(style_weights=(1, 2)))
     assert form.config().style_weights == (1, 2)
 
@@ -235,11 +232,11 @@ def test_deleted_layers_are_let_go_of(form, cells, viewer, qtbot):
     give(form, 1, dots)
     twin = viewer.add_image(viewer.layers["cells"].data, name="twin", rgb=True, scale=(0.5, 2), translate=(3, 4))
     form.pictures.choose(twin, [viewer.layers["waves"], dots])
-    assert [source.name for source in form.regions._sources] == ["twin"]
+    assert [source.name for source in form.regions._planes] == ["twin"]
     form.pictures.choose(viewer.layers["cells"])
-    assert [source.name for source in form.regions._sources] == ["cells"]
+    assert [source.name for source in form.regions._planes] == ["cells"]
     viewer.layers.remove(dots)
-    qtbot.waitUntil(lambda: not form.pictures.behind)
+    form.regions.flush()
     assert form.regions.layer == cells
     assert dots not in form.regions.table._choices.values()
 
@@ -274,9 +271,9 @@ def test_a_saved_recipe_gives_the_same_picture_on_the_command_line(viewer, qtbot
     give(form, 1, viewer.layers["waves"])
     give(form, 2, dots)
     form.show_config(
-        StyleConfig(network="compact", size=64, iterations=2, scales=1, device="cpu", regions=form.regions.regions())
+        StyleConfig(network="compact", size=64, iterations=2, scales=1, device="cpu", regions=form.state.regions)
     )
-    form.recipes.save(str(tmp_path / "recipe.json"))
+    form.menu.save(str(tmp_path / "recipe.json"))
     form.run()
     qtbot.waitUntil(lambda: not form.session.status.active, timeout=120_000)
     assert form.session.status.state is State.DONE, form.session.status.message
@@ -304,7 +301,6 @@ def test_a_saved_recipe_gives_the_same_picture_on_the_command_line(viewer, qtbot
 
 def test_labels_get_their_new_numbers_at_once():
     data = np.array([[0, 1, 2], [3, 900, 2]], np.int32)
-    region = SimpleNamespace(read=lambda: data)
-    assert Relabelled(region).read() is data
-    np.testing.assert_array_equal(Relabelled(region, {1: 7, 900: 0, 5: 6}).read(), [[0, 7, 2], [3, 0, 2]])
-    np.testing.assert_array_equal(Relabelled(region, {1: 2, 2: 1}).read(), [[0, 2, 1], [3, 900, 1]])
+    assert relabelled(data, {}) is data
+    np.testing.assert_array_equal(relabelled(data, {1: 7, 900: 0, 5: 6}), [[0, 7, 2], [3, 0, 2]])
+    np.testing.assert_array_equal(relabelled(data, {1: 2, 2: 1}), [[0, 2, 1], [3, 900, 1]])

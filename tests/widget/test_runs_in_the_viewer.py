@@ -16,7 +16,7 @@ from napari.utils.notifications import notification_manager
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import DivergedError, OutOfMemoryError, StyleTransferError, WeightsError
 from napari_styletransfer.events import Fetching, Finished, Reason
-from napari_styletransfer.session.remembered import remembered
+from napari_styletransfer.session.form_state import saved_form
 from napari_styletransfer.session.run_session import State
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
@@ -150,7 +150,7 @@ def test_a_second_press_starts_no_second_run(form, engine, viewer, qtbot):
 def test_a_refused_request_does_not_end_the_run(form, engine, viewer, qtbot, tmp_path):
     started(form, engine, qtbot)
     told = len(notification_manager.records)
-    form.recipes.load(str(tmp_path / "missing.json"))
+    form.menu.load(str(tmp_path / "missing.json"))
     assert "cannot be read" in notification_manager.records[told].message
     assert form.session.status.state is State.RUNNING
     engine.go.set()
@@ -247,16 +247,16 @@ def test_a_form_opened_after_another_was_closed_says_what_that_said(form, engine
     form.pictures.choose(viewer.layers["movie"], [viewer.layers["paper"], viewer.layers["waves"]])
     form.pictures.set_style_weights((1.0, 3.0))
     form.regions.choose(viewer.layers["where"])
-    form.regions.look()
+    form.regions.find_labels()
     qtbot.waitUntil(lambda: 1 in form.regions.rows)
     form.regions.rows[1].setCurrentIndex(2)
-    form.result.choose(axes=(0,), channel=True)
+    form.output.choose(axes=(0,), channel=True)
     said = form.config()
     assert said.regions is not None
     # What no run could take is not what the form had.
     form.settings.editors["tv_weight"].widget.value = "-1"
     viewer.window.remove_dock_widget(form)
-    qtbot.waitUntil(lambda: remembered(viewer) is not None)
+    qtbot.waitUntil(lambda: saved_form(viewer) is not None)
 
     again = StyleTransferWidget(viewer, engine)
     viewer.window.add_dock_widget(again, name="Style Transfer")
@@ -265,7 +265,7 @@ def test_a_form_opened_after_another_was_closed_says_what_that_said(form, engine
     assert again.pictures.content_layer.name == "movie"
     assert [style.name for style in again.pictures.style_layers] == ["paper", "waves"]
     assert again.regions.layer.name == "where"
-    assert (again.result.axes, again.result.channel) == ((0,), True)
+    assert (again.output.axes, again.output.channel) == ((0,), True)
     viewer.window.remove_dock_widget(again)
     qtbot.wait(1)
     viewer.layers.remove("paper")
@@ -314,14 +314,14 @@ def test_two_forms_run_at_once_without_disturbing_each_other(form, engine, viewe
 
 
 def test_continue_goes_on_from_the_state_in_the_same_layer(form, engine, viewer, qtbot):
-    assert not form.controls.go_on.isEnabled()
+    assert not form.controls.resume.isEnabled()
     started(form, engine, qtbot)
     form.stop()
     ended(form, qtbot)
     layer = viewer.layers[NAME]
     engine.go.set()
     form.settings.editors["iterations"].write(7)
-    form.controls.go_on.click()
+    form.controls.resume.click()
     ended(form, qtbot)
     assert engine.calls[1]["resume"] == ("state after", None)
     assert engine.calls[1]["config"].iterations == 7
@@ -408,8 +408,8 @@ def test_a_run_that_fails_under_way_leaves_its_best_image(iterations, form, engi
         # Not from the memory of the run, which is gone, but from the picture.
         viewer.layers.selection.active = layer
         engine.error = None
-        qtbot.waitUntil(form.controls.go_on.isEnabled)
-        form.controls.go_on.click()
+        qtbot.waitUntil(form.controls.resume.isEnabled)
+        form.controls.resume.click()
         ended(form, qtbot)
         assert engine.calls[-1]["resume"] is None
         assert engine.calls[-1]["config"].start == "image"
@@ -423,13 +423,13 @@ def test_a_continuation_that_fails_goes_on_from_its_best_image(more, form, engin
     layer, first = form.session.output.layer, form.session.last.finished
     engine.error = DivergedError("not finite")
     engine.error.finished = replace(first, reason=Reason.FAILED, iterations=2 + more, state=None)
-    form.controls.go_on.click()
+    form.controls.resume.click()
     ended(form, qtbot)
     assert layer.metadata[METADATA]["reason"] == ("failed" if more else "iterations")
     engine.error = None
     viewer.layers.selection.active = layer
-    qtbot.waitUntil(form.controls.go_on.isEnabled)
-    form.controls.go_on.click()
+    qtbot.waitUntil(form.controls.resume.isEnabled)
+    form.controls.resume.click()
     ended(form, qtbot)
     # From the picture if that is newer, else from the memory of the run before.
     assert engine.calls[-1]["resume"] == (None if more else first.state)

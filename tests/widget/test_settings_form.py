@@ -169,7 +169,7 @@ def test_a_downloaded_network_is_on_disk(monkeypatch, tmp_path):
 
 def test_offered_devices_keep_the_chosen_one(settings):
     settings.editors["device"].write("cuda:7")
-    settings.offer("device", [("auto · cpu", "auto"), ("cpu · 3 GiB free", "cpu")])
+    settings.set_choices("device", [("auto · cpu", "auto"), ("cpu · 3 GiB free", "cpu")])
     assert settings.config().device == "cuda:7"
 
 

@@ -30,7 +30,7 @@ def movie(form, viewer):
 
 
 def offered(form):
-    return [form.result.planes.itemText(index) for index in range(form.result.planes.count())]
+    return [form.output.planes.itemText(index) for index in range(form.output.planes.count())]
 
 
 def ended(form, qtbot, timeout=20_000):
@@ -39,10 +39,10 @@ def ended(form, qtbot, timeout=20_000):
 
 def test_planes_are_offered_only_where_there_are_several(form, viewer, movie):
     assert [words.partition(" along")[0] for words in offered(form)] == ["this plane", "all 2", "all 3", "all 6"]
-    assert not form.result.planes.isHidden()
+    assert not form.output.planes.isHidden()
     assert form.settings.editors["movie"].native.isHidden()
     form.pictures.choose(viewer.layers["cells"], [viewer.layers["waves"]])
-    assert form.result.isHidden()
+    assert form.output.isHidden()
     assert form.job().stack is None
 
 
@@ -55,12 +55,12 @@ def test_axes_are_called_what_the_viewer_calls_them(form, viewer, movie, qtbot):
 
 
 def test_one_plane_is_the_default(form, movie):
-    assert form.result.axes == ()
+    assert form.output.axes == ()
     assert form.job().stack is None
 
 
 def test_a_stack_fills_one_layer_in(window, form, engine, viewer, movie, qtbot):
-    form.result.choose(axes=(0, 1))
+    form.output.choose(axes=(0, 1))
     assert not form.settings.editors["movie"].native.isHidden()
     engine.pause_after = 1
     engine.go.set()
@@ -84,13 +84,13 @@ def test_a_stack_fills_one_layer_in(window, form, engine, viewer, movie, qtbot):
     made = layer.metadata["napari-styletransfer"]
     assert [plane["plane"] for plane in made["planes"]] == list(range(6))
     assert StyleConfig.from_recipe(made["recipe"]) == form.config().changed(structure_weight=CHANNEL_STRUCTURE)
-    assert not form.controls.go_on.isEnabled()
+    assert not form.controls.resume.isEnabled()
     np.testing.assert_allclose(layer.data_to_world((1, 2, 3, 4)), movie.data_to_world((1, 2, 3, 4)))
 
 
 def test_the_slider_goes_along_until_the_user_moves_it(form, engine, viewer, movie, qtbot):
     viewer.dims.set_point(1, 10)
-    form.result.choose(axes=(1,))
+    form.output.choose(axes=(1,))
     engine.pause_after = 0
     form.run()
     qtbot.waitUntil(lambda: engine.halfway.is_set() and form.session.output.layer is not None)
@@ -106,7 +106,7 @@ def test_the_slider_goes_along_until_the_user_moves_it(form, engine, viewer, mov
 
 
 def test_stop_keeps_the_finished_planes_and_continue_goes_on(form, engine, viewer, movie, qtbot):
-    form.result.choose(axes=(1,))
+    form.output.choose(axes=(1,))
     engine.pause_after = 0
     engine.go.set()
     form.run()
@@ -119,7 +119,7 @@ def test_stop_keeps_the_finished_planes_and_continue_goes_on(form, engine, viewe
     np.testing.assert_array_equal(layer.data[0, 0], 26)
     engine.pause_after = None
     engine.go.set()
-    form.controls.go_on.click()
+    form.controls.resume.click()
     ended(form, qtbot)
     ((number, pixels),) = engine.seen
     assert number == 0
@@ -130,7 +130,7 @@ def test_stop_keeps_the_finished_planes_and_continue_goes_on(form, engine, viewe
 
 
 def test_a_deleted_stack_comes_back_at_the_end(form, engine, viewer, movie, qtbot):
-    form.result.choose(axes=(1,))
+    form.output.choose(axes=(1,))
     form.run()
     qtbot.waitUntil(lambda: engine.halfway.is_set() and form.session.output.layer is not None)
     viewer.layers.remove(form.session.output.layer)
@@ -145,7 +145,7 @@ def test_a_deleted_stack_comes_back_at_the_end(form, engine, viewer, movie, qtbo
 def test_regions_are_read_for_each_plane(form, engine, viewer, movie, qtbot):
     data = np.zeros((3, 48, 64), int)
     data[1, :20], data[2, :30] = 4, 9
-    form.result.choose(axes=(1,))
+    form.output.choose(axes=(1,))
     form.regions.choose(viewer.add_labels(data, scale=(5, 0.5, 0.5)))
     qtbot.waitUntil(lambda: set(form.regions.rows) == {0, 4, 9})
     read = [region.read() for region in form.job().labels]
@@ -153,19 +153,19 @@ def test_regions_are_read_for_each_plane(form, engine, viewer, movie, qtbot):
 
 
 def test_a_channel_is_offered_for_single_channels_only(form, viewer, movie):
-    assert not form.result.kind.isHidden()
-    form.result.choose(channel=True)
+    assert not form.output.kind.isHidden()
+    form.output.choose(channel=True)
     assert form.job().channel
     assert not form.job().content.colored
     form.pictures.choose(viewer.layers["cells"], [viewer.layers["waves"]])
-    assert form.result.kind.isHidden()
+    assert form.output.kind.isHidden()
     assert not form.job().channel
 
 
 @pytest.mark.parametrize("axes", [(), (1,)])
 def test_a_result_stays_a_channel(form, engine, viewer, movie, qtbot, axes):
     movie.colormap = "magenta"
-    form.result.choose(axes=axes, channel=True)
+    form.output.choose(axes=axes, channel=True)
     engine.go.set()
     form.run()
     ended(form, qtbot)
@@ -183,7 +183,7 @@ def test_a_result_stays_a_channel(form, engine, viewer, movie, qtbot, axes):
 
 def test_a_channel_keeps_its_brightness_unless_other_colours_are_asked_for(form, movie):
     assert form.job().config.color is Color.STYLE
-    form.result.choose(channel=True)
+    form.output.choose(channel=True)
     assert form.job().config.color is Color.MATCH
     form.settings.editors["color"].write(Color.CONTENT)
     assert form.job().config.color is Color.CONTENT
@@ -195,7 +195,7 @@ def test_a_channel_keeps_its_brightness_unless_other_colours_are_asked_for(form,
 def test_nothing_outside_the_regions_is_touched(form, engine, viewer, movie, qtbot, channel, axes, shape):
     labels = np.zeros((3, 48, 64), int)
     labels[0, 5:20, 7:40], labels[2, 30:, 50:] = 4, 9
-    form.result.choose(axes=axes, channel=channel)
+    form.output.choose(axes=axes, channel=channel)
     form.regions.choose(viewer.add_labels(labels, scale=(5, 0.5, 0.5)))
     engine.shape = shape
     engine.go.set()
@@ -214,7 +214,7 @@ def test_nothing_outside_the_regions_is_touched(form, engine, viewer, movie, qtb
 
 
 def test_results_of_regions_take_the_contents_own_size(form, viewer, movie, monkeypatch):
-    form.result.choose(axes=(1,))
+    form.output.choose(axes=(1,))
     form.settings.editors["size"].write(32)
     monkeypatch.setattr(system_memory, "memory", lambda: (3 * 48 * 64 * 3 - 1, 1 << 30))
     assert form.job().stack is not None
@@ -224,7 +224,7 @@ def test_results_of_regions_take_the_contents_own_size(form, viewer, movie, monk
 
 
 def test_a_stopped_channel_stack_hands_back_what_it_shows(form, engine, viewer, movie, qtbot):
-    form.result.choose(axes=(1,), channel=True)
+    form.output.choose(axes=(1,), channel=True)
     engine.pause_after = 0
     engine.go.set()
     form.run()
@@ -243,7 +243,7 @@ def test_channels_are_run_as_the_canvas_shows_them(form, engine, viewer, qtbot):
         viewer.add_image(data, name=name, colormap=name, **options)
     viewer.layers["cells"].visible = False
     form.pictures.choose(form.pictures.groups[0], [viewer.layers["waves"]])
-    assert form.result.isHidden()
+    assert form.output.isHidden()
     engine.go.set()
     form.run()
     ended(form, qtbot)
@@ -262,8 +262,8 @@ def test_a_movie_of_channels_is_run_plane_by_plane(form, engine, viewer, qtbot):
     viewer.layers["cells"].visible = False
     form.pictures.choose(form.pictures.groups[0], [viewer.layers["waves"]])
     assert offered(form) == ["this plane", "all 3 along axis 0"]
-    assert form.result.kind.isHidden()
-    form.result.choose(axes=(0,))
+    assert form.output.kind.isHidden()
+    form.output.choose(axes=(0,))
     engine.go.set()
     form.run()
     ended(form, qtbot)
@@ -281,7 +281,7 @@ def test_a_half_done_movie_of_channels_is_gone_on_with_from_its_layer(form, engi
         viewer.add_image(np.full((3, 48, 64), 0.5), name=name, colormap=name, **options)
     viewer.layers["cells"].visible = False
     form.pictures.choose(form.pictures.groups[0], [viewer.layers["waves"]])
-    form.result.choose(axes=(0,))
+    form.output.choose(axes=(0,))
     engine.pause_after = 0
     engine.go.set()
     form.run()
@@ -293,8 +293,8 @@ def test_a_half_done_movie_of_channels_is_gone_on_with_from_its_layer(form, engi
     viewer.layers.remove(layer)
     viewer.layers.selection.active = viewer.add_layer(again)
     engine.go.set()
-    qtbot.waitUntil(lambda: "'again'" in form.controls.go_on.toolTip() and form.controls.go_on.isEnabled())
-    form.controls.go_on.click()
+    qtbot.waitUntil(lambda: "'again'" in form.controls.resume.toolTip() and form.controls.resume.isEnabled())
+    form.controls.resume.click()
     ended(form, qtbot)
     assert form.session.status.message == "Done: 3 planes"
     assert list(engine.calls[-1]["finished"]) == [0, 1, 2]
@@ -361,7 +361,7 @@ def test_a_real_movie(viewer, qtbot):
     data = RNG.integers(0, 255, (2, 32, 32)).astype(np.uint8)
     form.pictures.choose(viewer.add_image(data, name="movie"), [viewer.layers["waves"]])
     form.show_config(StyleConfig(network="compact", size=32, iterations=2, scales=1, device="cpu"))
-    form.result.choose(axes=(0,))
+    form.output.choose(axes=(0,))
     form.run()
     ended(form, qtbot, 120_000)
     assert form.session.status.state is State.DONE, form.session.status.message

@@ -64,10 +64,10 @@ def test_a_picture_too_small_is_told_with_what_helps_before_run(real_form, napar
 
 
 def refusals(form: StyleTransferWidget, folder: Path) -> Iterator[Callable[[], object]]:
-    yield partial(form.recipes.load, str(folder / "missing.json"))
-    yield partial(form.recipes.save, str(folder / "no such folder" / "recipe.json"))
-    yield partial(form.recipes.keep_preset, "custom")
-    yield form.recipes.load_from_layer
+    yield partial(form.menu.load, str(folder / "missing.json"))
+    yield partial(form.menu.save, str(folder / "no such folder" / "recipe.json"))
+    yield partial(form.menu.keep_preset, "custom")
+    yield form.menu.load_from_layer
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -76,10 +76,10 @@ def test_an_error_is_told_until_something_else_has_succeeded(form, tmp_path, num
     StyleConfig(balance=0.3).save(recipe)
     refused = list(refusals(form, tmp_path))[number]
     for succeed in (
-        partial(form.recipes.load, str(recipe)),
-        partial(form.recipes.save, str(recipe)),
-        partial(form.recipes.keep_preset, "mine"),
-        form.recipes.delete_preset,
+        partial(form.menu.load, str(recipe)),
+        partial(form.menu.save, str(recipe)),
+        partial(form.menu.keep_preset, "mine"),
+        form.menu.delete_preset,
         partial(form.settings.editors["iterations"].write, 33),
     ):
         refused()
@@ -92,8 +92,8 @@ def test_an_error_is_told_until_something_else_has_succeeded(form, tmp_path, num
 
 
 def test_a_refusal_leaves_an_error_in_sight(form, tmp_path):
-    form.recipes.load(str(tmp_path / "missing.json"))
-    form.recipes.keep_preset("default")
+    form.menu.load(str(tmp_path / "missing.json"))
+    form.menu.keep_preset("default")
     assert "built-in preset" in form.controls.message.text()
     assert form.session.status.state is State.FAILED
 
@@ -117,7 +117,7 @@ def test_a_run_that_is_stopped_before_its_first_step_has_no_loss_to_tell(real_fo
 def test_settings_are_told_by_the_titles_that_the_form_shows(form, tmp_path, name, title):
     recipe = tmp_path / "recipe.json"
     recipe.write_text(json.dumps({"recipe": 2, name: {"no": "such value"}}))
-    form.recipes.load(str(recipe))
+    form.menu.load(str(recipe))
     told = form.controls.message.text()
     assert told.startswith(title)
     assert name == title.lower() or name not in told
@@ -127,7 +127,7 @@ def test_settings_are_told_by_the_titles_that_the_form_shows(form, tmp_path, nam
 def test_a_setting_that_there_is_not_is_called_so(form, tmp_path):
     recipe = tmp_path / "recipe.json"
     recipe.write_text('{"recipe": 2, "sizee": 300}')
-    form.recipes.load(str(recipe))
+    form.menu.load(str(recipe))
     assert form.controls.message.text().startswith("There is no setting 'sizee'.")
 
 

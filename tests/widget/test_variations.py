@@ -63,7 +63,7 @@ def test_the_sheet_fills_in_over_the_content(form, engine, viewer, qtbot):
         # Words neither touch the picture nor its neighbours.
         assert caption[[0, -1]].max() == caption[:, [0, -1]].max() == 24
     assert StyleConfig.from_recipe(tiles[5]["settings"]) == variations_of(StyleConfig())[5]
-    assert not form.controls.go_on.isEnabled()
+    assert not form.controls.resume.isEnabled()
 
 
 def test_the_sheet_is_as_wide_as_the_content_and_tiles_keep_its_proportions(form, engine, viewer, qtbot):
@@ -83,7 +83,7 @@ def test_a_sheet_tells_how_many_images_the_run_makes_that_it_is_for(form, engine
     form.try_variations()
     ended(form, qtbot)
     form.pictures.choose(viewer.add_image(np.zeros((5, 40, 30))), [viewer.layers["waves"]])
-    form.result.choose(axes=(0,))
+    form.output.choose(axes=(0,))
     form.try_variations()
     ended(form, qtbot)
     assert [call["images"] for call in engine.calls] == [1, 5]
@@ -115,7 +115,7 @@ def test_a_sheet_is_offered_for_nothing(form, engine, viewer, qtbot):
     engine.go.set()
     form.try_variations()
     ended(form, qtbot)
-    qtbot.waitUntil(lambda: not form.pictures.behind)
+    form.pictures.flush()
     assert [form.pictures.content.itemText(index) for index in range(form.pictures.content.count())] == [
         "cells",
         "waves",
@@ -140,7 +140,7 @@ def test_a_tile_changes_nothing_but_what_it_varies(form, engine, viewer, qtbot):
     """Not even the colours, which a channel takes otherwise than the form says."""
     channel = viewer.add_image(np.random.default_rng(0).random((48, 64)), name="channel")
     form.pictures.choose(channel, [viewer.layers["waves"]])
-    form.result.choose(channel=True)
+    form.output.choose(channel=True)
     form.settings.editors["balance"].write(0.5)
     engine.go.set()
     form.try_variations()
@@ -165,7 +165,7 @@ def test_stop_keeps_the_tiles_that_are_done(form, engine, viewer, qtbot):
 def test_of_a_stack_the_plane_shown_is_tried(form, engine, viewer, qtbot):
     stack = viewer.add_image(np.random.default_rng(0).random((3, 48, 64)), name="stack")
     form.pictures.choose(stack, [viewer.layers["waves"]])
-    form.result.choose(axes=(0,), channel=True)
+    form.output.choose(axes=(0,), channel=True)
     engine.go.set()
     form.try_variations()
     ended(form, qtbot)

@@ -142,20 +142,23 @@ def _value(name: str, text: str) -> Any:
     if optional and text.strip().lower() in ("", NONE):
         return None
     if typing.get_origin(kind) is dict:
-        return _regions(text, flag(name)) if _is_regions(kind) else parse_layer_weights(text, flag(name))
+        try:
+            return _regions(text) if _is_regions(kind) else parse_layer_weights(text)
+        except ConfigError as error:
+            raise ConfigError(f"{flag(name)}: {error}") from error
     if typing.get_origin(kind) is tuple:
         return [part.strip() for part in text.split(",")]
     return text
 
 
-def _regions(text: str, title: str) -> dict[str, str | None]:
+def _regions(text: str) -> dict[str, str | None]:
     """Read "1=0,2=all,3=none": label and number of its style."""
     regions: dict[str, str | None] = {}
     for part in text.split(","):
         label, _, style = (word.strip() for word in part.partition("="))
         if not label or not style or label in regions:
             raise ConfigError(
-                f"{title}: expected labels with their styles such as 1=0,2=1,3=none,4=all, each once, but got '{text}'."
+                f"expected labels with their styles such as 1=0,2=1,3=none,4=all, each once, but got '{text}'."
             )
         regions[label] = _STYLE_WORDS.get(style.lower(), style)
     return regions

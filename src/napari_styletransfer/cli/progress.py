@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from napari_styletransfer.cli.interrupt import Interrupt
 from napari_styletransfer.events import Event, Fetching, Finished, Plan, PlaneStarted, Started, Step
-from napari_styletransfer.progress import PlaneMeter, WorkMeter, duration, network_text, rough_duration
+from napari_styletransfer.progress import RunProgress, duration, network_text, rough_duration
 
 LINE_SECONDS = 10.0
 """Time between two lines where there is no terminal."""
@@ -38,9 +38,7 @@ class Monitor:
         self.finished: Finished | None = None
         self.plane = ""
         self.where = ""
-        self.fraction = 0.0
-        self.seconds_left: float | None = None
-        self._planes = PlaneMeter()
+        self._run_progress = RunProgress()
         self._interrupt = Interrupt()
         self._acknowledged = False
 
@@ -72,27 +70,23 @@ class Monitor:
         if isinstance(event, Fetching) and self.stop_requested:
             # There is no picture yet that would be worth keeping.
             raise KeyboardInterrupt
+        self._run_progress(event)
         if isinstance(event, Fetching):
             self.fetching(event)
         elif isinstance(event, Started):
             self._under_way = event.plan
-            self._meter = WorkMeter(event.plan)
             if self.plan is None:
                 self.plan = event.plan
                 self.started(event.plan)
         elif isinstance(event, Step):
-            self._meter.update(event)
-            self.seconds_left, self.fraction = self._planes.overall(self._meter)
             scales = self._under_way.scales
             scale = scales[event.scale]
             self.where = f"{scale.width}×{scale.height} ({event.scale + 1}/{len(scales)})"
             self.step(event)
         elif isinstance(event, Finished):
             self.finished = event
-            self._planes.end(event.seconds)
         elif isinstance(event, PlaneStarted):
             self.plane = f"plane {event.plane + 1}/{event.planes}, "
-            self._planes.begin(event.plane, event.planes)
 
     def fetching(self, event: Fetching) -> None:
         """Show a download."""
@@ -122,7 +116,7 @@ class LineMonitor(Monitor):
 
     def started(self, plan: Plan) -> None:
         """Show what will be done."""
-        self._say(plan_summary(plan, self._planes.planes))
+        self._say(plan_summary(plan, self._run_progress.planes))
 
     def step(self, event: Step) -> None:
         """Show a step."""
@@ -130,7 +124,7 @@ class LineMonitor(Monitor):
             self._shown = (self.plane, event.scale)
             self._say(
                 f"{self.plane}step {event.iteration}/{event.total}, {self.where}, loss {event.losses['total']:.4g}"
-                f"{time_left(self.seconds_left)}"
+                f"{time_left(self._run_progress.seconds_left)}"
             )
 
     def stopping(self) -> None:
@@ -174,13 +168,14 @@ class BarMonitor(Monitor):
 
     def started(self, plan: Plan) -> None:
         """Show what will be done."""
-        self._progress.console.print(plan_summary(plan, self._planes.planes), style="dim", highlight=False)
+        self._progress.console.print(plan_summary(plan, self._run_progress.planes), style="dim", highlight=False)
         self._show("starting", 0, None, "")
 
     def step(self, event: Step) -> None:
         """Show a step."""
-        status = f"{event.iteration}/{event.total}, loss {event.losses['total']:.4g}{time_left(self.seconds_left)}"
-        self._show(self.plane + self.where, self.fraction, 1.0, status)
+        left = time_left(self._run_progress.seconds_left)
+        status = f"{event.iteration}/{event.total}, loss {event.losses['total']:.4g}{left}"
+        self._show(self.plane + self.where, self._run_progress.fraction, 1.0, status)
 
     def stopping(self) -> None:
         """Show that the user asked to stop."""

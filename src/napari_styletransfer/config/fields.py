@@ -38,26 +38,26 @@ def to_text(value: Any, separator: str = ",") -> str:
     return str(value)
 
 
-def parse_layer_weights(text: str, title: str) -> dict[str, float] | None:
+def parse_layer_weights(text: str) -> dict[str, float] | None:
     """Read what `to_text` wrote of layer weights; a name alone counts 1, no text at all is None.
 
     Raises
     ------
     ConfigError
-        Beginning with `title`, if a part is not of the form ``layer=weight``, or a layer is there twice.
+        If a part is not of the form ``layer=weight``, or a layer is there twice.
     """
     weights: dict[str, float] = {}
     for part in filter(None, (part.strip() for part in _BETWEEN_LAYERS.split(text))):
         layer, equals, weight = (piece.strip() for piece in part.partition("="))
         if layer in weights:
-            raise ConfigError(f"{title}: '{layer}' is there twice. Name each layer once.")
+            raise ConfigError(f"'{layer}' is there twice. Name each layer once.")
         try:
             if not layer:
                 raise ValueError
             weights[layer] = parse_decimal(weight) if equals else 1.0
         except ValueError as error:
             raise ConfigError(
-                f"{title}: '{part}' should be a layer and its weight, such as relu2_1=0.5, with commas between."
+                f"'{part}' should be a layer and its weight, such as relu2_1=0.5, with commas between."
             ) from error
     return weights or None
 

@@ -1,15 +1,15 @@
 """Labels and Shapes layers as masks in the pixels of a content plane.
 
 Labels and outlines seldom have the content's scale or axes, so they are brought over through the world, as
-the canvas overlays them. `resolve_labels` and `resolve_shapes` belong on the thread that owns the layers;
-what they return reads in any. Called by the widget before a run.
+the canvas overlays them. `resolve_region` belongs on the thread that owns the layers; what it returns reads in any.
+Called before a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -56,12 +56,15 @@ class LabelsRegion:
         Array of the level of the labels that fits the plane's pixels.
     matrix
         (n, 3) from (row, column, 1) of the plane to indices of `data`.
+    numbers
+        Other numbers under which labels are read.
     """
 
     name: str
     shape: tuple[int, int]
     data: Any = field(repr=False)
     matrix: FloatArray
+    numbers: Mapping[int, int] = field(default_factory=dict)
 
     def read(self) -> npt.NDArray[np.int64]:
         """Read the label at the centre of each pixel: int64 (H, W), 0 where the labels end; for any thread.
@@ -71,6 +74,9 @@ class LabelsRegion:
         ImageError
             If the data cannot be read.
         """
+        return relabelled(self._read(), self.numbers)
+
+    def _read(self) -> npt.NDArray[np.int64]:
         labels = np.zeros(self.shape, np.int64)
         sizes = [int(size) for size in self.data.shape]
         corners = self._indices(np.array([[0], [self.shape[0] - 1]]), np.array([[0, self.shape[1] - 1]]))
@@ -122,6 +128,7 @@ class ShapesRegion:
     name: str
     shape: tuple[int, int]
     outlines: tuple[FloatArray, ...]
+    numbers: ClassVar[Mapping[int, int]] = {}
 
     def read(self) -> npt.NDArray[np.bool_]:
         """Draw the mask: bool (H, W), true where a pixel's centre is in any of the outlines; for any thread."""
@@ -131,7 +138,26 @@ class ShapesRegion:
         return mask
 
 
-def resolve_labels(source: Source, layer: Layer) -> LabelsRegion:
+Region = LabelsRegion | ShapesRegion
+
+
+def relabelled(labels: npt.NDArray[np.int64], numbers: Mapping[int, int]) -> npt.NDArray[np.int64]:
+    """Return labels with those in `numbers` under their new number."""
+    if not numbers:
+        return labels
+    present, where = np.unique(labels, return_inverse=True)
+    renumbered = np.array([numbers.get(label, label) for label in present.tolist()], np.int64)
+    return renumbered[where].reshape(labels.shape)
+
+
+def resolve_region(source: Source, layer: Layer, numbers: Mapping[int, int] | None = None) -> Region:
+    """Decide what is read of a Labels or Shapes layer for a plane; see `resolve_labels` and `resolve_shapes`."""
+    from napari.layers import Shapes
+
+    return resolve_shapes(source, layer) if isinstance(layer, Shapes) else resolve_labels(source, layer, numbers)
+
+
+def resolve_labels(source: Source, layer: Layer, numbers: Mapping[int, int] | None = None) -> LabelsRegion:
     """Decide which labels lie on a plane; cheap, for the thread that owns the layer.
 
     Parameters
@@ -140,6 +166,8 @@ def resolve_labels(source: Source, layer: Layer) -> LabelsRegion:
         The content. Its plane is looked up in labels with more axes; labels with fewer hold for every plane.
     layer
         A Labels layer.
+    numbers
+        Other numbers under which labels are read.
 
     Raises
     ------
@@ -157,7 +185,7 @@ def resolve_labels(source: Source, layer: Layer) -> LabelsRegion:
     matrix = matrix / factors[:, None]
     matrix[:, 2] += (1 / factors - 1) / 2
     data = layer.data[level] if layer.multiscale else layer.data
-    return LabelsRegion(layer.name, source.grid.shape, data, matrix)
+    return LabelsRegion(layer.name, source.grid.shape, data, matrix, dict(numbers or {}))
 
 
 def resolve_shapes(source: Source, layer: Layer) -> ShapesRegion:

@@ -14,25 +14,8 @@ from napari_styletransfer.layers.compose import Composite
 from napari_styletransfer.layers.snapshot import Snapshot
 
 if TYPE_CHECKING:
-    from napari_styletransfer.layers.regions import LabelsRegion, ShapesRegion
+    from napari_styletransfer.layers.regions import Region
     from napari_styletransfer.layers.stack import Stack
-
-
-@dataclass(frozen=True)
-class Relabelled:
-    """Labels that are read under other numbers, for any thread."""
-
-    region: LabelsRegion
-    numbers: dict[int, int] = field(default_factory=dict)
-
-    def read(self) -> npt.NDArray[np.int64]:
-        """Read the labels, those in `numbers` under their new number."""
-        labels = self.region.read()
-        if not self.numbers:
-            return labels
-        present, where = np.unique(labels, return_inverse=True)
-        renumbered = np.array([self.numbers.get(label, label) for label in present.tolist()], np.int64)
-        return renumbered[where].reshape(labels.shape)
 
 
 @dataclass(frozen=True)
@@ -64,8 +47,8 @@ class Job:
     content: Snapshot | Composite | None
     styles: tuple[Snapshot | Composite, ...]
     config: StyleConfig
-    init: Snapshot | None = None
-    labels: Sequence[Relabelled | ShapesRegion] | None = None
+    init: Snapshot | Composite | None = None
+    labels: Sequence[Region] | None = None
     stack: Stack | None = None
     channel: bool = False
     variations: Sequence[StyleConfig] = ()

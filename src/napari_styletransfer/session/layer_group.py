@@ -7,6 +7,7 @@ Run is pressed, the layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from napari.layers import Image
 
@@ -36,12 +37,22 @@ class LayerGroup:
         return all(layer in layers for layer in self.layers)
 
     @property
-    def words(self) -> str:
+    def title(self) -> str:
         """How it is announced in a list."""
         return "What you see" if self.alone else f"{self.name} (what you see)"
 
 
-Picture = Image | LayerGroup
+Picture: TypeAlias = Image | LayerGroup
+
+
+def layers_of(picture: Picture) -> list[Image]:
+    """Return the layer or layers of a picture, from the bottom up."""
+    return picture.layers if isinstance(picture, LayerGroup) else [picture]
+
+
+def title_of(picture: Picture) -> str:
+    """Return how a picture is announced in a list."""
+    return picture.title if isinstance(picture, LayerGroup) else picture.name
 
 
 def regrouped(known: Sequence[LayerGroup], groups: Sequence[Sequence[Image]]) -> list[LayerGroup]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
@@ -21,7 +21,6 @@ from napari_styletransfer.layers.compose import Composite, compose
 from napari_styletransfer.layers.read import resolve
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.write import METADATA_KEY, is_sheet
-from napari_styletransfer.session.job import Relabelled
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
@@ -31,19 +30,17 @@ if TYPE_CHECKING:
 PICTURES_KEY = "pictures"
 
 
-def pictures_record(job: Job) -> dict[str, Any]:
+def job_metadata(job: Job) -> dict[str, Any]:
     """Return what the metadata of a result say of the pictures of its run."""
-    region = None if job.labels is None else job.labels[0]
-    told: dict[str, Any] | None = None
-    if isinstance(region, Relabelled):
-        told = {"name": region.region.name, "numbers": [list(pair) for pair in region.numbers.items()]}
-    elif region is not None:
-        told = {"name": region.name, "numbers": []}
+    regions = None
+    if job.labels is not None:
+        region = job.labels[0]
+        regions = {"name": region.name, "numbers": [list(pair) for pair in region.numbers.items()]}
     return {
         PICTURES_KEY: {
-            "content": None if job.content is None else _told(job.content),
-            "styles": [_told(style) for style in job.styles],
-            "regions": told,
+            "content": None if job.content is None else _plane_records(job.content),
+            "styles": [_plane_records(style) for style in job.styles],
+            "regions": regions,
             "axes": [] if job.stack is None else list(job.stack.axes),
         }
     }
@@ -91,24 +88,18 @@ class _FinishedPlane(BaseModel):
     plane: Annotated[int, Field(ge=0)]
 
 
-class _RegionRecord(BaseModel):
+class RegionRecord(BaseModel):
+    """Name of the layer that said where, and the numbers that its labels were given."""
+
     name: str
     numbers: tuple[tuple[Label, Label], ...]
 
 
-class _Made(BaseModel):
-    """What metadata say of a run besides its recipe."""
-
-    content: Annotated[tuple[PlaneRecord, ...], Field(min_length=1)] | None
-    styles: tuple[Annotated[tuple[PlaneRecord, ...], Field(min_length=1)], ...]
-    regions: _RegionRecord | None
-    axes: tuple[Annotated[int, Field(ge=0, lt=64)], ...]
-    history: tuple[float, ...]
-    planes: tuple[_FinishedPlane, ...]
+Layers = Annotated[tuple[PlaneRecord, ...], Field(min_length=1)]
+"""Of one picture: several where it was put together of several layers."""
 
 
-@dataclass(frozen=True, eq=False)
-class ResultRecord:
+class ResultRecord(BaseModel):
     """How a result layer was made.
 
     Attributes
@@ -124,20 +115,21 @@ class ResultRecord:
     axes
         Axes of the content that were run through; none for a single plane.
     regions
-        Name of the layer that said where and the numbers its labels were given, or None.
+        What said where, or None.
     content, styles
-        The planes of each picture, several where it was put together of several layers; content is None where
-        there was none.
+        The planes of each picture; content is None where there was none.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     name: str
     config: StyleConfig
-    history: tuple[float, ...]
-    planes: tuple[Mapping[str, Any], ...]
-    axes: tuple[int, ...]
-    regions: tuple[str, dict[int, int]] | None
-    content: tuple[PlaneRecord, ...] | None
-    styles: tuple[tuple[PlaneRecord, ...], ...]
+    history: tuple[float, ...] = ()
+    planes: tuple[_FinishedPlane, ...] = ()
+    axes: tuple[Annotated[int, Field(ge=0, lt=64)], ...]
+    regions: RegionRecord | None
+    content: Layers | None
+    styles: tuple[Layers, ...]
 
     @classmethod
     def of(cls, layer: Layer) -> ResultRecord:
@@ -164,26 +156,15 @@ class ResultRecord:
             )
         config = StyleConfig.from_recipe(recipe)
         try:
-            said = _Made.model_validate({"history": (), "planes": (), **made, **pictures})
+            record = cls.model_validate({**made, **pictures, "name": layer.name, "config": config})
         except ValidationError as error:
             raise _damaged(layer, ".".join(map(str, error.errors()[0]["loc"]))) from None
-        regions = said.regions
-        record = cls(
-            name=layer.name,
-            config=config,
-            history=said.history,
-            planes=tuple(plane.model_dump() for plane in said.planes),
-            axes=said.axes,
-            regions=None if regions is None else (regions.name, dict(regions.numbers)),
-            content=said.content,
-            styles=said.styles,
-        )
         if config.mode is Mode.COLORS and not record.axes:
             raise ConfigError("Colours are taken over at once, so there is nothing to go on with.")
-        record._check_place(layer)
+        record._check_layer(layer)
         return record
 
-    def _check_place(self, layer: Layer) -> None:
+    def _check_layer(self, layer: Layer) -> None:
         """Raise `ConfigError` if it cannot be a record of this layer."""
         from napari.layers import Image
 
@@ -194,7 +175,7 @@ class ResultRecord:
         out_of_place = len(set(self.axes)) < len(self.axes) or max(self.axes, default=-1) >= layer.ndim
         if out_of_place or (self.axes and layer.ndim < len(self.axes) + 2):
             raise _damaged(layer, "axes")
-        numbers = {plane["plane"] for plane in self.planes}
+        numbers = {plane.plane for plane in self.planes}
         if len(numbers) < len(self.planes) or max(numbers, default=-1) >= self.count(layer):
             raise _damaged(layer, "planes")
 
@@ -207,7 +188,7 @@ class ResultRecord:
         """Names of all layers that the run was made from, each once."""
         planes = [*(self.content or ()), *(plane for style in self.styles for plane in style)]
         names = [plane.name for plane in planes]
-        return list(dict.fromkeys([*names, *([] if self.regions is None else [self.regions[0]])]))
+        return list(dict.fromkeys([*names, *([] if self.regions is None else [self.regions.name])]))
 
     def check_present(self, layers: Iterable[Layer]) -> None:
         """Raise `ConfigError` that names the layers of the run that are not there."""
@@ -222,7 +203,9 @@ class ResultRecord:
             )
 
 
-def read_again(planes: Sequence[PlaneRecord], layers: Iterable[Layer], *, colored: bool = True) -> Snapshot | Composite:
+def resolve_record(
+    planes: Sequence[PlaneRecord], layers: Iterable[Layer], *, colored: bool = True
+) -> Snapshot | Composite:
     """Decide to read what a record says of one picture.
 
     Parameters
@@ -266,14 +249,14 @@ def read_again(planes: Sequence[PlaneRecord], layers: Iterable[Layer], *, colore
     return snapshots[0] if len(snapshots) == 1 else compose(snapshots)
 
 
-def pixels_again(layer: Image, place: Snapshot | Composite) -> Snapshot:
+def resolve_result(layer: Image, reference: Snapshot | Composite) -> Snapshot:
     """Decide to read a result as the picture it was when the run ended, whatever its looks are now.
 
     Parameters
     ----------
     layer
         The result, of one plane.
-    place
+    reference
         The content it lies on.
 
     Raises
@@ -282,7 +265,7 @@ def pixels_again(layer: Image, place: Snapshot | Composite) -> Snapshot:
         If the layer cannot be read.
     """
     middle = [(size - 1) / 2 for size in layer.level_shapes[0]]
-    displayed = [axis - place.grid.geometry.ndim for axis in place.grid.displayed]
+    displayed = [axis - reference.grid.geometry.ndim for axis in reference.grid.displayed]
     seen = resolve(
         layer,
         point_world=layer.data_to_world(middle),
@@ -290,9 +273,9 @@ def pixels_again(layer: Image, place: Snapshot | Composite) -> Snapshot:
         as_displayed=not layer.rgb,
         colored=False,
     )
-    if layer.rgb or not isinstance(place, Snapshot):
+    if layer.rgb or not isinstance(reference, Snapshot):
         return seen
-    return replace(seen, contrast_limits=place.contrast_limits, gamma=place.gamma)
+    return replace(seen, contrast_limits=reference.contrast_limits, gamma=reference.gamma)
 
 
 def _damaged(layer: Layer, where: str) -> ConfigError:
@@ -302,7 +285,7 @@ def _damaged(layer: Layer, where: str) -> ConfigError:
     )
 
 
-def _told(picture: Snapshot | Composite) -> list[dict[str, Any]]:
+def _plane_records(picture: Snapshot | Composite) -> list[dict[str, Any]]:
     return [
         {
             "name": snapshot.name,

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from napari_styletransfer.config import Movie, Network, Start, StyleConfig
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.layers.regions import resolve_labels, resolve_shapes
+from napari_styletransfer.layers.regions import Region, resolve_region
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import METADATA_KEY
 from napari_styletransfer.outputs.factory import make_output
-from napari_styletransfer.session.job import Job, Relabelled, for_channel
+from napari_styletransfer.session.job import Job, for_channel
 from napari_styletransfer.session.networks import made_with_others
-from napari_styletransfer.session.result_metadata import ResultRecord, pixels_again, read_again
+from napari_styletransfer.session.result_metadata import ResultRecord, resolve_record, resolve_result
 from napari_styletransfer.session.run_cache import EndedRun
 
 if TYPE_CHECKING:
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
     from napari_styletransfer.layers.compose import Composite
-    from napari_styletransfer.layers.regions import ShapesRegion
     from napari_styletransfer.session.run_session import Session
 
-_OF_THE_FORM = ("iterations", "max_seconds", "device", "memory_limit")
+_RUN_FIELDS = ("iterations", "max_seconds", "device", "memory_limit")
 """Settings that say how long and where to go on, not what the picture is to become."""
 
-_OF_THE_PICTURES = ("style_weights", "regions", "start", "level", "size", "scales")
+_PICTURE_FIELDS = ("style_weights", "regions", "start", "level", "size", "scales")
 """Settings that belong to the pictures of a run and their sizes, which stay as they are while it goes on."""
 
 
@@ -45,13 +44,13 @@ class Continuation:
     ----------
     words
         That, for people.
-    take_up
+    prepare
         Returns the run to go on with, given the settings of the form; raises a `StyleTransferError` where the
         layers of the run cannot be read again.
     """
 
     words: str
-    take_up: Callable[[StyleConfig], EndedRun]
+    prepare: Callable[[StyleConfig], EndedRun]
 
 
 def chosen_result(candidates: Iterable[Layer | None]) -> Layer | None:
@@ -79,10 +78,10 @@ def continuation(session: Session, viewer: ViewerModel, layer: Layer | None) -> 
     if run.blocking_reason:
         raise ConfigError(run.blocking_reason)
     run = replace(run, own=run.own or run is not last)
-    return Continuation(_words_of_run(run), lambda settings: _with_settings(run, settings))
+    return Continuation(_description(run), lambda settings: _with_settings(run, settings))
 
 
-def _words_of_run(run: EndedRun) -> str:
+def _description(run: EndedRun) -> str:
     name = "the last result" if run.output.layer is None else f"'{run.output.layer.name}'"
     if run.output.noun:
         return f"Go on with {name}, in its layer, with the {run.output.noun}s that are not done."
@@ -100,18 +99,18 @@ def _with_settings(run: EndedRun, settings: StyleConfig) -> EndedRun:
     if run.output.noun:
         config = job.config
     elif run.own:
-        config = _going_on(job.config, settings)
+        config = _with_run_options(job.config, settings)
     else:
         settings = for_channel(settings, channel=job.channel)
-        config = settings.changed(**{name: getattr(job.config, name) for name in _OF_THE_PICTURES})
+        config = settings.changed(**{name: getattr(job.config, name) for name in _PICTURE_FIELDS})
     if config.network is Network.AUTO and run.finished is not None:
         # Whatever 'auto' would be for the steps to come: the picture goes on with the network that it was begun with.
         config = config.changed(network=run.finished.config.network)
     return replace(run, job=replace(job, config=config))
 
 
-def _going_on(config: StyleConfig, settings: StyleConfig) -> StyleConfig:
-    return config.changed(**{name: getattr(settings, name) for name in _OF_THE_FORM})
+def _with_run_options(config: StyleConfig, settings: StyleConfig) -> StyleConfig:
+    return config.changed(**{name: getattr(settings, name) for name in _RUN_FIELDS})
 
 
 def _from_layer(viewer: ViewerModel, layer: Layer) -> Continuation:
@@ -124,28 +123,28 @@ def _from_layer(viewer: ViewerModel, layer: Layer) -> Continuation:
         )
     if not record.axes:
         words = f"Go on with '{layer.name}', from its picture and with its own settings, in its layer."
-        return Continuation(words, lambda settings: _picture_again(viewer, layer, record, settings))
+        return Continuation(words, lambda settings: _resume_picture(viewer, layer, record, settings))
     if len(record.planes) == record.count(layer):
         raise ConfigError("All planes of this result are done.")
     if record.config.start is Start.IMAGE and not (record.planes and record.config.movie is Movie.FOLLOW):
         # Which picture that was is not written down; only a plane that follows another does without.
         raise ConfigError(f"'{layer.name}' began from a start image, which is not known any more. Run it anew.")
     words = f"Go on with '{layer.name}', with its own settings and the planes that are not done, in its layer."
-    return Continuation(words, lambda settings: _stack_again(viewer, layer, record, settings))
+    return Continuation(words, lambda settings: _resume_stack(viewer, layer, record, settings))
 
 
-def _picture_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, settings: StyleConfig) -> EndedRun:
+def _resume_picture(viewer: ViewerModel, layer: Layer, record: ResultRecord, settings: StyleConfig) -> EndedRun:
     """Return a run that starts from the picture of a layer."""
     channel = not layer.rgb
-    content = _content_again(viewer, record, channel)
-    styles = tuple(read_again(style, viewer.layers) for style in record.styles)
+    content = _resolve_content(viewer, record, channel)
+    styles = tuple(resolve_record(style, viewer.layers) for style in record.styles)
     job = Job(
         content=content,
         styles=styles,
         # A coarse scale would lay the picture out anew.
-        config=_going_on(record.config, settings).changed(start=Start.IMAGE, scales=1),
-        init=pixels_again(layer, record.config.first_style(styles) if content is None else content),
-        labels=None if content is None else _resolve_labels(viewer, record, [content]),
+        config=_with_run_options(record.config, settings).changed(start=Start.IMAGE, scales=1),
+        init=resolve_result(layer, record.config.first_style(styles) if content is None else content),
+        labels=None if content is None else _resolve_regions(viewer, record, [content]),
         channel=channel,
         original=record.config,
         history=record.history,
@@ -153,21 +152,21 @@ def _picture_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, sett
     return _attached(viewer, job, layer, ())
 
 
-def _stack_again(viewer: ViewerModel, layer: Layer, record: ResultRecord, settings: StyleConfig) -> EndedRun:
+def _resume_stack(viewer: ViewerModel, layer: Layer, record: ResultRecord, settings: StyleConfig) -> EndedRun:
     """Return a run of the planes that a layer does not have yet."""
     channel = not layer.rgb
-    base = _content_again(viewer, record, channel)
+    base = _resolve_content(viewer, record, channel)
     assert base is not None
     stack = stack_of(base, record.axes)
     job = Job(
         content=base,
-        styles=tuple(read_again(style, viewer.layers) for style in record.styles),
+        styles=tuple(resolve_record(style, viewer.layers) for style in record.styles),
         config=record.config.changed(device=settings.device, memory_limit=settings.memory_limit),
-        labels=_resolve_labels(viewer, record, stack),
+        labels=_resolve_regions(viewer, record, stack),
         stack=stack,
         channel=channel,
     )
-    return _attached(viewer, job, layer, record.planes)
+    return _attached(viewer, job, layer, [plane.model_dump() for plane in record.planes])
 
 
 def _attached(viewer: ViewerModel, job: Job, layer: Layer, parts: Sequence[Mapping[str, Any]]) -> EndedRun:
@@ -177,19 +176,14 @@ def _attached(viewer: ViewerModel, job: Job, layer: Layer, parts: Sequence[Mappi
     return EndedRun(job, output, own=True)
 
 
-def _content_again(viewer: ViewerModel, record: ResultRecord, channel: bool) -> Snapshot | Composite | None:
-    return None if record.content is None else read_again(record.content, viewer.layers, colored=not channel)
+def _resolve_content(viewer: ViewerModel, record: ResultRecord, channel: bool) -> Snapshot | Composite | None:
+    return None if record.content is None else resolve_record(record.content, viewer.layers, colored=not channel)
 
 
-def _resolve_labels(
+def _resolve_regions(
     viewer: ViewerModel, record: ResultRecord, planes: Iterable[Snapshot | Composite]
-) -> list[Relabelled | ShapesRegion] | None:
-    from napari.layers import Shapes
-
+) -> list[Region] | None:
     if record.regions is None:
         return None
-    name, numbers = record.regions
-    layer = viewer.layers[name]
-    if isinstance(layer, Shapes):
-        return [resolve_shapes(plane, layer) for plane in planes]
-    return [Relabelled(resolve_labels(plane, layer), numbers) for plane in planes]
+    layer, numbers = viewer.layers[record.regions.name], dict(record.regions.numbers)
+    return [resolve_region(plane, layer, numbers) for plane in planes]

@@ -18,10 +18,10 @@ from psygnal import Signal
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.events import Event, Fetching, Finished, Plan, PlaneStarted, Preview, Reason, Started, Step
 from napari_styletransfer.outputs.factory import make_output
-from napari_styletransfer.progress import PlaneMeter, WorkMeter
+from napari_styletransfer.progress import RunProgress
 from napari_styletransfer.session.job import CachedReader, Job
 from napari_styletransfer.session.messages import fetching_words, message_of, step_words
-from napari_styletransfer.session.result_metadata import pictures_record
+from napari_styletransfer.session.result_metadata import job_metadata
 from napari_styletransfer.session.run_cache import EndedRun, RunCache
 from napari_styletransfer.session.status import RunStatus, State
 from napari_styletransfer.worker import Run, RunHandle, engine_run
@@ -53,6 +53,8 @@ class Session:
         That run, as far as it has come.
     kept
         Runs that can go on.
+    released
+        Whether the form is closed: the viewer is not followed any more.
     """
 
     stepped = Signal()
@@ -70,11 +72,10 @@ class Session:
         self._viewer = viewer
         self._make_run = make_run
         self._handle: RunHandle | None = None
-        self._meter: WorkMeter | None = None
-        self._planes: PlaneMeter | None = None
+        self._progress = RunProgress()
         self._bar: progress | None = None
         self._reading: CachedReader | None = None
-        self._result_came = self._unwanted = False
+        self._result_came = self._discarding = self.released = False
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -126,14 +127,14 @@ class Session:
 
     def release(self) -> None:
         """Follow the viewer no more; a run under way still brings its result."""
+        self.released = True
         self._viewer.layers.events.removed.disconnect(self._on_removed)
 
     def _begin(self, run: EndedRun) -> None:
         job, output, finished = run.job, run.output, run.finished
         self.last = run
         self.kept.make_room(run)
-        self._meter, self._result_came, self._unwanted = None, False, False
-        self._planes = PlaneMeter() if output.noun else None
+        self._progress, self._result_came, self._discarding = RunProgress(), False, False
         self._reading = None if job.content is None else CachedReader(job.content)
         options: dict[str, Any] = {
             "init": job.init,
@@ -149,42 +150,39 @@ class Session:
         self._handle = RunHandle(
             self._make_run(self._reading, job.styles, job.config, **options),
             on_events=self._on_events,
-            on_error=self._break_off,
+            on_error=self._on_error,
             on_done=self._on_done,
             prepare=lambda image, plan: output.render(image, _final_shape(plan)),
         )
 
     def _on_events(self, events: Sequence[Event]) -> None:
-        if self._unwanted:
+        if self._discarding:
             return
         for event in events:
-            self._take(event)
+            self._on_event(event)
         steps = [event for event in events if isinstance(event, Step)]
         if steps:
-            self._tell_step(steps[-1])
+            self._show_step(steps[-1])
             self.stepped.emit()
 
-    def _take(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         assert self.output is not None
+        self._progress(event)
         if isinstance(event, Fetching):
             self.status.fraction = event.done / event.total if event.total else None
             self.status.message = fetching_words(event)
         elif isinstance(event, PlaneStarted):
-            assert self._planes is not None
             self.output.begin(event.plane)
-            self._planes.begin(event.plane, event.planes)
             self.steps.clear()
         elif isinstance(event, Started):
-            self.plan, self._meter = event.plan, WorkMeter(event.plan)
+            self.plan = event.plan
             self.output.alpha = None if self._reading is None else self._reading.alpha
-            if self.status.state is State.RUNNING and self._planes is None:
+            if self.status.state is State.RUNNING and not self.output.noun:
                 self.status.message = f"Running on {event.plan.device_name} …"
         elif isinstance(event, Preview):
             self.output.show(event.image)
         elif isinstance(event, Step):
             self.steps.append(event)
-            if self._meter is not None:
-                self._meter.update(event)
         elif isinstance(event, Finished):
             self._take_result(event)
 
@@ -192,8 +190,6 @@ class Session:
         assert self.last is not None
         self._result_came = True
         self.last = replace(self.last, finished=result)
-        if self._planes is not None:
-            self._planes.end(result.seconds)
         self._write(result)
 
     def _write(self, result: Finished) -> None:
@@ -202,7 +198,7 @@ class Session:
         job, output = self.last.job, self.last.output
         # A plane that follows another starts from it, as does a run from the picture of an earlier one: the recipe
         # is that of the whole.
-        whole = job.config if self._planes is not None else job.original
+        whole = job.config if output.noun else job.original
         config = result.config if whole is None else result.config.changed(start=whole.start, scales=whole.scales)
         output.finish(
             result.image,
@@ -213,21 +209,19 @@ class Session:
             reason=str(result.reason),
             seconds=result.seconds,
             level=job.level,
-            **pictures_record(job),
+            **job_metadata(job),
         )
 
-    def _tell_step(self, step: Step) -> None:
-        if self._meter is None or self.status.state is not State.RUNNING:
+    def _show_step(self, step: Step) -> None:
+        assert self.output is not None
+        if self.status.state is not State.RUNNING:
             return
-        left, fraction, where = self._meter.seconds_left, self._meter.fraction, ""
-        if self._planes is not None:
-            left, fraction = self._planes.overall(self._meter)
-            assert self.output is not None
-            where = f"{self.output.noun.capitalize()} {self._planes.plane + 1} of {self._planes.planes} · "
-        self.status.fraction = fraction
-        self.status.message = where + step_words(step, left)
+        progress, noun = self._progress, self.output.noun
+        part = f"{noun.capitalize()} {progress.plane + 1} of {progress.planes} · " if noun else ""
+        self.status.fraction = progress.fraction
+        self.status.message = part + step_words(step, progress.seconds_left)
         if self._bar is not None:
-            self._bar.update(max(round(100 * fraction) - self._bar.n, 0))
+            self._bar.update(max(round(100 * progress.fraction) - self._bar.n, 0))
 
     def refuse(self, error: StyleTransferError) -> None:
         """Tell the user why something they asked for was not done; a run under way goes on."""
@@ -241,10 +235,10 @@ class Session:
         if self.status.state is State.FAILED:
             self.status.message, self.status.state = "", State.IDLE
 
-    def _break_off(self, error: StyleTransferError) -> None:
+    def _on_error(self, error: StyleTransferError) -> None:
         """Show what a run has reached that failed under way, and tell the error."""
         assert self.last is not None
-        if self._unwanted:
+        if self._discarding:
             return
         output, reached, before = self.last.output, error.finished, self.last.finished
         stepped = reached is not None and reached.iterations > (0 if before is None else before.iterations)
@@ -265,7 +259,7 @@ class Session:
     def _on_done(self) -> None:
         self._handle = None
         self._close_bar()
-        if self._unwanted:
+        if self._discarding:
             self.status.message = "Stopped, as all layers were removed"
             self.status.fraction, self.status.state = 0.0, State.IDLE
             return
@@ -290,7 +284,7 @@ class Session:
         self.kept.drop_gone()
         if self.status.active and not self._viewer.layers:
             # Who removes everything wants nothing put back.
-            self._unwanted = True
+            self._discarding = True
             self.stop()
 
     def _close_bar(self) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from napari.qt.threading import create_worker
 from qtpy.QtCore import QEvent, QObject, Signal
 
 from napari_styletransfer.errors import DeviceError
+from napari_styletransfer.widget.latest_worker import LatestWorker
 from napari_styletransfer.widget.settings_form import memory_words
 from napari_styletransfer.worker import load_engine
 
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     from napari_styletransfer.devices.device import DeviceInfo
     from napari_styletransfer.widget.settings_form import SettingsForm
 
-_LOOKS = (QEvent.Type.Enter, QEvent.Type.FocusIn, QEvent.Type.MouseButtonPress)
+_ATTENTION = (QEvent.Type.Enter, QEvent.Type.FocusIn, QEvent.Type.MouseButtonPress)
 
 
 class DeviceList(QObject):
     """Fills the form's device choices."""
 
-    known = Signal()
+    found = Signal()
     """The devices are known, and torch is loaded."""
 
     def __init__(self, settings: SettingsForm) -> None:
         super().__init__(settings)
         self._settings = settings
-        self._asking = False
         self._known = False
+        self._worker = LatestWorker(_find_devices, self._show)
         settings.editors["device"].native.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Ask for the devices when somebody turns to the list."""
-        if not self._known and event is not None and event.type() in _LOOKS:
+        if not self._known and event is not None and event.type() in _ATTENTION:
             self.refresh()
         return False
 
@@ -49,10 +49,7 @@ class DeviceList(QObject):
 
     def refresh(self) -> None:
         """Ask in a thread, and show what comes back."""
-        if self._asking:
-            return
-        self._asking = True
-        create_worker(_ask, _ignore_errors=True, _connect={"returned": self._show, "finished": self._done})
+        self._worker.start()
 
     def _show(self, found: list[DeviceInfo] | None) -> None:
         if found is None:
@@ -61,14 +58,11 @@ class DeviceList(QObject):
         best = found[0]
         choices: list[tuple[str, Any]] = [(f"auto · {best.name} · {memory_words(best.free_bytes)}", "auto")]
         choices += [(f"{device.name} · {memory_words(device.free_bytes)}", device.name) for device in found]
-        self._settings.offer("device", choices)
-        self.known.emit()
-
-    def _done(self) -> None:
-        self._asking = False
+        self._settings.set_choices("device", choices)
+        self.found.emit()
 
 
-def _ask() -> list[DeviceInfo] | None:
+def _find_devices() -> list[DeviceInfo] | None:
     try:
         found: list[DeviceInfo] = load_engine("devices.device").devices()
     except DeviceError:

@@ -1,57 +1,62 @@
 """The plugin's dock widget: pictures, settings, and Run.
 
-Named in the manifest; napari makes one when the user opens "Style Transfer". It gathers a `Job` from its parts
-when Run is pressed and leaves the run to its session. Opening it imports no torch.
+Named in the manifest; napari makes one when the user opens "Style Transfer". Its parts write a `FormState`, which it
+follows; when Run is pressed it makes a `Job` of that and leaves the run to its session. Opening it imports no torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_info
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import (
-    QFrame,
-    QScrollArea,
-    QShortcut,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QShortcut, QVBoxLayout, QWidget
+from superqt.utils import QSignalDebouncer
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, StyleTransferError
+from napari_styletransfer.session.form_state import FormState, SavedForm, save_form, saved_form
 from napari_styletransfer.session.job import Job
+from napari_styletransfer.session.job_builder import (
+    build_contact_sheet,
+    build_job,
+    plan_request,
+    region_planes,
+    resolve_pictures,
+)
 from napari_styletransfer.session.layer_group import LayerGroup
 from napari_styletransfer.session.messages import message_of
-from napari_styletransfer.session.remembered import FormState, remember, remembered
 from napari_styletransfer.session.resume import Continuation, chosen_result, continuation
 from napari_styletransfer.session.run_session import Session
 from napari_styletransfer.session.status import State
 from napari_styletransfer.widget.devices import DeviceList
 from napari_styletransfer.widget.docked import DockedWidget
-from napari_styletransfer.widget.hint import Hint
-from napari_styletransfer.widget.job_builder import JobBuilder
 from napari_styletransfer.widget.output_options import OutputOptions
 from napari_styletransfer.widget.picture_panel import PicturePanel
 from napari_styletransfer.widget.plan_label import MakePlan, PlanLabel, plan_of
 from napari_styletransfer.widget.preferences import preferred_config
-from napari_styletransfer.widget.qt_utils import form_style, hline, theme_of
+from napari_styletransfer.widget.qt_utils import form_style, hline, text_color, theme_of
 from napari_styletransfer.widget.region_panel import RegionPanel
 from napari_styletransfer.widget.run_controls import RUN_KEYS, STOP_KEY, RunControls
 from napari_styletransfer.widget.settings_form import SettingsForm
 from napari_styletransfer.widget.settings_menu import SettingsMenu
-from napari_styletransfer.widget.ties import Ties
 from napari_styletransfer.worker import Run, engine_run
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-_PATIENCE = 100
+_DEBOUNCE_MS = 100
 """Milliseconds after the slider stood still before the form follows it."""
+
+_HINT = (
+    "Open two pictures, a content and a style, or "
+    '<a href="sample" style="color: {link}">load an example</a>. '
+    "File ▸ Open Sample ▸ Style Transfer has more."
+)
 
 
 class StyleTransferWidget(DockedWidget):
@@ -73,50 +78,50 @@ class StyleTransferWidget(DockedWidget):
     ) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._settled = QTimer(self)
-        self._settled.setSingleShot(True)
-        self._settled.setInterval(_PATIENCE)
+        self._connections = ExitStack()
         self.session = Session(napari_viewer, make_run)
-        self._valid = preferred_config()
-        self.settings = SettingsForm(self._valid)
-        self.settings.offer_networks()
-        self.pictures = PicturePanel(napari_viewer, self.settings.editors["level"])
-        self.regions = RegionPanel(napari_viewer, self.settings.editors["feather"])
-        self.result = OutputOptions(napari_viewer, self.settings.editors["movie"])
+        self.state = FormState(preferred_config())
+        self.settings = SettingsForm(self.state.settings)
+        self.settings.show_networks()
+        self.pictures = PicturePanel(napari_viewer, self.state, self.settings.editors["level"])
+        self.regions = RegionPanel(napari_viewer, self.state, self.settings.editors["feather"])
+        self.output = OutputOptions(napari_viewer, self.state, self.settings.editors["movie"])
         self.controls = RunControls(self.session, theme_of(napari_viewer))
         self.plan = PlanLabel(plan_of if make_run is engine_run else make_plan, theme_of(napari_viewer))
         self.controls.add_above_buttons(self.plan)
-        self.hint = Hint(napari_viewer)
-        self.maker = JobBuilder(napari_viewer, self.settings, self.pictures, self.regions, self.result)
-        self.recipes = SettingsMenu(napari_viewer, self.session, self.settings, self.pictures, self.maker)
-        self.settings.add_beside_preset(self.recipes)
+        self.hint = QLabel()
+        self.hint.setWordWrap(True)
+        self.menu = SettingsMenu(napari_viewer, self.session, self.settings, self.state)
+        self.settings.add_beside_preset(self.menu)
         self._devices = DeviceList(self.settings)
+        self._debouncer = QSignalDebouncer(parent=self)
+        self._debouncer.setTimeout(_DEBOUNCE_MS)
         self._lay_out()
         self._connect()
         self._on_theme()
-        self._check()
-        said = remembered(napari_viewer)
-        if said is not None:
-            self._say_again(said)
+        self._refresh()
+        saved = saved_form(napari_viewer)
+        if saved is not None:
+            self._restore(saved)
 
     def run(self) -> None:
         """Start a run with what the form says."""
-        self._start(self.maker.job)
+        self._start(self.job)
 
     def try_variations(self) -> None:
         """Run a contact sheet of small pictures with settings around those of the form."""
-        self._start(self.maker.sheet)
+        self._start(lambda: build_contact_sheet(self._viewer, self._flushed()))
 
     def stop(self) -> None:
         """Stop the run and keep its best image."""
         self.session.stop()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Continue the selected result, or else the content if that is one, or else the last run."""
         if self.session.status.active:
             return
         try:
-            run = self._continuation().take_up(self.settings.config())
+            run = self._continuation().prepare(self.settings.config())
         except StyleTransferError as error:
             self.session.refuse(error)
             return
@@ -124,45 +129,46 @@ class StyleTransferWidget(DockedWidget):
 
     def config(self) -> StyleConfig:
         """Return the settings of the form, blend weights and regions included."""
-        return self.maker.config()
+        return self._flushed().config()
 
     def show_config(self, config: StyleConfig) -> None:
         """Show the settings of a preset, a recipe or a layer."""
         self.settings.show_config(config)
-        self.pictures.set_style_weights(config.style_weights)
-        self.regions.show_regions(config.regions)
-        # Whether blend weights count is decided by the regions, which the settings were shown without.
-        self._check()
+        with self.state.changed.blocked():
+            self.pictures.set_style_weights(config.style_weights)
+            self.regions.show_regions(config.regions)
+        self._refresh()
 
     def job(self) -> Job:
-        """Return what Run would run now; see `JobBuilder.job`."""
-        return self.maker.job()
+        """Return what Run would run now; see `build_job`."""
+        return build_job(self._viewer, self._flushed())
 
     def release(self) -> None:
-        """End the form: what it says is remembered, its run is stopped, and it follows the viewer no more."""
-        self.session.stop()
-        if self._ties.cut():
-            remember(self._viewer, self._said())
+        """End the form: what it says is saved, its run is stopped, and it follows the viewer no more."""
+        if not self.session.released:
+            self.session.stop()
+            save_form(self._viewer, self._saved())
+            self._connections.close()
 
-    def _said(self) -> FormState:
-        config, layer = self._valid, self.regions.layer
-        # Fields that cannot work, and weights that do not go with them, are not worth remembering.
+    def _saved(self) -> SavedForm:
+        config, layer = self.state.settings, self.state.region_layer
+        # Fields that cannot work, and weights that do not go with them, are not worth saving.
         with suppress(ConfigError):
-            config = config.changed(style_weights=self.pictures.style_weights, regions=self.regions.regions())
-        return FormState(
+            config = config.changed(style_weights=self.state.blend_weights, regions=self.state.regions)
+        return SavedForm(
             config,
             *self.pictures.chosen_names,
-            regions=None if layer is None else layer.name,
-            axes=self.result.axes,
-            channel=self.result.channel,
+            region_layer=None if layer is None else layer.name,
+            axes=self.state.axes,
+            channel=self.state.channel,
         )
 
-    def _say_again(self, said: FormState) -> None:
+    def _restore(self, saved: SavedForm) -> None:
         """Say what a form said before, as far as its layers are still there."""
-        self.pictures.choose_names(said.content, said.styles)
-        self.regions.choose(next((layer for layer in self._viewer.layers if layer.name == said.regions), None))
-        self.show_config(said.config)
-        self.result.choose(said.axes, said.channel)
+        self.pictures.choose_names(saved.content, saved.styles)
+        self.regions.choose(next((layer for layer in self._viewer.layers if layer.name == saved.region_layer), None))
+        self.show_config(saved.config)
+        self.output.choose(saved.axes, saved.channel)
 
     def _start(self, make: Callable[[], Job]) -> None:
         if self.session.status.active:
@@ -179,12 +185,8 @@ class StyleTransferWidget(DockedWidget):
         body = QVBoxLayout(inside)
         body.setContentsMargins(8, 6, 8, 4)
         body.setSpacing(8)
-        body.addWidget(self.hint)
-        body.addWidget(self.pictures)
-        body.addWidget(self.regions)
-        body.addWidget(self.result)
-        body.addWidget(hline())
-        body.addWidget(self.settings)
+        for part in (self.hint, self.pictures, self.regions, self.output, hline(), self.settings):
+            body.addWidget(part)
         body.addStretch(1)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
@@ -204,109 +206,114 @@ class StyleTransferWidget(DockedWidget):
 
     def _connect(self) -> None:
         self.controls.run.clicked.connect(self.run)
-        self.recipes.variations_wanted.connect(self.try_variations)
-        self.recipes.loaded.connect(self.show_config)
-        self.recipes.opened.connect(self._on_menu)
         self.controls.stop.clicked.connect(self.stop)
-        self.controls.go_on.clicked.connect(self.go_on)
-        for key, press in (*((key, self.controls.run) for key in RUN_KEYS), (STOP_KEY, self.controls.stop)):
-            # A press of the button, so that a key does nothing that a click could not.
+        self.controls.resume.clicked.connect(self.resume)
+        for key, button in (*((key, self.controls.run) for key in RUN_KEYS), (STOP_KEY, self.controls.stop)):
+            # A click of the button, so that a key does nothing that a click could not.
             shortcut = QShortcut(QKeySequence(key), self)
             shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(press.click)
-        self.pictures.changed.connect(self._check)
-        self.regions.changed.connect(self._check)
-        self.result.changed.connect(self._check)
-        self.plan.told.connect(self._check)
-        self.plan.network_wanted.connect(self.settings.editors["network"].write)
-        self._devices.known.connect(self.plan.ask)
+            shortcut.activated.connect(button.click)
+        self.menu.variations_requested.connect(self.try_variations)
+        self.menu.loaded.connect(self.show_config)
+        self.menu.opened.connect(lambda: self.menu.sheet.setEnabled(self.controls.run.isEnabled()))
+        self.hint.linkActivated.connect(lambda: self._viewer.open_sample("napari-styletransfer", "content_and_style"))
+        self.settings.edited.connect(self._on_settings)
+        self.plan.planned.connect(self._refresh)
+        self.plan.network_chosen.connect(self.settings.editors["network"].write)
+        self._devices.found.connect(self.plan.update_plan)
         # Later: while layers come and go, napari tells of axes that its layers do not have yet, or no longer.
-        self._settled.timeout.connect(self.pictures.look_again)
-        self._viewer.dims.events.point.connect(self._on_slider)
-        self._viewer.layers.selection.events.active.connect(self._check_continue)
-        self.settings.edited.connect(self.session.clear_error)
-        self.settings.edited.connect(self._check)
-        self.session.status.events.state.connect(self._on_state)
-        self.session.variation_chosen.connect(self._use_variation)
-        self._viewer.events.theme.connect(self._on_theme)
-        self._ties = Ties(
-            self.session,
-            (
-                self.session.release,
-                self.pictures.release,
-                self.regions.release,
-                self.plan.release,
-                self._settled.stop,
-                partial(self._viewer.dims.events.point.disconnect, self._on_slider),
-                partial(self._viewer.layers.selection.events.active.disconnect, self._check_continue),
-                self.controls.release,
-                partial(self.session.status.events.state.disconnect, self._on_state),
-                partial(self.session.variation_chosen.disconnect, self._use_variation),
-                partial(self._viewer.events.theme.disconnect, self._on_theme),
-            ),
-        )
+        self._debouncer.triggered.connect(self.pictures.update_later)
+        for signal, slot in (
+            (self.state.changed, self._refresh),
+            (self.session.status.events.state, self._on_status),
+            (self.session.variation_chosen, self._use_variation),
+            (self._viewer.dims.events.point, self._on_slider),
+            (self._viewer.layers.selection.events.active, self._update_continue),
+            (self._viewer.events.theme, self._on_theme),
+        ):
+            signal.connect(slot)
+            self._connections.callback(signal.disconnect, slot)
+        self._connections.callback(self._debouncer.cancel)
+        for part in (self.controls, self.plan, self.regions, self.pictures, self.session):
+            self._connections.callback(part.release)
         # Not a method of the form: Qt calls none of those once the form is being destroyed.
-        self.destroyed.connect(self._ties.on_destroyed)
+        self.destroyed.connect(partial(_on_destroyed, self._connections, self.session))
 
-    def _check(self) -> None:
-        """Follow the settings in what pictures are asked for, and say whether Run may be pressed."""
-        hindrance = ""
+    def _on_settings(self) -> None:
+        self.session.clear_error()
         try:
-            config = self.settings.config()
+            self.state.settings, self.state.error = self.settings.config(), None
         except ConfigError as error:
-            hindrance = message_of(error)
-        else:
-            self._valid = config
-            self.pictures.follow_settings(config.mode, config.start)
-            self._follow_content(config)
-            hindrance = self.pictures.missing() or self.maker.blocking_reason() or self.plan.hindrance
-        self.hint.setVisible(len(self.pictures.image_layers) < 2)
-        self.controls.set_blocking_reason(hindrance)
-        self._check_continue()
+            self.state.error = error
+        self.state.changed.emit()
 
-    def _follow_content(self, config: StyleConfig) -> None:
-        """Tell the parts that depend on the content which plane it is."""
-        planes = self.maker.planes(config)
-        self.regions.follow(planes, self.pictures.style_layers)
-        self.pictures.explain_weights(self.regions.unblended)
-        self.plan.follow(self.maker.question(config, planes))
+    def _flushed(self) -> FormState:
+        """Return the state as it is once the layers that came or went in this turn of the event loop are followed."""
+        with self.state.changed.blocked():
+            self.pictures.flush()
+            self.regions.flush()
+        return self.state
+
+    def _refresh(self) -> None:
+        """Follow the state in what is asked for, and say whether Run may be pressed."""
+        state = self._flushed()
+        if state.error is not None:
+            blocking_reason = message_of(state.error)
+        else:
+            with state.changed.blocked():
+                blocking_reason = self._update_parts() or self.plan.blocking_reason
+        self.hint.setVisible(len(self.pictures.image_layers) < 2)
+        self.controls.set_blocking_reason(blocking_reason)
+        self._update_continue()
+
+    def _update_parts(self) -> str:
+        """Update each part by those before it, reading every layer's looks once; return why Run may not be pressed."""
+        state = self.state
+        self.pictures.follow_settings()
+        pictures = resolve_pictures(self._viewer, state)
+        self.output.set_content(pictures.content)
+        self.regions.set_planes(region_planes(state, pictures.content))
+        self.pictures.set_blended(state.blended)
+        missing = self.pictures.missing()
+        self.plan.follow(None if missing else plan_request(state, pictures))
+        if missing:
+            return missing
+        try:
+            state.config()
+        except ConfigError as error:
+            return message_of(error)
+        return "" if pictures.error is None else message_of(pictures.error)
 
     def _continuation(self) -> Continuation:
-        content, active = self.pictures.content_layer, self._viewer.layers.selection.active
+        content, active = self.state.content, self._viewer.layers.selection.active
         # Of a selection napari hands plugins a proxy, of which not everything can be copied.
         selected = next((layer for layer in self._viewer.layers if layer == active), None)
         candidates = (selected, None if isinstance(content, LayerGroup) else content)
         return continuation(self.session, self._viewer, chosen_result(candidates))
 
-    def _check_continue(self) -> None:
+    def _update_continue(self) -> None:
         """Say what Continue would go on with, or why it cannot."""
-        if self.pictures.behind:
-            # A layer has just come or gone; once that is followed, all is checked.
-            return
         try:
             words, possible = self._continuation().words, True
         except ConfigError as error:
             words, possible = str(error), False
-        self.controls.offer_continue(words, possible)
-
-    def _on_menu(self) -> None:
-        self.recipes.sheet.setEnabled(self.controls.run.isEnabled())
+        self.controls.set_continue(words, possible)
 
     def _on_slider(self) -> None:
-        self._settled.start()
+        self._debouncer.throttle()
 
-    def _on_state(self, state: State) -> None:
+    def _on_status(self, state: State) -> None:
         if not self.session.status.active:
-            self._check_continue()
+            self._update_continue()
         if state is State.DONE or state is State.STOPPED:
-            self.settings.offer_networks()
+            self.settings.show_networks()
             self._devices.refresh_if_known()
-            self.plan.ask()  # as the time told is that of the last runs
+            self.plan.update_plan()  # as the time told is that of the last runs
 
     def _on_theme(self) -> None:
         theme = theme_of(self._viewer)
         self.setStyleSheet(form_style(theme))
-        self.hint.set_theme(theme)
+        self.hint.setText(_HINT.format(link=text_color(theme, "current").name()))
         self.controls.set_theme(theme)
         self.plan.set_theme(theme)
 
@@ -320,3 +327,10 @@ class StyleTransferWidget(DockedWidget):
         self.settings.show_config(config)
         words = f"content ↔ style {variation.balance:g}, style scale {variation.style_scale:g}"
         show_info(f"Settings taken over: {words}.")
+
+
+def _on_destroyed(connections: ExitStack, session: Session) -> None:
+    """End the run of a form that went down with its window, without being closed before."""
+    if not session.released:
+        connections.close()
+        session.abandon()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_origin
 
@@ -82,11 +83,11 @@ def make_editor(name: str, info: FieldInfo) -> Editor:
     elif kind is float and not optional and low is not None and high is not None and _closed(info):
         editor = _exact(_plain(name, _bounded(look, low, high)))
     elif kind is float:
-        editor = _number(name, LineEdit(**look), empty)
+        editor = _text(name, LineEdit(**look), _parse_number, _number_to_text, empty)
     elif kind is Path:
         editor = _path(name, FileEdit(mode="r", nullable=True, **look), empty)
     elif get_origin(kind) is dict:
-        editor = _weights(name, LineEdit(**look), empty)
+        editor = _text(name, LineEdit(**look), parse_layer_weights, partial(to_text, separator=", "), empty)
     elif kind is str:
         editor = _plain(name, LineEdit(**look))
     else:
@@ -179,7 +180,7 @@ def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None,
     least = low if low is not None else -_MOST_IN_A_BOX
     most = high if high is not None else _MOST_IN_A_BOX
     if most > _MOST_IN_A_BOX:
-        return _whole_number(name, LineEdit(**look))
+        return _text(name, LineEdit(**look), _parse_integer, str, empty)
     # Of Qt rather than of magicgui, whose box for integers knows no words for "none" and no separators.
     box = QSpinBox()
     none = least - 1
@@ -199,38 +200,44 @@ def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None,
     )
 
 
-def _whole_number(name: str, widget: ValueWidget[Any]) -> Editor:
-    """Edit as text what is too long for a spin box."""
-
-    def read() -> int:
-        try:
-            return int(widget.value)
-        except ValueError as error:
-            raise ConfigError(f"{widget.label}: '{widget.value}' is not a whole number.") from error
-
-    return _editor(name, widget, read, lambda value: setattr(widget, "value", str(value)))
-
-
-def _number(name: str, widget: ValueWidget[Any], empty: str | None) -> Editor:
-    """Edit as text, because a spin box would round 1e-6 away."""
+def _text(
+    name: str, widget: ValueWidget[Any], parse: Callable[[str], Any], show: Callable[[Any], str], empty: str | None
+) -> Editor:
+    """Edit as text what a spin box is too short for, or would round away."""
     widget.native.setPlaceholderText(empty or "")
 
-    def read() -> float | None:
+    def read() -> Any:
         text = widget.value.strip()
         if empty is not None and text in ("", empty):
             return None
         try:
-            return parse_decimal(text)
-        except ValueError as error:
-            raise ConfigError(
-                f"{widget.label}: '{text}' is not a number. Write it such as 0.5 or 1000, without separators of "
-                "thousands."
-            ) from error
+            return parse(text)
+        except ConfigError as error:
+            raise ConfigError(f"{widget.label}: {error}") from error
 
-    def write(value: float | None) -> None:
-        widget.value = "" if value is None else f"{value:.15g}" if float(f"{value:.15g}") == value else repr(value)
+    return _exact(
+        _editor(name, widget, read, lambda value: setattr(widget, "value", "" if value is None else show(value)))
+    )
 
-    return _editor(name, widget, read, write)
+
+def _parse_integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ConfigError(f"'{text}' is not a whole number.") from error
+
+
+def _parse_number(text: str) -> float:
+    try:
+        return parse_decimal(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"'{text}' is not a number. Write it such as 0.5 or 1000, without separators of thousands."
+        ) from error
+
+
+def _number_to_text(value: float) -> str:
+    return f"{value:.15g}" if float(f"{value:.15g}") == value else repr(value)
 
 
 def _path(name: str, widget: FileEdit, empty: str | None) -> Editor:
@@ -241,17 +248,3 @@ def _path(name: str, widget: FileEdit, empty: str | None) -> Editor:
         lambda: Path(widget.line_edit.value) if widget.line_edit.value.strip() else None,
         lambda value: setattr(widget.line_edit, "value", "" if value is None else str(value)),
     )
-
-
-def _weights(name: str, widget: ValueWidget[Any], empty: str | None) -> Editor:
-    widget.native.setPlaceholderText(empty or "")
-    written: list[Any] = [None, ""]
-
-    def read() -> dict[str, float] | None:
-        return written[0] if widget.value == written[1] else parse_layer_weights(widget.value, widget.label)
-
-    def write(value: dict[str, float] | None) -> None:
-        widget.value = "" if value is None else to_text(value, ", ")
-        written[:] = [value, widget.value]
-
-    return _editor(name, widget, read, write)

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QComboBox
-
 from napari_styletransfer.layers.read import levels_in
-from napari_styletransfer.session.layer_group import LayerGroup, Picture
+from napari_styletransfer.session.layer_group import Picture, layers_of
 from napari_styletransfer.widget.field_editors import Editor
+from napari_styletransfer.widget.qt_utils import ValueCombo
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -27,15 +25,13 @@ _TOOLTIP = (
 )
 
 
-class LevelCombo(QComboBox):
+class LevelCombo(ValueCombo):
     """Levels by number; None stands for the choice by size."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(_TOOLTIP)
         self._shapes: list[tuple[int, int]] = []
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(8)
-        self._fill(None)
+        self.set_shapes(())
 
     def read(self) -> int | None:
         """Return the chosen level."""
@@ -44,24 +40,17 @@ class LevelCombo(QComboBox):
 
     def write(self, level: int | None) -> None:
         """Choose a level, also one that the content does not have."""
-        levels = [self.itemData(index) for index in range(self.count())]
-        if level not in levels:
-            levels.append(level)
+        if level not in self.values:
             self.addItem(self._words(level), level)
-        self.setCurrentIndex(levels.index(level))
+        self.setCurrentIndex(self.index_of(level))
 
-    def offer(self, shapes: Sequence[tuple[int, int]]) -> None:
+    def set_shapes(self, shapes: Sequence[tuple[int, int]]) -> None:
         """Offer levels of these (H, W), the finest first; what is chosen stays."""
-        if list(shapes) != self._shapes:
-            self._shapes = list(shapes)
-            self._fill(self.read())
-
-    def _fill(self, chosen: int | None) -> None:
-        with QSignalBlocker(self):
-            self.clear()
-            for level in (None, *range(len(self._shapes))):
-                self.addItem(self._words(level), level)
-            self.write(chosen)
+        if list(shapes) == self._shapes and self.count():
+            return
+        chosen, self._shapes = self.read(), list(shapes)
+        levels = (None, *range(len(shapes)), *(() if chosen is None or chosen < len(shapes) else (chosen,)))
+        self.set_items([(self._words(level), level) for level in levels], chosen)
 
     def _words(self, level: int | None) -> str:
         if level is None:
@@ -77,14 +66,12 @@ def shared_levels(viewer: ViewerModel, picture: Picture) -> list[tuple[int, int]
 
     Such layers, taken together, are read at full resolution.
     """
-    layers = picture.layers if isinstance(picture, LayerGroup) else [picture]
-    first, *others = [levels_in(viewer, layer) for layer in layers]
+    first, *others = [levels_in(viewer, layer) for layer in layers_of(picture)]
     return first if all(other == first for other in others) else []
 
 
 def level_editor(name: str, info: FieldInfo) -> Editor:
     """Return the editor of a level; its `native` is a `LevelCombo`."""
     combo = LevelCombo()
-    combo.setToolTip(_TOOLTIP)
     combo.write(info.get_default(call_default_factory=True))
     return Editor(name, info.title or name, combo, combo.currentIndexChanged, combo.read, combo.write)

@@ -11,47 +11,55 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
+from superqt.utils import QSignalDebouncer
 
 from napari_styletransfer.config import Mode, Start
 from napari_styletransfer.layers.compose import groups_in
 from napari_styletransfer.layers.write import METADATA_KEY, is_sheet
-from napari_styletransfer.session.layer_group import LayerGroup, Picture, regrouped
-from napari_styletransfer.session.remembered import Names
+from napari_styletransfer.session.form_state import Names
+from napari_styletransfer.session.layer_group import LayerGroup, Picture, layers_of, regrouped
 from napari_styletransfer.widget.levels import LevelCombo, shared_levels
-from napari_styletransfer.widget.next_turn import NextTurn
-from napari_styletransfer.widget.picture_combo import PictureCombo
-from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter
-from napari_styletransfer.widget.style_list import StyleList, StyleRow
+from napari_styletransfer.widget.qt_utils import FormRows
+from napari_styletransfer.widget.style_list import PictureCombo, StyleList, StyleRow
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from napari_styletransfer.session.form_state import FormState
     from napari_styletransfer.widget.field_editors import Editor
+
+_LIST_EVENTS = frozenset({"inserted", "removed", "reordered"})
+_LOOK_EVENTS = frozenset({"visible", "opacity", "blending"})
+"""Of an image, after which other layers may be seen together."""
+
+_NAME_EVENTS = frozenset({"name", "thumbnail"})
 
 
 class PicturePanel(QWidget):
-    """Content, styles, and where they matter the content's resolution level and the start image."""
+    """Content, styles, and where they matter the content's resolution level and the start image.
 
-    changed = Signal()
+    Writes `content`, `styles`, `style_weights` and `init` of the form's state.
+    """
 
-    def __init__(self, viewer: ViewerModel, level: Editor, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: ViewerModel, state: FormState, level: Editor) -> None:
+        super().__init__()
         self._viewer = viewer
-        self._followed: list[Image] = []
+        self._state = state
+        self._images: list[Image] = []
         self._rows: list[StyleRow] = []
-        self._mode, self._start = Mode.TRANSFER, Start.AUTO
-        self._content_chosen = self._style_chosen = self._filling = False
-        self._unused = ""
-        self._calm = WheelFilter(self)
-        self._late = NextTurn(self._catch_up, self)
-        self.content = self._combo("<p>The picture to be painted anew, as it is shown now.</p>")
-        self.init = self._combo("<p>The picture the run starts from.</p>")
         self._groups: list[LayerGroup] = []
-        self._content_away: LayerGroup | None = None
-        self._styles_away: list[LayerGroup] = []
+        self._hidden_content: LayerGroup | None = None
+        self._hidden_styles: list[LayerGroup] = []
+        self._content_chosen = self._style_chosen = self._filling = False
+        # When a layer comes, napari builds its controls and draws it in the same turn of the event loop in which it
+        # tells of it. Following in the next turn holds up the window less.
+        self._deferred = QSignalDebouncer(parent=self)
+        self._deferred.triggered.connect(self._update)
+        self.content = PictureCombo("<p>The picture to be painted anew, as it is shown now.</p>")
+        self.init = PictureCombo("<p>The picture the run starts from.</p>")
         self.styles = StyleList()
+        assert isinstance(level.native, LevelCombo)
         self._level = level.native
         self._form = FormRows()
         self._form.add("Content", self.content)
@@ -61,73 +69,64 @@ class PicturePanel(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._form)
-        self.content.activated.connect(self._choose_content)
-        self.content.currentIndexChanged.connect(self._refill_styles)
-        for signal in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
-            signal.connect(self._late.ask)
+        self.content.activated.connect(self._on_content_chosen)
+        self.content.currentIndexChanged.connect(self._fill_styles)
+        self.init.currentIndexChanged.connect(self._on_edited)
+        viewer.layers.events.connect(self._on_layers)
         viewer.dims.events.order.connect(self._show_levels)
-        for turned in (viewer.dims.events.order, viewer.dims.events.ndisplay):
+        for signal in (viewer.dims.events.order, viewer.dims.events.ndisplay):
             # What can be read, and what is seen together, depends on the axes that are displayed.
-            turned.connect(self._late.ask)
-        self._refill(*self._now())
-        self.follow_settings(self._mode, self._start)
-
-    @property
-    def behind(self) -> bool:
-        """Whether layers have come, gone or changed that are not followed yet; `changed` will tell."""
-        return self._late.pending
+            signal.connect(self.update_later)
+        self._update()
+        self.follow_settings()
 
     @property
     def content_layer(self) -> Picture | None:
         """The chosen layer or layers, or None where there is none or the mode needs none."""
-        self._late.settle()
-        return self._content()
+        self.flush()
+        return self._state.content
 
     @property
     def style_layers(self) -> list[Picture]:
         """The chosen styles, from the top of the list; none where the mode needs none."""
-        self._late.settle()
-        return [] if self._mode is Mode.CONTENT else [row.picture for row in self._chosen()]
+        self.flush()
+        return list(self._state.styles)
 
     @property
     def groups(self) -> list[LayerGroup]:
         """The visible layers that make one picture: one entry for each such picture."""
-        self._late.settle()
+        self.flush()
         return list(self._groups)
-
-    @property
-    def style_weights(self) -> tuple[float, ...] | None:
-        """One weight for each of `style_layers`, or None if they all count alike, or weights do not count."""
-        if self._unused:
-            return None
-        weights = tuple(row.weight.value() for row in self._chosen()) if self.style_layers else ()
-        return None if len(set(weights)) < 2 and 0.0 not in weights else weights
 
     @property
     def init_layer(self) -> Image | None:
         """The start image, or None where the run makes its own."""
-        self._late.settle()
-        return self.init.picture if self._start is Start.IMAGE else None
+        self.flush()
+        return self._state.init
 
-    def choose(self, content: Picture | None = None, styles: Sequence[Picture] = ()) -> None:
-        """Choose layers as if the user had."""
-        self._late.settle()
-        if content is not None:
-            self.content.choose(content)
-            self._choose_content()
-        if styles:
-            self._choose_style()
-            for row in self._rows:
-                row.check.setChecked(row.picture in styles)
-            self.styles.show_chosen(self._rows)
+    @property
+    def image_layers(self) -> list[Image]:
+        """The viewer's image layers, from the bottom up, but for sheets of variations, which are no pictures."""
+        return [layer for layer in self._viewer.layers if isinstance(layer, Image) and not is_sheet(layer)]
 
     @property
     def chosen_names(self) -> tuple[Names | None, tuple[Names, ...] | None]:
         """Names of the layers of content and styles as far as the user has chosen them; for `choose_names`."""
-        self._late.settle()
         content = self.content.picture if self._content_chosen else None
-        styles = tuple(_names(row.picture) for row in self._chosen()) if self._style_chosen else None
+        styles = tuple(_names(row.picture) for row in self._ticked()) if self._style_chosen else None
         return None if content is None else _names(content), styles
+
+    def choose(self, content: Picture | None = None, styles: Sequence[Picture] = ()) -> None:
+        """Choose layers as if the user had."""
+        self.flush()
+        if content is not None:
+            self.content.setCurrentIndex(self.content.index_of(content))
+            self._on_content_chosen()
+        if styles:
+            self._on_style_chosen()
+            for row in self._rows:
+                row.check.setChecked(row.picture in styles)
+            self.styles.show_ticked(self._rows)
 
     def choose_names(self, content: Names | None, styles: tuple[Names, ...] | None) -> None:
         """Choose the pictures whose layers have these names, as far as there are such."""
@@ -139,197 +138,173 @@ class PicturePanel(QWidget):
 
     def set_style_weights(self, weights: Sequence[float] | None) -> None:
         """Show blend weights, as far as there are chosen styles for them."""
-        self._late.settle()
-        chosen = self._chosen()
+        self.flush()
+        chosen = self._ticked()
         for row, weight in zip(chosen, weights or [1.0] * len(chosen), strict=False):
             row.weight.setValue(weight)
 
-    def explain_weights(self, unused: str) -> None:
-        """Say why blend weights do not count; an empty text says that they do."""
-        self._unused = unused
+    def set_blended(self, blended: bool) -> None:
+        """Show whether blend weights count."""
         for row in self._rows:
-            row.explain_weight(unused)
+            row.set_blended(blended)
 
-    def look_again(self) -> None:
-        """Find out soon what is seen where the viewer stands now; `changed` tells."""
-        self._late.ask()
-
-    def follow_settings(self, mode: Mode, start: Start) -> None:
-        """Show what this mode and start need."""
-        self._mode, self._start = mode, start
+    def follow_settings(self) -> None:
+        """Show what the mode and the start of the settings need."""
+        mode, start = self._state.settings.mode, self._state.settings.start
         self._form.show_row(self.content, mode is not Mode.STYLE)
         self._form.show_row(self.styles, mode is not Mode.CONTENT)
         self._form.show_row(self.init, start is Start.IMAGE)
-        self._show_levels()
+        self._write()
 
     def missing(self) -> str:
         """Return what the user must still choose, or an empty string."""
-        images = self.image_layers
+        self.flush()
+        mode, images = self._state.settings.mode, self.image_layers
         if not images:
             return "The viewer has no image yet."
-        if self._mode is not Mode.STYLE and self.content_layer is None:
+        if mode is not Mode.STYLE and self._state.content is None:
             return "Choose a content layer."
-        if self._mode is not Mode.CONTENT and not self.style_layers:
-            alone = self._mode is Mode.TRANSFER and len(images) == 1
+        if mode is not Mode.CONTENT and not self._state.styles:
+            alone = mode is Mode.TRANSFER and len(images) == 1
             return "Add a second picture as the style." if alone else "Tick at least one style."
-        if self._start is Start.IMAGE and self.init_layer is None:
+        if self._state.settings.start is Start.IMAGE and self._state.init is None:
             return "Choose the start image."
         return ""
 
+    def update_later(self, event: Any = None) -> None:
+        """Find out in the next turn of the event loop what there is, and what is seen where the viewer stands."""
+        self._deferred.throttle()
+
+    def flush(self) -> None:
+        """Do now what `update_later` has put off."""
+        self._deferred.flush(restart_timer=False)
+
     def release(self) -> None:
         """Stop following the viewer."""
-        events = self._viewer.layers.events
-        for signal in (events.inserted, events.removed, events.reordered):
-            signal.disconnect(self._late.ask)
-        self._late.cancel()
+        self._viewer.layers.events.disconnect(self._on_layers)
+        self._deferred.cancel()
         self._viewer.dims.events.order.disconnect(self._show_levels)
-        for turned in (self._viewer.dims.events.order, self._viewer.dims.events.ndisplay):
-            turned.disconnect(self._late.ask)
-        self._follow([])
+        for signal in (self._viewer.dims.events.order, self._viewer.dims.events.ndisplay):
+            signal.disconnect(self.update_later)
 
-    @property
-    def image_layers(self) -> list[Image]:
-        """The viewer's image layers, from the bottom up, but for sheets of variations, which are no pictures."""
-        return [layer for layer in self._viewer.layers if isinstance(layer, Image) and not is_sheet(layer)]
+    def _on_layers(self, event: Any) -> None:
+        """Follow an event of the list of layers, or of one of them."""
+        if event.type in _LIST_EVENTS:
+            self.update_later()
+        elif isinstance(event.sources[0], Image):
+            if event.type in _LOOK_EVENTS:
+                self.update_later()
+            elif event.type in _NAME_EVENTS:
+                for part in (self.content, self.init):
+                    part.describe()
+                for row in self._rows:
+                    row.describe()
 
-    def _content(self) -> Picture | None:
-        return None if self._mode is Mode.STYLE else self.content.picture
-
-    def _chosen(self) -> list[StyleRow]:
+    def _ticked(self) -> list[StyleRow]:
         return [row for row in self._rows if row.check.isChecked()]
 
-    def _combo(self, tooltip: str) -> PictureCombo:
-        combo = PictureCombo(tooltip)
-        combo.currentIndexChanged.connect(self._tell)
-        self._calm.guard(combo)
-        return combo
+    def _on_content_chosen(self) -> None:
+        self._content_chosen, self._hidden_content = True, None
 
-    def _choose_content(self) -> None:
-        self._content_chosen, self._content_away = True, None
+    def _on_style_chosen(self) -> None:
+        self._style_chosen, self._hidden_styles = True, []
 
-    def _now(self) -> tuple[list[Image], list[tuple[Image, ...]]]:
-        """Return the viewer's images, and those of them that are seen together."""
-        images = self.image_layers
-        return images, groups_in(self._viewer, _pictures(images))
-
-    def _catch_up(self) -> None:
-        """Offer what there is and what is seen now."""
-        images, together = self._now()
-        if images != self._followed or together != [tuple(group.layers) for group in self._groups]:
-            self._refill(images, together)
-        else:
-            self._tell()
-
-    def _refill(self, images: list[Image], together: list[tuple[Image, ...]]) -> None:
+    def _update(self) -> None:
         """Bring all lists up to date with the viewer's images and with what is seen of them together."""
-        self._follow(images)
-        self._filling = True
+        images = self.image_layers
+        together = groups_in(self._viewer, _candidates(images))
+        if images == self._images and together == [tuple(group.layers) for group in self._groups]:
+            self._on_edited()
+            return
+        self._images = images
         content = self.content.picture
-        away = [] if self._content_away is None else [self._content_away]
-        self._groups = regrouped([*self._groups, *away, *self._styles_away], together)
+        hidden = [] if self._hidden_content is None else [self._hidden_content]
+        self._groups = regrouped([*self._groups, *hidden, *self._hidden_styles], together)
         # Deleted layers are let go of.
-        self._styles_away = [group for group in self._styles_away if group.within(images)]
-        if self._content_away is not None and not self._content_away.within(images):
-            self._content_away = None
-        if self._content_away in self._groups:
-            self._content_chosen, content, self._content_away = True, self._content_away, None
+        self._hidden_styles = [group for group in self._hidden_styles if group.within(images)]
+        if self._hidden_content is not None and not self._hidden_content.within(images):
+            self._hidden_content = None
+        if self._hidden_content in self._groups:
+            self._content_chosen, content, self._hidden_content = True, self._hidden_content, None
         if content not in (*images, *self._groups):
             # What is hidden for a while is chosen again when it is shown, unless the user has chosen since.
-            self._content_away = content if isinstance(content, LayerGroup) else None
+            self._hidden_content = content if isinstance(content, LayerGroup) else None
             self._content_chosen, content = False, None
         if not self._content_chosen and not self._style_chosen:
-            content = next(iter(_pictures(images)), content)
+            content = next(iter(_candidates(images)), content)
         first = images[0] if images else None
-        self.content.offer([*self._groups, *images], first if content is None else content)
-        start = self.init.picture
-        self.init.offer(images, start if start in images else first)
-        self._filling = False
-        self._refill_styles()
+        self.content.set_pictures([*self._groups, *images], first if content is None else content)
+        init = self.init.picture
+        self.init.set_pictures(images, init if init in images else first)
+        self._fill_styles()
 
-    def _refill_styles(self) -> None:
-        if self._filling:
-            return
+    def _fill_styles(self) -> None:
         content = self.content.picture
-        taken = content.layers if isinstance(content, LayerGroup) else [content]
+        taken = [] if content is None else layers_of(content)
         others = [layer for layer in reversed(self.image_layers) if layer not in taken]
-        pictures = _pictures(others)
-        layers = [*pictures, *(layer for layer in others if layer not in pictures)]
+        candidates = _candidates(others)
+        layers = [*candidates, *(layer for layer in others if layer not in candidates)]
         groups = [group for group in self._groups if not any(layer in taken for layer in group.layers)]
         known = {row.picture: row for row in self._rows}
-        hidden = [row.picture for row in self._chosen() if row.picture not in (*self._groups, *self.image_layers)]
-        self._styles_away += [picture for picture in hidden if isinstance(picture, LayerGroup)]
-        back = [group for group in self._styles_away if group in groups]
-        self._styles_away = [group for group in self._styles_away if group not in back]
-        if not any(row.check.isChecked() and row.picture in (*groups, *layers) for row in self._rows):
+        hidden = [row.picture for row in self._ticked() if row.picture not in (*self._groups, *self.image_layers)]
+        self._hidden_styles += [picture for picture in hidden if isinstance(picture, LayerGroup)]
+        back = [group for group in self._hidden_styles if group in groups]
+        self._hidden_styles = [group for group in self._hidden_styles if group not in back]
+        if not any(row.picture in (*groups, *layers) for row in self._ticked()):
             self._style_chosen = False
-        rows = []
-        for picture in (*groups, *layers):
-            row = known.pop(picture, None)
-            if row is None:
-                row = StyleRow(picture, self._calm)
-                row.explain_weight(self._unused)
-                row.check.clicked.connect(self._choose_style)
-                row.changed.connect(self._tell)
-            rows.append(row)
-        self._rows = rows
-        self._filling = True
+        self._rows = [
+            known.pop(picture) if picture in known else self._new_row(picture) for picture in (*groups, *layers)
+        ]
         if not self._style_chosen:
             guess = back or layers[:1]
-            for row in rows:
+            self._filling = True
+            for row in self._rows:
                 row.check.setChecked(row.picture in guess)
+            self._filling = False
             self._style_chosen = bool(back)
-        self._filling = False
-        self.styles.show_rows(rows, list(known.values()))
-        self._tell()
+        self.styles.show_rows(self._rows, list(known.values()))
+        self._on_edited()
 
-    def _choose_style(self) -> None:
-        self._style_chosen, self._styles_away = True, []
+    def _new_row(self, picture: Picture) -> StyleRow:
+        row = StyleRow(picture)
+        row.set_blended(self._state.blended)
+        row.check.clicked.connect(self._on_style_chosen)
+        row.changed.connect(self._on_edited)
+        return row
 
-    def _tell(self) -> None:
+    def _on_edited(self) -> None:
         if self._filling:
             return
-        several = len(self._chosen()) > 1
+        several = len(self._ticked()) > 1
         for row in self._rows:
             row.weight.setVisible(several and row.check.isChecked())
             row.describe()
+        self._write()
+        self._state.changed.emit()
+
+    def _write(self) -> None:
+        mode, start, ticked = self._state.settings.mode, self._state.settings.start, self._ticked()
+        self._state.content = None if mode is Mode.STYLE else self.content.picture
+        self._state.styles = () if mode is Mode.CONTENT else tuple(row.picture for row in ticked)
+        weights = () if mode is Mode.CONTENT else tuple(row.weight.value() for row in ticked)
+        self._state.style_weights = None if len(set(weights)) < 2 and 0.0 not in weights else weights
+        init = self.init.picture if start is Start.IMAGE else None
+        self._state.init = init if isinstance(init, Image) else None
         self._show_levels()
-        self.changed.emit()
 
     def _show_levels(self, event: Any = None) -> None:
         """Offer the resolution levels of the content, if it has several."""
-        content = self._content()
+        content = self._state.content
         shapes = [] if content is None else shared_levels(self._viewer, content)
-        assert isinstance(self._level, LevelCombo)
         if len(shapes) > 1:
-            self._level.offer(shapes)
+            self._level.set_shapes(shapes)
         self._form.show_row(self._level, len(shapes) > 1)
-
-    def _follow(self, images: list[Image]) -> None:
-        """Listen to names and thumbnails of exactly these layers."""
-        for layer in self._followed:
-            if layer not in images:
-                layer.events.name.disconnect(self._describe)
-                layer.events.thumbnail.disconnect(self._describe)
-                for event in (layer.events.visible, layer.events.opacity, layer.events.blending):
-                    event.disconnect(self._late.ask)
-        for layer in images:
-            if layer not in self._followed:
-                layer.events.name.connect(self._describe)
-                layer.events.thumbnail.connect(self._describe)
-                for event in (layer.events.visible, layer.events.opacity, layer.events.blending):
-                    event.connect(self._late.ask)
-        self._followed = list(images)
-
-    def _describe(self, event: Any = None) -> None:
-        """Show names and thumbnails as they are now."""
-        for part in (self.content, self.init, *self._rows):
-            part.describe()
 
 
 def _names(picture: Picture) -> Names:
-    return tuple(layer.name for layer in (picture.layers if isinstance(picture, LayerGroup) else [picture]))
+    return tuple(layer.name for layer in layers_of(picture))
 
 
-def _pictures(images: Sequence[Image]) -> list[Image]:
+def _candidates(images: Sequence[Image]) -> list[Image]:
     """Return the layers that are not results of ours: a result is the first guess for nothing."""
     return [layer for layer in images if METADATA_KEY not in layer.metadata]

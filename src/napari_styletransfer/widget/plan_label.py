@@ -9,59 +9,34 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.qt.threading import create_worker
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QSizePolicy, QWidget
+from superqt.utils import QSignalDebouncer
 
 from napari_styletransfer.config import Mode, Network
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError, WeightsError
 from napari_styletransfer.progress import network_text, rough_duration
+from napari_styletransfer.session.job_builder import PlanRequest
 from napari_styletransfer.session.networks import other_network
+from napari_styletransfer.widget.latest_worker import LatestWorker
 from napari_styletransfer.widget.qt_utils import colored, text_color, words_fitting
 from napari_styletransfer.worker import load_engine, to_styletransfer_error
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
-    from napari_styletransfer.config import StyleConfig
     from napari_styletransfer.events import Plan
 
-_PATIENCE = 300
+_DEBOUNCE_MS = 300
 """Milliseconds after the last change before the plan is made."""
 
 
-@dataclass(frozen=True)
-class Question:
-    """What a plan depends on.
-
-    Attributes
-    ----------
-    shape
-        (H, W) of the content, or of the first style where there is no content.
-    styles
-        Number of style pictures.
-    config
-        The settings.
-    planes
-        Number of planes to run.
-    guided
-        Whether regions say where.
-    """
-
-    shape: tuple[int, int]
-    styles: int
-    config: StyleConfig
-    planes: int = 1
-    guided: bool = False
-
-
-MakePlan = Callable[[Question], "Plan"]
+MakePlan = Callable[[PlanRequest], "Plan"]
 
 
 class PlanLabel(QLabel):
@@ -75,61 +50,50 @@ class PlanLabel(QLabel):
         Of napari, for the colour of a warning.
     """
 
-    told = Signal()
-    """The plan has come, and with it perhaps a hindrance."""
+    planned = Signal()
+    """The plan has come, and with it perhaps a reason not to run."""
 
-    network_wanted = Signal(object)
+    network_chosen = Signal(object)
     """The link was pressed: the `Network` to use in place of the planned one."""
 
     def __init__(self, make_plan: MakePlan | None, theme: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._make_plan = make_plan
         self._theme = theme
-        self._question: Question | None = None
-        self._asking = self._stale = False
+        self._request: PlanRequest | None = None
         self._text, self._warning = "", False
-        self._offered: Network | None = None
-        self.hindrance = ""
+        self._alternative: Network | None = None
+        self.blocking_reason = ""
         self.setWordWrap(True)
         links = Qt.TextInteractionFlag.LinksAccessibleByMouse | Qt.TextInteractionFlag.LinksAccessibleByKeyboard
         self.setTextFormat(Qt.TextFormat.RichText)
         self.setTextInteractionFlags(links)
-        self.linkActivated.connect(lambda name: self.network_wanted.emit(Network(name)))
+        self.linkActivated.connect(lambda name: self.network_chosen.emit(Network(name)))
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.setToolTip(
             "<p>What Run will do: network, device, size of the result, most memory, and about how long at most.</p>"
         )
         self.setVisible(False)
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.setInterval(_PATIENCE)
-        self._later.timeout.connect(self.ask)
+        self._debouncer = QSignalDebouncer(parent=self)
+        self._debouncer.setTimeout(_DEBOUNCE_MS)
+        self._debouncer.triggered.connect(self.update_plan)
+        self._worker = LatestWorker(_answer, self._take)
 
-    def follow(self, question: Question | None) -> None:
+    def follow(self, request: PlanRequest | None) -> None:
         """Take note of what Run would do now; None where it could do nothing."""
-        if question == self._question:
+        if request == self._request:
             return
-        self._question, self.hindrance = question, ""
-        self._later.start()
+        self._request, self.blocking_reason = request, ""
+        self._debouncer.throttle()
 
-    def ask(self) -> None:
+    def update_plan(self) -> None:
         """Make the plan in a thread, which loads torch the first time, so that Run need not."""
         if self._make_plan is None:
             return
-        if self._question is None:
+        if self._request is None:
             self._show("")
-        elif self._asking:
-            self._stale = True
         else:
-            self._asking = True
-            question = self._question
-            create_worker(
-                _answer,
-                self._make_plan,
-                question,
-                _ignore_errors=True,
-                _connect={"returned": lambda answer: self._take(question, *answer), "finished": self._done},
-            )
+            self._worker.start(self._make_plan, self._request)
 
     def words(self, plan: Plan, planes: int = 1) -> str:
         """Return a plan in one line."""
@@ -159,43 +123,38 @@ class PlanLabel(QLabel):
 
     def release(self) -> None:
         """Ask no more."""
-        self._later.stop()
-        self._make_plan = None
+        self._debouncer.cancel()
+        self._worker.cancel()
 
-    def _take(self, question: Question, plan: Plan | None, error: StyleTransferError | None) -> None:
-        if question != self._question or self._make_plan is None:
+    def _take(self, answer: tuple[PlanRequest, Plan | None, StyleTransferError | None]) -> None:
+        request, plan, error = answer
+        if request != self._request:
             return
         # Memory may be free again when Run is pressed; a wrong setting or picture stays wrong.
-        self.hindrance = str(error) if isinstance(error, ConfigError | ImageError | WeightsError) else ""
+        self.blocking_reason = str(error) if isinstance(error, ConfigError | ImageError | WeightsError) else ""
         if plan is not None:
             colors = plan.config.mode is Mode.COLORS
-            offered = None if colors else other_network(question.config, plan.config.network)
-            self._show(self.words(plan, question.planes), offered)
+            alternative = None if colors else other_network(request.config, plan.config.network)
+            self._show(self.words(plan, request.planes), alternative)
         else:
-            self._show("" if self.hindrance else str(error), warning=True)
-        self.told.emit()
+            self._show("" if self.blocking_reason else str(error), warning=True)
+        self.planned.emit()
 
-    def _done(self) -> None:
-        self._asking = False
-        if self._stale:
-            self._stale = False
-            self.ask()
-
-    def _show(self, text: str, offered: Network | None = None, *, warning: bool = False) -> None:
-        self._text, self._offered, self._warning = text, offered, warning
+    def _show(self, text: str, alternative: Network | None = None, *, warning: bool = False) -> None:
+        self._text, self._alternative, self._warning = text, alternative, warning
         self._draw()
 
     def _draw(self) -> None:
         words = html.escape(words_fitting(self._text, self), quote=False)
-        if self._offered is not None:
+        if self._alternative is not None:
             link = text_color(self._theme, "current").name()
-            words += f' · <a href="{self._offered}" style="color: {link}">use {self._offered}</a>'
+            words += f' · <a href="{self._alternative}" style="color: {link}">use {self._alternative}</a>'
         self.setText(words)
         self.setStyleSheet(colored(self._theme, "warning") if self._warning else "")
         self.setVisible(bool(self._text))
 
 
-def plan_of(question: Question) -> Plan:
+def plan_of(request: PlanRequest) -> Plan:
     """Make the plan; for a thread.
 
     Raises
@@ -210,16 +169,16 @@ def plan_of(question: Question) -> Plan:
     from napari_styletransfer.planning.inputs import RunInputs
     from napari_styletransfer.planning.planner import prepare
 
-    config = question.config.changed(regions=None)
+    config = request.config.changed(regions=None)
     # Stand-ins show whether pictures and settings fit together; of the real ones only the size counts.
     picture = np.zeros((2, 2, 3), np.uint8)
     content = None if config.mode is Mode.STYLE else picture
-    RunInputs.from_arrays(content, [picture] * question.styles, config, init=picture)
-    guide = RegionMap(np.ones((2, 2), np.int64), {1: None}, 0.0) if question.guided else None
-    sized = RunInputs(None, (), (), None, working_size(*question.shape, config.size), guide, source_size=question.shape)
+    RunInputs.from_arrays(content, [picture] * request.styles, config, init=picture)
+    guide = RegionMap(np.ones((2, 2), np.int64), {1: None}, 0.0) if request.guided else None
+    sized = RunInputs(None, (), (), None, working_size(*request.shape, config.size), guide, source_size=request.shape)
     if config.mode is Mode.COLORS:
         return colors_plan(sized, config)
-    prepared = prepare(sized, config, question.planes)
+    prepared = prepare(sized, config, request.planes)
     decided = prepared.plan.config
     if decided.weights is not None:
         try:
@@ -243,9 +202,9 @@ def _check_weights(
         pass
 
 
-def _answer(make_plan: MakePlan, question: Question) -> tuple[Plan | None, StyleTransferError | None]:
+def _answer(make_plan: MakePlan, request: PlanRequest) -> tuple[PlanRequest, Plan | None, StyleTransferError | None]:
     # Not the error itself: napari's worker takes an exception that is returned for one that was raised.
     try:
-        return make_plan(question), None
+        return request, make_plan(request), None
     except Exception as error:
-        return None, to_styletransfer_error(error)
+        return request, None, to_styletransfer_error(error)

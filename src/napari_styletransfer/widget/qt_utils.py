@@ -6,9 +6,10 @@ Used by every part of the form, so that they line up and follow a change of them
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
-from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
@@ -68,12 +69,7 @@ class FormRows(QWidget):
 
 
 class WheelFilter(QObject):
-    """Keeps the wheel for scrolling: a control changes by it only when it has the focus."""
-
-    def guard(self, control: QWidget) -> None:
-        """Take a control into care."""
-        control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        control.installEventFilter(self)
+    """Keeps the wheel for scrolling: a control changes by it only when it has the focus; see `filter_wheel`."""
 
     def eventFilter(self, control: QObject | None, event: QEvent | None) -> bool:
         """Pass a wheel event on to the scroll area unless the control has the focus."""
@@ -88,8 +84,14 @@ class WheelFilter(QObject):
         return False
 
 
+def filter_wheel(control: QWidget) -> None:
+    """Let a control change by the wheel only when it has the focus."""
+    control.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    control.installEventFilter(WheelFilter(control))
+
+
 class ElideFilter(QObject):
-    """Draws a list's choice as Qt does, but for the end of a long one, where Qt just stops."""
+    """Draws a list's choice as Qt does, but for the end of a long one, where Qt just stops; see `elide`."""
 
     def eventFilter(self, combo: QObject | None, event: QEvent | None) -> bool:
         """Draw in place of the list."""
@@ -113,6 +115,36 @@ class ElideFilter(QObject):
 def elide(combo: QComboBox) -> None:
     """Have a list end a choice that is too long for it with an ellipsis."""
     combo.installEventFilter(ElideFilter(combo))
+
+
+class ValueCombo(QComboBox):
+    """A list that offers values under names, and is no wider than its place; the wheel is left to scrolling."""
+
+    def __init__(self, tooltip: str = "") -> None:
+        super().__init__()
+        self.setToolTip(tooltip)
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(8)
+        filter_wheel(self)
+        elide(self)
+
+    @property
+    def values(self) -> list[Any]:
+        """All values, in the order of the list."""
+        return [self.itemData(index) for index in range(self.count())]
+
+    def index_of(self, value: Any, missing: int = -1) -> int:
+        """Return the index of a value, or `missing`."""
+        # Compared by value: napari gives plugins proxies of its layers, a new one each time.
+        return next((index for index, other in enumerate(self.values) if other == value), missing)
+
+    def set_items(self, items: Iterable[tuple[str, Any]], chosen: Any, missing: int = -1) -> None:
+        """Offer these in place of those before, without a signal."""
+        with QSignalBlocker(self):
+            self.clear()
+            for name, value in items:
+                self.addItem(name, value)
+            self.setCurrentIndex(self.index_of(chosen, missing))
 
 
 def words_fitting(text: str, label: QLabel) -> str:

@@ -1,7 +1,7 @@
 """The region part of the form: where the content is stylised, and with which style.
 
 Shown only when the viewer has a Labels or Shapes layer. For labels it finds, in a thread, which ones lie on the
-content, and offers a style for each; the rest of the form asks it for `regions()` and for what to read.
+content, and offers a style for each.
 """
 
 from __future__ import annotations
@@ -11,59 +11,51 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels, Shapes
-from napari.qt.threading import create_worker
-from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from superqt.utils import QSignalDebouncer
 
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.layers.regions import LabelsRegion, ShapesRegion, Source, resolve_labels, resolve_shapes
-from napari_styletransfer.session.job import Relabelled
-from napari_styletransfer.widget.next_turn import NextTurn
-from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter, elide
+from napari_styletransfer.layers.regions import LabelsRegion, Source, resolve_labels
+from napari_styletransfer.widget.latest_worker import LatestWorker
+from napari_styletransfer.widget.qt_utils import FormRows, ValueCombo
 from napari_styletransfer.widget.region_table import RegionTable
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Layer
 
-    from napari_styletransfer.session.layer_group import Picture
+    from napari_styletransfer.session.form_state import FormState
     from napari_styletransfer.widget.field_editors import Editor
 
-_PATIENCE = 300
+_DEBOUNCE_MS = 300
 """Milliseconds after a change before the labels are looked through again."""
 
-_TELLING = ("set_data", "paint", "colormap")
-"""Events of a Labels layer after which other labels, or others colours, may be there."""
+_LIST_EVENTS = frozenset({"inserted", "removed", "reordered"})
 
-_UNBLENDED = "Weights do not count here: each region has a style of its own, and none is given all styles."
+_LABELS_EVENTS = ("set_data", "paint", "colormap")
+"""Events of a Labels layer after which other labels, or others colours, may be there."""
 
 
 class RegionPanel(QWidget):
-    """Which layer says where, and the style of each label."""
+    """Which layer says where, and the style of each label.
 
-    changed = Signal()
+    Writes `region_layer`, `regions` and `relabel` of the form's state.
+    """
 
-    def __init__(self, viewer: ViewerModel, feather: Editor, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, viewer: ViewerModel, state: FormState, feather: Editor) -> None:
+        super().__init__()
         self._viewer = viewer
-        self._followed: Labels | None = None
-        self._named: list[Layer] = []
-        self._sources: list[Source] = []
-        self._filling = self._asking = self._stale = self._released = False
-        self._calm = WheelFilter(self)
-        self._late = NextTurn(self._refill, self)
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.setInterval(_PATIENCE)
-        self._later.timeout.connect(self.look)
-        self.combo = QComboBox()
-        self.combo.setToolTip(
+        self._state = state
+        self._labels: Labels | None = None
+        self._planes: list[Source] = []
+        self._deferred = QSignalDebouncer(parent=self)
+        self._deferred.triggered.connect(self._update)
+        self._debouncer = QSignalDebouncer(parent=self)
+        self._debouncer.setTimeout(_DEBOUNCE_MS)
+        self._debouncer.triggered.connect(self.find_labels)
+        self._worker = LatestWorker(_labels_of, self._show_present)
+        self.combo = ValueCombo(
             "<p>Stylise only where this Labels or Shapes layer says; everything else stays as it is.</p>"
         )
-        self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.combo.setMinimumContentsLength(8)
-        self._calm.guard(self.combo)
-        elide(self.combo)
         self.table = RegionTable()
         self._feather = feather.native
         self._form = FormRows()
@@ -74,10 +66,9 @@ class RegionPanel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._form)
         self.combo.currentIndexChanged.connect(self._on_layer)
-        self.table.changed.connect(self.changed)
-        for signal in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
-            signal.connect(self._late.ask)
-        self._refill()
+        self.table.changed.connect(self._on_edited)
+        viewer.layers.events.connect(self._on_layers)
+        self._update()
 
     @property
     def rows(self) -> dict[int, QComboBox]:
@@ -87,156 +78,113 @@ class RegionPanel(QWidget):
     @property
     def layer(self) -> Labels | Shapes | None:
         """The layer that says where, or None for the whole picture."""
-        self._late.settle()
-        return None if self.isHidden() else self.combo.currentData()
+        self.flush()
+        return self._state.region_layer
 
     def choose(self, layer: Labels | Shapes | None) -> None:
         """Choose a layer as if the user had."""
-        self._late.settle()
-        self._choose(layer)
+        self.flush()
+        self.combo.setCurrentIndex(self.combo.index_of(layer, missing=0))
 
-    def _choose(self, layer: Labels | Shapes | None) -> None:
-        self.combo.setCurrentIndex(
-            next((index for index in range(self.combo.count()) if self.combo.itemData(index) == layer), 0)
-        )
-
-    def follow(self, sources: Sequence[Source], styles: Sequence[Picture]) -> None:
+    def set_planes(self, planes: Sequence[Source]) -> None:
         """Take note of the content's planes (none: there is no content) and of the chosen styles."""
-        self.table.show_styles(styles)
-        before, self._sources = self._sources, list(sources)
-        if [_place(source) for source in sources] != [_place(source) for source in before]:
-            self._later.start()
+        self.table.show_styles(self._state.styles)
+        before, self._planes = self._planes, list(planes)
+        if [_location(plane) for plane in planes] != [_location(plane) for plane in before]:
+            self._debouncer.throttle()
         self._show()
-
-    def regions(self) -> dict[int, int | None] | None:
-        """Return the style number of each label as `StyleConfig.regions` has it."""
-        return self.table.regions() if isinstance(self.layer, Labels) else None
-
-    @property
-    def unblended(self) -> str:
-        """Why styles are blended nowhere: each label has one of its own; empty where they may be."""
-        return _UNBLENDED if isinstance(self.layer, Labels) and self.table.unblended() else ""
+        self._write()
 
     def show_regions(self, regions: dict[int, int | None] | None) -> None:
         """Show the style numbers of a recipe, as far as there are such styles."""
         self.table.show_regions(regions)
+        self._write()
 
-    def resolve(self, source: Source) -> Relabelled | ShapesRegion | None:
-        """Return what to read for a plane of the content, or None for the whole picture.
-
-        Raises
-        ------
-        ImageError
-            If the layer has nothing that can serve.
-        """
-        layer = self.layer
-        if layer is None:
-            return None
-        if isinstance(layer, Shapes):
-            return resolve_shapes(source, layer)
-        return Relabelled(resolve_labels(source, layer), self.table.renumbered())
-
-    def release(self) -> None:
-        """Stop following the viewer."""
-        self._released = True
-        self._later.stop()
-        events = self._viewer.layers.events
-        for signal in (events.inserted, events.removed, events.reordered):
-            signal.disconnect(self._late.ask)
-        self._late.cancel()
-        self._follow(None)
-        self._follow_names([])
-
-    def _refill(self) -> None:
-        """Bring the list of layers up to date with the viewer."""
-        self._follow_names(list(self._viewer.layers))
-        self.table.forget_all_but(self._viewer.layers)
-        layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels | Shapes)]
-        if self.combo.count() and layers == [self.combo.itemData(index) for index in range(1, self.combo.count())]:
-            return
-        wanted = self.combo.currentData()
-        self._filling = True
-        self.combo.clear()
-        self.combo.addItem("whole picture", None)
-        for layer in layers:
-            self.combo.addItem(layer.name, layer)
-        self._choose(wanted)
-        self._filling = False
-        self._on_layer()
-
-    def _on_layer(self) -> None:
-        if self._filling:
-            return
-        layer = self.combo.currentData()
-        labels = layer if isinstance(layer, Labels) else None
-        if labels != self._followed:
-            self._follow(labels)
-            self.table.begin(labels)
-            self.look()
-        self._show()
-        self.changed.emit()
-
-    def _show(self) -> None:
-        """Show what applies."""
-        self.setVisible(self.combo.count() > 1 and bool(self._sources))
-        self._form.show_row(self.table, isinstance(self.combo.currentData(), Labels))
-        self._form.show_row(self._feather, self.combo.currentData() is not None)
-
-    def _follow(self, layer: Labels | None) -> None:
-        if self._followed is not None:
-            for name in _TELLING:
-                getattr(self._followed.events, name).disconnect(self._on_painted)
-        self._followed = layer
-        if layer is not None:
-            for name in _TELLING:
-                getattr(layer.events, name).connect(self._on_painted)
-
-    def _follow_names(self, layers: list[Layer]) -> None:
-        """Listen to the names of exactly these layers, images among them: they are the styles."""
-        for layer in self._named:
-            if layer not in layers:
-                layer.events.name.disconnect(self._describe)
-        for layer in layers:
-            if layer not in self._named:
-                layer.events.name.connect(self._describe)
-        self._named = layers
-
-    def _describe(self, event: Any = None) -> None:
-        """Show names as they are now."""
-        for index in range(1, self.combo.count()):
-            self.combo.setItemText(index, self.combo.itemData(index).name)
-        self.table.describe()
-
-    def _on_painted(self, event: Any = None) -> None:
-        self._later.start()
-
-    def look(self) -> None:
+    def find_labels(self) -> None:
         """Find in a thread which labels lie on the content."""
-        if self._followed is None or not self._sources or self._released:
-            return
-        if self._asking:
-            self._stale = True
+        if self._labels is None or not self._planes:
             return
         try:
-            regions = [resolve_labels(source, self._followed) for source in self._sources]
+            regions = [resolve_labels(plane, self._labels) for plane in self._planes]
         except ImageError:
             # Told when Run is pressed; a list of labels is no place for it.
             return
-        self._asking = True
-        create_worker(
-            _labels_of, regions, _ignore_errors=True, _connect={"returned": self._take, "finished": self._looked}
-        )
+        self._worker.start(regions)
 
-    def _looked(self) -> None:
-        self._asking = False
-        if self._stale:
-            self._stale = False
-            self.look()
+    def flush(self) -> None:
+        """Follow now what came and went in the list of layers in this turn of the event loop."""
+        self._deferred.flush(restart_timer=False)
 
-    def _take(self, present: list[int]) -> None:
-        if not self._released and present != self.table.present:
+    def release(self) -> None:
+        """Stop following the viewer."""
+        self._worker.cancel()
+        self._debouncer.cancel()
+        self._deferred.cancel()
+        self._viewer.layers.events.disconnect(self._on_layers)
+        self._follow(None)
+
+    def _on_layers(self, event: Any) -> None:
+        """Follow an event of the list of layers, or of one of them; images are the styles."""
+        if event.type in _LIST_EVENTS:
+            self._deferred.throttle()
+        elif event.type == "name":
+            for index, layer in enumerate(self.combo.values[1:], 1):
+                self.combo.setItemText(index, layer.name)
+            self.table.describe()
+
+    def _update(self) -> None:
+        """Bring the list of layers up to date with the viewer."""
+        self.table.forget_all_but(self._viewer.layers)
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels | Shapes)]
+        if self.combo.count() and layers == self.combo.values[1:]:
+            return
+        items = [("whole picture", None), *((layer.name, layer) for layer in layers)]
+        self.combo.set_items(items, self.combo.currentData(), missing=0)
+        self._on_layer()
+
+    def _on_layer(self) -> None:
+        layer = self.combo.currentData()
+        labels = layer if isinstance(layer, Labels) else None
+        if labels != self._labels:
+            self._follow(labels)
+            self.table.set_layer(labels)
+            self.find_labels()
+        self._show()
+        self._on_edited()
+
+    def _show(self) -> None:
+        """Show what applies."""
+        self.setVisible(self.combo.count() > 1 and bool(self._planes))
+        self._form.show_row(self.table, isinstance(self.combo.currentData(), Labels))
+        self._form.show_row(self._feather, self.combo.currentData() is not None)
+
+    def _on_edited(self) -> None:
+        self._write()
+        self._state.changed.emit()
+
+    def _write(self) -> None:
+        layer = None if self.isHidden() else self.combo.currentData()
+        labelled = isinstance(layer, Labels)
+        self._state.region_layer = layer
+        self._state.regions = self.table.regions() if labelled else None
+        self._state.relabel = self.table.relabel() if labelled else {}
+
+    def _follow(self, layer: Labels | None) -> None:
+        if self._labels is not None:
+            for name in _LABELS_EVENTS:
+                getattr(self._labels.events, name).disconnect(self._on_painted)
+        self._labels = layer
+        if layer is not None:
+            for name in _LABELS_EVENTS:
+                getattr(layer.events, name).connect(self._on_painted)
+
+    def _on_painted(self, event: Any = None) -> None:
+        self._debouncer.throttle()
+
+    def _show_present(self, present: list[int]) -> None:
+        if present != self.table.present:
             self.table.show_present(present)
-            self.changed.emit()
+            self._on_edited()
 
 
 def _labels_of(regions: Sequence[LabelsRegion]) -> list[int]:
@@ -250,7 +198,7 @@ def _labels_of(regions: Sequence[LabelsRegion]) -> list[int]:
     return sorted(found)
 
 
-def _place(source: Source) -> tuple[Any, ...]:
+def _location(plane: Source) -> tuple[Any, ...]:
     """Return what tells one plane from another."""
-    grid = source.grid
-    return (source.point, grid.shape, grid.matrix.tobytes())
+    grid = plane.grid
+    return (plane.point, grid.shape, grid.matrix.tobytes())

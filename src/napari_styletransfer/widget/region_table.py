@@ -6,15 +6,15 @@ Part of the region panel, which finds the labels and tells of the chosen styles.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QComboBox, QFrame, QLabel, QScrollArea, QVBoxLayout, QWidget
 
 from napari_styletransfer.config import ALL_STYLES
-from napari_styletransfer.session.layer_group import LayerGroup, Picture
-from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter, elide
+from napari_styletransfer.session.layer_group import Picture, layers_of
+from napari_styletransfer.widget.qt_utils import FormRows, ValueCombo
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Layer
@@ -27,7 +27,7 @@ REST = -1
 _MOST_ROWS = 24
 _ROWS_SHOWN = 4
 
-Choice = Picture | str
+Choice: TypeAlias = Picture | str
 
 
 class RegionTable(QScrollArea):
@@ -51,13 +51,11 @@ class RegionTable(QScrollArea):
         self._styles: list[Picture] = []
         self._choices: dict[int, Choice] = {}
         self._unnamed = ALL
-        self._filling = False
-        self._calm = WheelFilter(self)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setToolTip("<p>The style that each label is given; 'none' leaves it as it is.</p>")
 
-    def begin(self, layer: Labels | None) -> None:
+    def set_layer(self, layer: Labels | None) -> None:
         """Forget what was chosen: the labels are those of another layer."""
         self._layer, self.present, self._choices, self._unnamed = layer, [], {}, ALL
         self._fill()
@@ -69,7 +67,7 @@ class RegionTable(QScrollArea):
 
     def show_styles(self, styles: Sequence[Picture]) -> None:
         """Offer these styles."""
-        if styles != self._styles:
+        if list(styles) != self._styles:
             self._styles = list(styles)
             self._fill()
         else:
@@ -82,8 +80,7 @@ class RegionTable(QScrollArea):
         self._choices = {
             label: choice
             for label, choice in self._choices.items()
-            if isinstance(choice, str)
-            or (choice.within(present) if isinstance(choice, LayerGroup) else choice in present)
+            if isinstance(choice, str) or all(layer in present for layer in layers_of(choice))
         }
 
     def show_regions(self, regions: dict[int, int | None] | None) -> None:
@@ -98,19 +95,14 @@ class RegionTable(QScrollArea):
         """Return the style number of each label, or None where the settings need not name them."""
         if self._blended():
             return None
-        return {label: self._number(choice) for label, choice in self._spelled_out().items()}
+        return {label: self._number(choice) for label, choice in self._all_choices().items()}
 
-    def unblended(self) -> bool:
-        """Tell whether there are several styles, and no label takes more than one."""
-        regions = self.regions()
-        return bool(regions) and ALL_STYLES not in regions.values() and len(self._styles) > 1
-
-    def renumbered(self) -> dict[int, int]:
+    def relabel(self) -> dict[int, int]:
         """Return under which other numbers to read labels, where `regions` does not name them."""
         if not self._blended():
             return {}
         # The settings have no words for "all styles here, none there": what is left alone becomes background.
-        choices = self._spelled_out()
+        choices = self._all_choices()
         numbers = {label: 0 for label, choice in choices.items() if choice == NONE and label}
         if choices.get(0) == ALL:
             numbers[0] = max(choices) + 1
@@ -122,9 +114,9 @@ class RegionTable(QScrollArea):
             for index in range(combo.count()):
                 choice = combo.itemData(index)
                 if choice != NONE:
-                    combo.setItemText(index, self._all_words() if choice == ALL else choice.name)
+                    combo.setItemText(index, self._all_title() if choice == ALL else choice.name)
 
-    def _all_words(self) -> str:
+    def _all_title(self) -> str:
         return self._styles[0].name if len(self._styles) == 1 else "all styles"
 
     def _choice(self, label: int) -> Choice:
@@ -132,14 +124,14 @@ class RegionTable(QScrollArea):
         gone = choice not in (ALL, NONE) and (choice not in self._styles or len(self._styles) == 1)
         return ALL if gone else choice
 
-    def _spelled_out(self) -> dict[int, Choice]:
+    def _all_choices(self) -> dict[int, Choice]:
         """Return the choice for every label there is."""
         named = self.present[:_MOST_ROWS]
         return {label: self._choice(label if label in named else REST) for label in self.present}
 
     def _blended(self) -> bool:
         """Tell whether the settings need not name the labels: all that are stylised take all styles."""
-        choices = self._spelled_out()
+        choices = self._all_choices()
         if any(choice not in (ALL, NONE) for choice in choices.values()):
             return False
         usual = all((choice == NONE) == (label == 0) for label, choice in choices.items())
@@ -154,7 +146,6 @@ class RegionTable(QScrollArea):
 
     def _fill(self) -> None:
         """Make a row for each label."""
-        self._filling = True
         inside = QWidget()
         rows = FormRows()
         self.rows = {}
@@ -173,28 +164,18 @@ class RegionTable(QScrollArea):
         height = max((combo.sizeHint().height() for combo in self.rows.values()), default=20) + 5
         self.setWidget(inside)
         self.setFixedHeight(min(max(len(labels), 1), _ROWS_SHOWN) * height + 2)
-        self._filling = False
 
     def _combo(self, label: int) -> QComboBox:
-        combo = QComboBox()
-        combo.setToolTip(self.toolTip())
-        combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        combo.setMinimumContentsLength(8)
-        self._calm.guard(combo)
-        elide(combo)
-        combo.addItem(self._all_words(), ALL)
-        for style in self._styles if len(self._styles) > 1 else ():
-            combo.addItem(style.name, style)
-        combo.addItem("none", NONE)
-        choice = self._choice(label)
-        combo.setCurrentIndex(next(index for index in range(combo.count()) if combo.itemData(index) == choice))
+        combo = ValueCombo(self.toolTip())
+        styles = self._styles if len(self._styles) > 1 else ()
+        items = [(self._all_title(), ALL), *((style.name, style) for style in styles), ("none", NONE)]
+        combo.set_items(items, self._choice(label))
         combo.currentIndexChanged.connect(lambda: self._on_choice(label))
         return combo
 
     def _on_choice(self, label: int) -> None:
-        if not self._filling:
-            self._choices[label] = self.rows[label].currentData()
-            self.changed.emit()
+        self._choices[label] = self.rows[label].currentData()
+        self.changed.emit()
 
     def _swatch(self, label: int) -> str:
         """Return a square in the colour the label has in its layer, as rich text."""

@@ -33,8 +33,8 @@ def key_words(key: str) -> str:
     return QKeySequence(key).toString(QKeySequence.SequenceFormat.NativeText)
 
 
-_UNDER_WAY = "A run is under way. Stop it, or wait until it has ended."
-_RUN_WORDS = f"Paint the content in the manner of the style, into a new layer ({key_words(RUN_KEYS[0])})."
+_RUNNING = "A run is under way. Stop it, or wait until it has ended."
+_RUN_TOOLTIP = f"Paint the content in the manner of the style, into a new layer ({key_words(RUN_KEYS[0])})."
 
 
 class RunControls(QWidget):
@@ -44,12 +44,12 @@ class RunControls(QWidget):
         super().__init__(parent)
         self._session = session
         self._theme = theme
-        self._hindrance = ""
+        self._blocking_reason = ""
         self._continue: tuple[str, bool] = ("", False)
         self.run = QPushButton("Run")
         self.run.setObjectName("primary")
         self.stop = QPushButton("Stop")
-        self.go_on = QPushButton("Continue")
+        self.resume = QPushButton("Continue")
         self.stop.setToolTip(f"<p>End the run at once and keep its best image ({key_words(STOP_KEY)}).</p>")
         self.bar = QProgressBar()
         self.bar.setObjectName("run")
@@ -68,7 +68,7 @@ class RunControls(QWidget):
         buttons.setSpacing(6)
         buttons.addWidget(self.run, 2)
         buttons.addWidget(self.stop, 1)
-        buttons.addWidget(self.go_on, 1)
+        buttons.addWidget(self.resume, 1)
         layout = self._lines = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
@@ -87,10 +87,10 @@ class RunControls(QWidget):
 
     def set_blocking_reason(self, reason: str) -> None:
         """Say why Run cannot be pressed; an empty reason lets it."""
-        self._hindrance = reason
+        self._blocking_reason = reason
         self.refresh()
 
-    def offer_continue(self, words: str, possible: bool) -> None:
+    def set_continue(self, words: str, possible: bool) -> None:
         """Say what Continue would do, or why it cannot be pressed."""
         self._continue = (words, possible)
         self.refresh()
@@ -98,22 +98,22 @@ class RunControls(QWidget):
     def refresh(self) -> None:
         """Show the session's status."""
         status = self._session.status
-        self.run.setEnabled(not status.active and not self._hindrance)
-        self.run.setToolTip(f"<p>{html.escape(self._hindrance, quote=False) or _RUN_WORDS}</p>")
+        self.run.setEnabled(not status.active and not self._blocking_reason)
+        self.run.setToolTip(f"<p>{html.escape(self._blocking_reason, quote=False) or _RUN_TOOLTIP}</p>")
         self.stop.setEnabled(status.state is State.RUNNING)
         words, possible = self._continue
-        self.go_on.setEnabled(possible and not status.active)
-        self.go_on.setToolTip(f"<p>{_UNDER_WAY if status.active else html.escape(words, quote=False)}</p>")
+        self.resume.setEnabled(possible and not status.active)
+        self.resume.setToolTip(f"<p>{_RUNNING if status.active else html.escape(words, quote=False)}</p>")
         if status.active and status.fraction is None:
             self.bar.setRange(0, 0)
         else:
             self.bar.setRange(0, _PROGRESS_STEPS)
             self.bar.setValue(round(_PROGRESS_STEPS * (status.fraction or 0)))
-        told = self._hindrance if self._hindrance and not status.active else status.message
+        told = self._blocking_reason if self._blocking_reason and not status.active else status.message
         fitting = words_fitting(told, self.message)
         self.message.setText(fitting)
         self.message.setToolTip("" if fitting == told else f"<p>{html.escape(told)}</p>")
-        failed = status.state is State.FAILED and not self._hindrance
+        failed = status.state is State.FAILED and not self._blocking_reason
         self.message.setStyleSheet(colored(self._theme, "error") if failed else "")
 
     def set_theme(self, theme: Any) -> None:

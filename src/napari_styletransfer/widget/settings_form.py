@@ -6,6 +6,8 @@ Which fields exist, how they are called and where they stand comes from the conf
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from napari_styletransfer.session.networks import network_words
 from napari_styletransfer.units import format_bytes
 from napari_styletransfer.widget.field_editors import Editor, make_editor, open_choice, rich_tooltip
 from napari_styletransfer.widget.levels import level_editor
-from napari_styletransfer.widget.qt_utils import FormRows, WheelFilter, collapsible, elide, hbox, heading
+from napari_styletransfer.widget.qt_utils import FormRows, ValueCombo, collapsible, elide, filter_wheel, hbox, heading
 from napari_styletransfer.widget.user_presets import UserPresets
 
 CUSTOM = "custom"
@@ -59,7 +61,7 @@ class SettingsForm(QWidget):
         self._presets = presets or UserPresets()
         self._own = self._presets.read()
         self._showing = False
-        self._told_file: Path | None = None
+        self._shown_file: Path | None = None
         self.editors: dict[str, Editor] = {
             name: _editor_for(name, info) for name, info in StyleConfig.model_fields.items() if name not in ELSEWHERE
         }
@@ -74,15 +76,14 @@ class SettingsForm(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.rows)
-        layout.addWidget(self._placed())
-        self._calm = WheelFilter(self)
+        layout.addWidget(self._lay_out_editors())
         elsewhere = [self.editors[name].native for name in PLACED_ELSEWHERE]
         for child in [*self.findChildren(QWidget), *elsewhere]:
-            if isinstance(child, QAbstractSpinBox | QAbstractSlider | QComboBox):
-                self._calm.guard(child)
-            if isinstance(child, QComboBox):
-                elide(child)
-        self.preset.changed.connect(self._choose_preset)
+            if isinstance(child, QAbstractSpinBox | QAbstractSlider | QComboBox) and not isinstance(child, ValueCombo):
+                filter_wheel(child)
+                if isinstance(child, QComboBox):
+                    elide(child)
+        self.preset.changed.connect(self._on_preset)
         for editor in self.editors.values():
             editor.changed.connect(self._on_edited)
         self.edited.connect(self._show_balance)
@@ -101,13 +102,10 @@ class SettingsForm(QWidget):
 
     def show_config(self, config: StyleConfig) -> None:
         """Show a config in place of what the form says."""
-        self._showing = True
-        try:
+        with self._unedited():
             for name, editor in self.editors.items():
                 editor.write(getattr(config, name))
             self.preset.value = self._matching_preset(self.preset.value)
-        finally:
-            self._showing = False
         self.edited.emit()
 
     @property
@@ -124,7 +122,7 @@ class SettingsForm(QWidget):
             If the settings cannot work, or cannot be kept under that name.
         """
         self._presets.save(name, self.config())
-        self._offer_presets(name)
+        self._show_presets(name)
 
     def delete_preset(self, name: str) -> None:
         """Forget a preset of the user; the settings stay.
@@ -135,41 +133,47 @@ class SettingsForm(QWidget):
             If its file cannot be deleted.
         """
         self._presets.delete(name)
-        self._offer_presets(self.preset.value)
+        self._show_presets(self.preset.value)
 
     def add_beside_preset(self, widget: QWidget) -> None:
         """Put a widget behind the list of presets."""
         self._preset_row.layout().addWidget(widget)
 
-    def offer(self, name: str, choices: list[tuple[str, Any]]) -> None:
+    def set_choices(self, name: str, choices: list[tuple[str, Any]]) -> None:
         """Give a field with choices other words, or more choices; what is chosen stays."""
         editor = self.editors[name]
         chosen = editor.read()
         if chosen not in [value for _, value in choices]:
             choices = [*choices, (str(chosen), chosen)]
-        self._showing = True
-        try:
+        with self._unedited():
             # magicgui leaves choices whose words stay the same where they are, and puts new ones behind them.
             with QSignalBlocker(editor.native):
                 editor.native.clear()
             editor.widget.choices = choices
             editor.write(chosen)
+
+    def show_networks(self) -> None:
+        """Say beside each network whether its weights are here."""
+        file = self._shown_file = self.editors["weights"].read()
+        self.set_choices("network", [(network_words(network, file), network) for network in Network])
+
+    @contextmanager
+    def _unedited(self) -> Iterator[None]:
+        """Let what changes inside count as no edit of the user's."""
+        self._showing = True
+        try:
+            yield
         finally:
             self._showing = False
 
-    def offer_networks(self) -> None:
-        """Say beside each network whether its weights are here."""
-        file = self._told_file = self.editors["weights"].read()
-        self.offer("network", [(network_words(network, file), network) for network in Network])
-
-    def _placed(self) -> QWidget:
+    def _lay_out_editors(self) -> QWidget:
         """Put each editor into its place and return the folded part."""
         fold = collapsible("Advanced settings")
         groups: dict[str, FormRows] = {}
         for editor in self.editors.values():
             if editor.name in PLACED_ELSEWHERE:
                 continue
-            group, advanced = _place(editor.name)
+            group, advanced = _group_of(editor.name)
             rows = self.rows
             if advanced:
                 if group not in groups:
@@ -184,16 +188,13 @@ class SettingsForm(QWidget):
     def _preset_names(self) -> list[tuple[str, str]]:
         return [("default", ""), *((name, name) for name in (*PRESETS, CUSTOM, *self._own))]
 
-    def _offer_presets(self, wanted: str) -> None:
+    def _show_presets(self, wanted: str) -> None:
         self._own = self._presets.read()
-        self._showing = True
-        try:
+        with self._unedited():
             self.preset.choices = self._preset_names()
             self.preset.value = self._matching_preset(wanted)
-        finally:
-            self._showing = False
 
-    def _choose_preset(self, preset: str) -> None:
+    def _on_preset(self, preset: str) -> None:
         if self._showing or preset == CUSTOM:
             return
         if preset in self._own:
@@ -204,11 +205,8 @@ class SettingsForm(QWidget):
     def _on_edited(self) -> None:
         if self._showing:
             return
-        self._showing = True
-        try:
+        with self._unedited():
             self.preset.value = self._matching_preset(self.preset.value)
-        finally:
-            self._showing = False
         self.edited.emit()
 
     def _show_balance(self) -> None:
@@ -221,8 +219,8 @@ class SettingsForm(QWidget):
 
     def _show_weights(self) -> None:
         """Say beside the networks that their weights are those of a file, or no longer."""
-        if self.editors["weights"].read() != self._told_file:
-            self.offer_networks()
+        if self.editors["weights"].read() != self._shown_file:
+            self.show_networks()
 
     def _matching_preset(self, wanted: str) -> str:
         """Return the preset that the settings are: of equal ones the wanted one."""
@@ -247,7 +245,7 @@ def _editor_for(name: str, info: Any) -> Editor:
     return level_editor(name, info) if name == "level" else make_editor(name, info)
 
 
-def _place(name: str) -> tuple[str, bool]:
+def _group_of(name: str) -> tuple[str, bool]:
     """Return a field's group and whether it belongs to the folded part."""
     extra = StyleConfig.model_fields[name].json_schema_extra
     if not isinstance(extra, dict):

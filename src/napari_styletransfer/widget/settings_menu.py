@@ -20,9 +20,8 @@ from napari_styletransfer.session.networks import made_with_others
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
+    from napari_styletransfer.session.form_state import FormState
     from napari_styletransfer.session.run_session import Session
-    from napari_styletransfer.widget.job_builder import JobBuilder
-    from napari_styletransfer.widget.picture_panel import PicturePanel
     from napari_styletransfer.widget.settings_form import SettingsForm
 
 _RECIPE_FILES = "Recipes (*.json)"
@@ -37,34 +36,26 @@ class SettingsMenu(QToolButton):
         Has the selected layer.
     session
         Tells the user what was refused.
-    settings, pictures, maker
+    settings, state
         Where settings come from.
     """
 
     opened = Signal()
     """The menu is about to be shown."""
 
-    variations_wanted = Signal()
+    variations_requested = Signal()
     loaded = Signal(object)
     """Settings to show: a `StyleConfig`."""
 
-    def __init__(
-        self,
-        viewer: ViewerModel,
-        session: Session,
-        settings: SettingsForm,
-        pictures: PicturePanel,
-        maker: JobBuilder,
-    ) -> None:
+    def __init__(self, viewer: ViewerModel, session: Session, settings: SettingsForm, state: FormState) -> None:
         super().__init__()
         self._viewer = viewer
         self._session = session
         self._settings = settings
-        self._pictures = pictures
-        self._maker = maker
+        self._state = state
         menu = QMenu(self)
         menu.setToolTipsVisible(True)
-        self.sheet = _added(menu, "Try variations", self.variations_wanted.emit)
+        self.sheet = _added(menu, "Try variations", self.variations_requested.emit)
         self.sheet.setToolTip(
             "<p>A sheet of nine small pictures: more style downwards, larger strokes to the right.</p>"
         )
@@ -92,7 +83,7 @@ class SettingsMenu(QToolButton):
 
         def save() -> None:
             try:
-                self._maker.config().save(path, styles=[style.name for style in self._pictures.style_layers])
+                self._state.config().save(path, styles=[style.name for style in self._state.styles])
             except OSError as error:
                 raise ConfigError(
                     f"The settings cannot be written to {path}: {error}. Choose another place."

@@ -1,11 +1,12 @@
-"""The list of pictures that can be a style: a check box with a thumbnail each, and weights where several are chosen.
+"""Lists of pictures with a thumbnail each: one to choose from, and one to tick styles in and weigh them.
 
-Part of the picture panel, which decides what is in the list and what is chosen.
+Parts of the picture panel, which decides what is in them and what is chosen.
 """
 
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,18 +26,18 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_styletransfer.session.layer_group import LayerGroup
+from napari_styletransfer.session.layer_group import LayerGroup, Picture, layers_of, title_of
 from napari_styletransfer.widget.numbers import accept_both_separators
+from napari_styletransfer.widget.qt_utils import ValueCombo, filter_wheel
 
 if TYPE_CHECKING:
-    from napari.layers import Image
     from qtpy.QtGui import QResizeEvent
 
-    from napari_styletransfer.widget.qt_utils import WheelFilter
 
 ICON_SIZE = 22
 _ROWS_SHOWN = 5
-_WEIGHT_WORDS = "<p>How much this style counts against the others.</p>"
+_WEIGHT_TOOLTIP = "<p>How much this style counts against the others.</p>"
+_NOT_BLENDED = "<p>Weights do not count here: each region has a style of its own, and none is given all styles.</p>"
 
 
 class StyleRow(QWidget):
@@ -44,8 +45,8 @@ class StyleRow(QWidget):
 
     changed = Signal()
 
-    def __init__(self, picture: Image | LayerGroup, calm: WheelFilter, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, picture: Picture) -> None:
+        super().__init__()
         self.picture = picture
         self.check = QCheckBox()
         self.check.setIconSize(QSize(ICON_SIZE, ICON_SIZE))
@@ -59,20 +60,20 @@ class StyleRow(QWidget):
         self.weight.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
         self.weight.setStyleSheet("min-width: 36px; max-width: 36px;")  # napari's own sheet overrules a fixed width
         accept_both_separators(self.weight)
-        self.weight.setToolTip(_WEIGHT_WORDS)
+        self.weight.setToolTip(_WEIGHT_TOOLTIP)
         self.weight.setVisible(False)
         self.weight.valueChanged.connect(self.changed)
-        calm.guard(self.weight)
+        filter_wheel(self.weight)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(4, 0, 2, 0)
         layout.addWidget(self.check, 1)
         layout.addWidget(self.weight)
         self.describe()
 
-    def explain_weight(self, unused: str) -> None:
-        """Say why the weight does not count, or let it count where there is nothing to say."""
-        self.weight.setEnabled(not unused)
-        self.weight.setToolTip(f"<p>{unused}</p>" if unused else _WEIGHT_WORDS)
+    def set_blended(self, blended: bool) -> None:
+        """Show whether the weight counts."""
+        self.weight.setEnabled(blended)
+        self.weight.setToolTip(_WEIGHT_TOOLTIP if blended else _NOT_BLENDED)
 
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Shorten the name to the room there is."""
@@ -90,7 +91,7 @@ class StyleRow(QWidget):
         self.check.setIcon(thumbnail_icon(self.picture))
 
     def _shorten(self) -> None:
-        words = self.picture.words if isinstance(self.picture, LayerGroup) else self.picture.name
+        words = title_of(self.picture)
         option, style = QStyleOptionButton(), self.check.style()
         self.check.initStyleOption(option)
         assert style is not None
@@ -130,22 +131,48 @@ class StyleList(QScrollArea):
         height = max((row.sizeHint().height() for row in rows), default=self._empty.sizeHint().height())
         shown = min(max(len(rows), 1), _ROWS_SHOWN)
         self.setFixedHeight(shown * (height + self._layout.spacing()) + 4)
-        self.show_chosen(rows)
+        self.show_ticked(rows)
 
-    def show_chosen(self, rows: list[StyleRow]) -> None:
-        """Scroll to the first chosen row."""
+    def show_ticked(self, rows: list[StyleRow]) -> None:
+        """Scroll to the first ticked row."""
         chosen = next((row for row in rows if row.check.isChecked()), None)
         if chosen is not None:
             self._layout.activate()
             self.ensureWidgetVisible(chosen, 0, 0)
 
 
-def thumbnail_icon(picture: Image | LayerGroup) -> QIcon:
+class PictureCombo(ValueCombo):
+    """A list to choose one picture from, with a thumbnail each."""
+
+    def __init__(self, tooltip: str) -> None:
+        super().__init__(tooltip)
+        self.setIconSize(QSize(ICON_SIZE, ICON_SIZE))
+
+    @property
+    def picture(self) -> Picture | None:
+        """The chosen picture, or None while there is none."""
+        picture: Picture | None = self.currentData()
+        return picture
+
+    def set_pictures(self, pictures: Sequence[Picture], chosen: Picture | None) -> None:
+        """Offer these in place of those before, without a signal."""
+        self.set_items([("", picture) for picture in pictures], chosen)
+        self.describe()
+
+    def describe(self) -> None:
+        """Show names and thumbnails as they are now."""
+        for index, picture in enumerate(self.values):
+            tip = html.escape(picture.name)
+            if isinstance(picture, LayerGroup):
+                tip = f"{tip}, as the canvas shows them."
+            self.setItemData(index, f"<p>{tip}</p>", Qt.ItemDataRole.ToolTipRole)
+            self.setItemText(index, title_of(picture))
+            self.setItemIcon(index, thumbnail_icon(picture))
+
+
+def thumbnail_icon(picture: Picture) -> QIcon:
     """Return a thumbnail as an icon; that of several layers is their brightest."""
-    if isinstance(picture, LayerGroup):
-        pixels = np.maximum.reduce([layer.thumbnail for layer in picture.layers])
-    else:
-        pixels = picture.thumbnail
+    pixels = np.maximum.reduce([layer.thumbnail for layer in layers_of(picture)])
     height, width = pixels.shape[:2]
     image = QImage(pixels.tobytes(), width, height, 4 * width, QImage.Format.Format_RGBA8888)
     return QIcon(QPixmap.fromImage(image.copy()))
