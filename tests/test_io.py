@@ -86,7 +86,7 @@ def test_deep_png_is_read_alike_by_another_program(tmp_path):
 
 
 def test_deep_png_is_written_in_several_blocks(tmp_path, monkeypatch):
-    monkeypatch.setattr("napari_styletransfer.io.png._BLOCK_BYTES", 100)
+    monkeypatch.setattr("napari_styletransfer.io.png._CHUNK_BYTES", 100)
     array = picture(np.uint16, 4, (23, 9))
     write_image(tmp_path / "deep.png", array)
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), array)

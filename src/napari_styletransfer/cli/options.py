@@ -18,7 +18,7 @@ import typer
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from napari_styletransfer.config import ALL_STYLES, PRESETS, StyleConfig
+from napari_styletransfer.config import ALL_STYLES, StyleConfig
 from napari_styletransfer.config.fields import NONE, parse_layer_weights, to_text, unwrap
 from napari_styletransfer.errors import ConfigError
 
@@ -73,17 +73,12 @@ def resolve(preset: str | None, recipe: Path | None, flags: dict[str, str]) -> S
     ConfigError
         Naming each flag or field that is wrong.
     """
-    if preset is not None and preset not in PRESETS:
-        raise ConfigError(f"There is no preset '{preset}'. Presets: {', '.join(PRESETS)}.")
-    fields: dict[str, Any] = dict(PRESETS[preset]) if preset else {}
+    config = StyleConfig() if preset is None else StyleConfig.from_preset(preset)
     if recipe is not None:
         read = StyleConfig.load(recipe)
-        fields |= {name: getattr(read, name) for name in read.model_fields_set}
-    given: dict[str, Any] = {}
-    for name, text in flags.items():
-        given[name] = _value(name, text)
+        config = config.changed(**{name: getattr(read, name) for name in read.model_fields_set})
     # As a change, so that another network than the recipe's goes without the checksum of the recipe's weights.
-    return StyleConfig(**fields).changed(**given)
+    return config.changed(**{name: _value(name, text) for name, text in flags.items()})
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

@@ -32,7 +32,6 @@ from napari_styletransfer.io import (
     level_shapes,
     pixel_density,
     read_image,
-    read_labels,
     read_stack,
     recovered,
     write_image,
@@ -103,7 +102,7 @@ def stylize_files(
         # The picture that was read is that level.
         config.changed(level=None),
         init=init_array,
-        labels=_labels(labels, like.shape, stack, indices) if labels else None,
+        labels=stacks.label_readers(labels, like.shape, stack, indices or (0,))[0]() if labels else None,
         quiet=quiet,
     )
     used = result.config.changed(level=config.level)
@@ -175,7 +174,7 @@ def _stylize_stack(
 ) -> bool:
     """Run plane by plane, write, and tell whether the user stopped it."""
     planes = stacks.PlaneSelection.from_stack(stack, indices)
-    readers = stacks.label_readers(labels, planes)
+    readers = stacks.label_readers(labels, stack.shape, stack, indices) if labels else None
     with _monitored(quiet) as monitor:
         done, failure = stacks.run_stack(planes, styles, config, output, readers, density, monitor)
     assert monitor.finished is not None
@@ -215,18 +214,6 @@ def _read(path: Path, level: int = 0) -> npt.NDArray[Any]:
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
     return array
-
-
-def _labels(path: Path, shape: tuple[int, ...], content: Stack | None, indices: Sequence[int]) -> npt.NDArray[Any]:
-    """Read the labels of one picture, or of one plane that was chosen."""
-    stack = read_stack(path) if content else None
-    if stack is None or content is None:
-        found = read_labels(path)
-    else:
-        stacks.check_plane_count(path, len(stack), len(content))
-        found = stack.plane(indices[0])
-    stacks.check_label_shape(path, found.shape, shape)
-    return found
 
 
 def _save(recipe: Path | None, styles: Sequence[str], config: StyleConfig) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -113,54 +114,39 @@ def parse_planes(text: str | None, count: int) -> list[int]:
     return numbers
 
 
-def label_readers(path: Path | None, planes: PlaneSelection) -> list[Callable[[], npt.NDArray[Any]]] | None:
-    """Return a reader of each plane's labels: of one picture for all, or of a stack with as many planes.
+def label_readers(
+    path: Path, shape: tuple[int, ...], stack: Stack | None = None, indices: Sequence[int] = (0,)
+) -> list[Callable[[], npt.NDArray[Any]]]:
+    """Return a reader of the labels of each plane: of one picture for all, or of a stack with as many planes.
+
+    Parameters
+    ----------
+    path
+        Of the labels.
+    shape
+        Of the content, or of its planes.
+    stack, indices
+        The content's, if it is one, and which of its planes are wanted.
 
     Raises
     ------
     ImageError
-        If the labels are not of the planes' size or number.
+        If the labels are not of the content's size or number of planes.
     """
-    if path is None:
-        return None
-    stack = read_stack(path)
-    if stack is None:
-        picture = read_labels(path)
-        check_label_shape(path, picture.shape, planes.stack.shape)
-        return [lambda: picture] * len(planes.indices)
-    check_label_shape(path, stack.shape, planes.stack.shape)
-    check_plane_count(path, len(stack), len(planes.stack))
-    return [lambda index=index: stack.plane(index) for index in planes.indices]  # type: ignore[misc]
-
-
-def check_plane_count(path: Path, found: int, content: int) -> None:
-    """Refuse a stack of labels that is not as long as the content.
-
-    Raises
-    ------
-    ImageError
-        If it is not.
-    """
-    if found != content:
+    source = (read_stack(path) if stack else None) or read_labels(path)
+    if source.shape != shape[:2]:
+        size = "×".join(map(str, source.shape[1::-1]))
         raise ImageError(
-            f"The labels {path} have {found} planes, the content has {content}. Give one label picture for all planes, "
-            "or one for each."
+            f"The labels {path} are {size} pixels, the content is {shape[1]}×{shape[0]}. Give labels of its size."
         )
-
-
-def check_label_shape(path: Path, found: tuple[int, ...], content: tuple[int, ...]) -> None:
-    """Refuse labels that are not of the content's size.
-
-    Raises
-    ------
-    ImageError
-        If the shapes differ.
-    """
-    if found != content[:2]:
-        size = "×".join(map(str, found[1::-1]))
+    if stack is None or not isinstance(source, Stack):
+        return [partial(np.asarray, source)] * len(indices)
+    if len(source) != len(stack):
         raise ImageError(
-            f"The labels {path} are {size} pixels, the content is {content[1]}×{content[0]}. Give labels of its size."
+            f"The labels {path} have {len(source)} planes, the content has {len(stack)}. Give one label picture for "
+            "all planes, or one for each."
         )
+    return [partial(source.plane, index) for index in indices]
 
 
 def run_stack(
@@ -199,7 +185,7 @@ def run_stack(
     plane = done = 0
     with ExitStack() as files:
         events = iter_stylize_stack(
-            [lambda index=index: planes.read_rgb(index) for index in range(len(planes.indices))],  # type: ignore[misc]
+            [partial(planes.read_rgb, index) for index in range(len(planes.indices))],
             styles,
             config,
             labels=labels,

@@ -6,15 +6,23 @@ from typing import Any
 
 from napari_styletransfer.config.choices import Mode, Network, Normalization, Padding, Pooling, Start
 
-_GATYS_STYLE = dict.fromkeys(("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0)
-_LESSON_STYLE = dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"), 1.0)
+_GATYS = {
+    "network": Network.VGG19,
+    "normalization": Normalization.GATYS,
+    "content_layers": {"relu4_2": 1.0},
+    "style_layers": dict.fromkeys(("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"), 1.0),
+    "tv_weight": 0.0,
+    "coarse_weight": 0.0,
+    "scales": 1,
+    "iterations": 500,
+}
 _LESSON = {
     "network": Network.VGG16_BN,
     "normalization": Normalization.NOTEBOOK,
     "pooling": Pooling.NATIVE,
     "padding": Padding.ZERO,
     "content_layers": {"relu4_3": 1.0},
-    "style_layers": _LESSON_STYLE,
+    "style_layers": dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3"), 1.0),
     "start": Start.MEDIAN_NOISE,
     "size": 288,
     "scales": 1,
@@ -30,28 +38,8 @@ _LESSON = {
 PRESETS: dict[str, dict[str, Any]] = {
     "microscopy": {"balance": 0.35},
     "compact-fast": {"network": Network.COMPACT, "size": 512, "iterations": 10},
-    "gatys-2015": {
-        "network": Network.VGG19,
-        "normalization": Normalization.GATYS,
-        "content_layers": {"relu4_2": 1.0},
-        "style_layers": _GATYS_STYLE,
-        "start": Start.WHITE_NOISE,
-        "tv_weight": 0.0,
-        "coarse_weight": 0.0,
-        "scales": 1,
-        "iterations": 500,
-    },
-    "gatys-2016": {
-        "network": Network.VGG19,
-        "normalization": Normalization.GATYS,
-        "content_layers": {"relu4_2": 1.0},
-        "style_layers": _GATYS_STYLE,
-        "start": Start.CONTENT,
-        "tv_weight": 0.0,
-        "coarse_weight": 0.0,
-        "scales": 1,
-        "iterations": 500,
-    },
+    "gatys-2015": {**_GATYS, "start": Start.WHITE_NOISE},
+    "gatys-2016": {**_GATYS, "start": Start.CONTENT},
     "notebook-content": {**_LESSON, "mode": Mode.CONTENT, "content_weight": 1e-3, "iterations": 1000},
     "notebook-style": {**_LESSON, "mode": Mode.STYLE, "iterations": 1000},
     "notebook-transfer": {**_LESSON, "iterations": 2000},

@@ -141,7 +141,7 @@ def _start(path: Path) -> bytes:
     except FileNotFoundError:
         raise ImageError(f"There is no file {path}. Check its name and folder.") from None
     except OSError as error:
-        name, why = guard.cut(str(path)), error.strerror or error
+        name, why = guard.one_line(str(path)), error.strerror or error
         raise ImageError(f"{name} cannot be opened: {why}. Check its name and folder.") from error
     if not start:
         raise ImageError(f"{path} is empty. Save or copy the picture again.")

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import psutil
 
+from napari_styletransfer.config.recipe import shortened
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.units import format_bytes
 
-_LONGEST = 160
+_MAX_LENGTH = 160
 """Characters that are told of what others wrote."""
 
 
@@ -25,7 +26,7 @@ _LONGEST = 160
 def reading(path: Path) -> Iterator[None]:
     """Turn whatever is raised while a file is read into an `ImageError`."""
     try:
-        with quiet():
+        with silenced():
             yield
     except ImageError:
         raise
@@ -33,17 +34,17 @@ def reading(path: Path) -> Iterator[None]:
         raise ImageError(f"{path} does not fit into memory. Save a smaller picture, or a part of it.") from error
     # Readers of damaged files fail in every way there is: no list of errors is ever complete.
     except Exception as error:
-        said = words(error)
-        if "imagecodecs" in said:
+        message = error_text(error)
+        if "imagecodecs" in message:
             raise ImageError(
-                f"{path} cannot be read without a further package: {said}. Install it (pip install imagecodecs), or "
+                f"{path} cannot be read without a further package: {message}. Install it (pip install imagecodecs), or "
                 "save the file without compression and with 8 or 16 bits."
             ) from error
-        raise ImageError(f"{path} is damaged or cut off: {said}. Save or copy it again.") from error
+        raise ImageError(f"{path} is damaged or cut off: {message}. Save or copy it again.") from error
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Keep to themselves what the libraries think of a file that they can read, or that is refused anyway."""
     loggers = [logging.getLogger(name) for name in ("tifffile", "PIL")]
     levels = [logger.level for logger in loggers]
@@ -58,15 +59,14 @@ def quiet() -> Iterator[None]:
                 logger.setLevel(level)
 
 
-def words(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return what an error says, in one line that is not too long."""
-    return cut(str(error).rstrip(".") or type(error).__name__)
+    return one_line(str(error).rstrip(".") or type(error).__name__)
 
 
-def cut(text: str) -> str:
+def one_line(text: str) -> str:
     """Return text, such as the name of a file, as one line that is not too long for a message."""
-    line = " ".join(text.split())
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"
+    return shortened(" ".join(text.split()), _MAX_LENGTH)
 
 
 def check_memory(path: Path, shape: Sequence[int], itemsize: int) -> None:

@@ -17,9 +17,10 @@ from napari_styletransfer.errors import ImageError
 from napari_styletransfer.io import raster
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_RGB, _GREY_ALPHA, _RGBA = 2, 4, 6
+_RGB, _RGBA = 2, 6
 _UP = 2
-_BLOCK_BYTES = 1 << 22
+_CHUNK_BYTES = 1 << 30
+"""Of compressed pixels; a chunk holds less than 2 GiB."""
 
 
 def is_deep_color(start: bytes) -> bool:
@@ -49,29 +50,14 @@ def read(path: Path) -> npt.NDArray[np.uint16]:
 def write(file: BinaryIO, array: npt.NDArray[np.uint16]) -> None:
     """Write (H, W, 3) or (H, W, 4) with 16 bits a channel."""
     height, width, channels = array.shape
-    kind = _RGB if channels == 3 else _RGBA
+    rows = np.ascontiguousarray(array, ">u2").view(np.uint8).reshape(height, -1)
+    # As differences to the row above, which compress much better than the values.
+    lines = np.full((height, 1 + rows.shape[1]), _UP, np.uint8)
+    lines[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=lines[1:, 1:])
+    packed = zlib.compress(lines.data)
+    header = struct.pack(">IIBBBBB", width, height, 16, _RGB if channels == 3 else _RGBA, 0, 0, 0)
+    chunks = [(b"IDAT", packed[start : start + _CHUNK_BYTES]) for start in range(0, len(packed), _CHUNK_BYTES)]
     file.write(_SIGNATURE)
-    _chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
-    _write_rows(file, array)
-    _chunk(file, b"IEND", b"")
-
-
-def _write_rows(file: BinaryIO, array: npt.NDArray[np.uint16]) -> None:
-    """Write rows as differences to the row above, which compress much better than the values."""
-    height, row_bytes = array.shape[0], array[0].size * 2
-    squeeze = zlib.compressobj()
-    above = np.zeros((1, row_bytes), np.uint8)
-    step = max(1, _BLOCK_BYTES // row_bytes)
-    for top in range(0, height, step):
-        rows = np.ascontiguousarray(array[top : top + step], ">u2").view(np.uint8).reshape(-1, row_bytes)
-        lines = np.empty((len(rows), 1 + row_bytes), np.uint8)
-        lines[:, 0] = _UP
-        lines[:, 1:] = rows - np.concatenate((above, rows[:-1]))
-        above = rows[-1:]
-        if packed := squeeze.compress(lines.tobytes()):
-            _chunk(file, b"IDAT", packed)
-    _chunk(file, b"IDAT", squeeze.flush())
-
-
-def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
-    file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+    for kind, data in ((b"IHDR", header), *chunks, (b"IEND", b"")):
+        file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))

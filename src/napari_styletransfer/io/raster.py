@@ -110,17 +110,10 @@ def orientation_of(picture: Image.Image) -> int:
 
 def upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """Turn an array as its Exif or TIFF orientation tag (1 to 8) says."""
-    turned = {
-        2: lambda a: a[:, ::-1],
-        3: lambda a: a[::-1, ::-1],
-        4: lambda a: a[::-1],
-        5: lambda a: a.swapaxes(0, 1),
-        6: lambda a: np.rot90(a, -1),
-        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-        8: lambda a: np.rot90(a, 1),
-    }.get(orientation)
-    turned_array = turned(array) if turned else array
-    return np.ascontiguousarray(turned_array, turned_array.dtype.newbyteorder("="))
+    turned = array.swapaxes(0, 1) if orientation in (5, 6, 7, 8) else array
+    turned = turned[::-1] if orientation in (3, 4, 7, 8) else turned
+    turned = turned[:, ::-1] if orientation in (2, 3, 6, 7) else turned
+    return np.ascontiguousarray(turned, turned.dtype.newbyteorder("="))
 
 
 def _plain(picture: Image.Image) -> Image.Image:

@@ -81,7 +81,7 @@ def density(path: Path) -> tuple[float, float] | None:
     try:
         return _density(path)
     except Exception as error:
-        logger.warning("The pixel size of %s cannot be read and is left out: %s.", path, guard.words(error))
+        logger.warning("The pixel size of %s cannot be read and is left out: %s.", path, guard.error_text(error))
         return None
 
 
@@ -90,12 +90,12 @@ def increments(path: Path, file: tifffile.TiffFile) -> dict[str, float]:
     try:
         return _increments(path, file)
     except Exception as error:
-        logger.warning("The distances in %s cannot be read and are left out: %s.", path, guard.words(error))
+        logger.warning("The distances in %s cannot be read and are left out: %s.", path, guard.error_text(error))
         return {}
 
 
 def _density(path: Path) -> tuple[float, float] | None:
-    with guard.quiet(), tifffile.TiffFile(path) as file:
+    with guard.silenced(), tifffile.TiffFile(path) as file:
         if not len(file.pages):
             return None
         page = file.pages.first
@@ -260,7 +260,7 @@ def _number(path: Path, text: object) -> float:
     try:
         return math.nan if text is None else float(str(text))
     except ValueError:
-        found = guard.cut(str(text))
+        found = guard.one_line(str(text))
         logger.warning("%s has a pixel size or distance of '%s', which is no number; it is left out.", path, found)
         return math.nan
 

@@ -73,7 +73,9 @@ def check_folder(path: str | os.PathLike[str]) -> None:
         if not path.parent.is_dir():
             raise ImageError(f"There is no folder {path.parent} for {path.name}. Create it first.")
     except OSError as error:
-        raise ImageError(f"{guard.cut(str(path))} cannot be written: {_why(error)}. Choose another name.") from error
+        raise ImageError(
+            f"{guard.one_line(str(path))} cannot be written: {_why(error)}. Choose another name."
+        ) from error
     # Only trying tells on network drives and read-only systems.
     probe = atomic.part_name(path)
     try:
@@ -249,4 +251,4 @@ def _check_format(path: Path, dtype: np.dtype[Any], channels: int) -> None:
 
 
 def _why(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or guard.words(error)
+    return (isinstance(error, OSError) and error.strerror) or guard.error_text(error)
