@@ -153,7 +153,7 @@ def test_a_new_setting_is_a_flag_at_once(monkeypatch):
     @options.with_config_flags
     def command(**flags: str) -> None:
         """Do it."""
-        assert options.resolve(None, None, flags).sparkle is True
+        assert options.resolve_settings(None, None, flags).sparkle is True
 
     import typer
 
@@ -217,7 +217,7 @@ VALUES = {
 def test_every_flag_reaches_its_setting(name):
     text, value = VALUES.get(name, (None, None))
     assert text is not None, f"add a value for the new setting {name} to this test"
-    config = options.resolve(None, None, {name: text})
+    config = options.resolve_settings(None, None, {name: text})
     assert getattr(config, name) == value
     assert getattr(config, name) != getattr(StyleConfig(), name)
 
@@ -1300,5 +1300,5 @@ def test_another_network_than_the_recipes_goes_without_the_checksum_of_its_weigh
     recipe = tmp_path / "r.json"
     StyleConfig(network="vgg19", weights_sha256="a" * 64).save(recipe)
 
-    assert options.resolve(None, recipe, {"seed": "3"}).weights_sha256 == "a" * 64
-    assert options.resolve(None, recipe, {"network": "compact"}).weights_sha256 is None
+    assert options.resolve_settings(None, recipe, {"seed": "3"}).weights_sha256 == "a" * 64
+    assert options.resolve_settings(None, recipe, {"network": "compact"}).weights_sha256 is None

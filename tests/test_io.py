@@ -25,7 +25,7 @@ from napari_styletransfer.io import (
     read_image,
     read_labels,
     read_stack,
-    recovered,
+    recover_stacks,
     write_image,
     writing_stack,
 )
@@ -615,23 +615,23 @@ def test_planes_of_a_process_that_was_killed_are_found_again(tmp_path):
         (part,) = tmp_path.iterdir()
         assert part.name.startswith(".")
         put(1, np.ones(shape))  # after a black one
-        assert recovered(out) == {}  # of somebody who still writes it
+        assert recover_stacks(out) == {}  # of somebody who still writes it
         left = part.read_bytes()
     for name in (part_name(out), part_name(out), part_name(tmp_path / "other.tif"), tmp_path / ".out-0123abcd.tif"):
         name.write_bytes(left)
     for name in (part_name(out), part_name(out.with_suffix(".png"))):
         name.write_bytes(left[:100])
-    found = recovered(out)
+    found = recover_stacks(out)
     assert found == {tmp_path / "out-unfinished.tif": 2, tmp_path / "out-unfinished-2.tif": 2}
     assert all(tifffile.imread(path)[1].all() for path in found)
-    assert recovered(out.with_suffix(".png")) == recovered(out) == {}
+    assert recover_stacks(out.with_suffix(".png")) == recover_stacks(out) == {}
     names = {file.name for file in tmp_path.iterdir()}
     assert {"out.tif", ".out-0123abcd.tif", *(path.name for path in found)} < names
     assert len(names) == 5  # with that of the other output
 
 
 def test_a_folder_that_cannot_be_looked_into_has_no_planes_of_earlier(tmp_path):
-    assert recovered(tmp_path / "gone" / "out.tif") == {}
+    assert recover_stacks(tmp_path / "gone" / "out.tif") == {}
 
 
 # ------------------------------------------------------------------------------------------------ pixel size

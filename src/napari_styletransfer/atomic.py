@@ -143,6 +143,6 @@ def reserve(file: BufferedRandom, start: int, end: int) -> None:
                 raise
     zeros = bytes(1 << 20)
     file.seek(start)
-    while (left := end - file.tell()) > 0:
-        file.write(zeros[:left])
+    while (missing := end - file.tell()) > 0:
+        file.write(zeros[:missing])
     file.flush()

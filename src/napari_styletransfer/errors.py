@@ -53,10 +53,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error is a device's, a library's, or the host's way of saying that memory ran out."""
     if isinstance(error, (MemoryError, OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and _SHORTAGE.search(str(error)) is not None
+    return isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
 
 
-_SHORTAGE = re.compile(
+_OUT_OF_MEMORY = re.compile(
     "out of memory|not enough memory|can't allocate memory|alloc_failed|could not create a primitive(?! desc)", re.I
 )
 """Of CUDA, ROCm and Metal; of the CPU on Windows; of the CPU elsewhere; of the libraries for matrices and spectra; of

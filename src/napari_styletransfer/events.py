@@ -1,4 +1,4 @@
-"""What a run tells the outside: small frozen records that every window consumes alike."""
+"""The events of a run: small frozen records that every user interface consumes alike."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Plan:
         Expected peak beyond the weights on the device; on the CPU with the pictures at their own sizes.
     memory_available
         Bytes that the device, or the limit in the settings, allows beside the pictures.
-    resident
+    storage_device
         Torch's name of where image, targets and optimiser live: the device, or "cpu" where it is too small for them and
         only blocks visit it.
     keeps_base, keeps_content
@@ -66,7 +66,7 @@ class Plan:
         Where memory is short, the one is found again by taking the step back, which is quick, and the others are made
         again in every evaluation, which is not.
     seconds
-        Roughly how long the run takes if no scale ends before its last step; 0 if that cannot be told.
+        Roughly how long the run takes if no scale ends before its last step; 0 if that is not known.
     asked
         The settings as they were given, for `memory_savings` to compare with. Plans that will do the same are equal.
     why_network

@@ -15,7 +15,7 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from napari_styletransfer import __version__
-from napari_styletransfer.cli.options import resolve, with_config_flags
+from napari_styletransfer.cli.options import resolve_settings, with_config_flags
 from napari_styletransfer.cli.streams import BestEffortStream
 from napari_styletransfer.config import PRESETS
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
@@ -123,7 +123,7 @@ def stylize(
     with _exit_on_error():
         if init is not None:
             flags.setdefault("start", "image")
-        settings = resolve(preset, recipe, flags)
+        settings = resolve_settings(preset, recipe, flags)
         stopped = stylize_files(
             [content, *(styles or [])],
             output,

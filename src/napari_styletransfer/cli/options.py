@@ -56,7 +56,7 @@ def with_config_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
-def resolve(preset: str | None, recipe: Path | None, flags: dict[str, str]) -> StyleConfig:
+def resolve_settings(preset: str | None, recipe: Path | None, flags: dict[str, str]) -> StyleConfig:
     """Build the settings: flags before the recipe, the recipe before the preset, the preset before the defaults.
 
     Parameters

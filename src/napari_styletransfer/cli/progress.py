@@ -27,7 +27,7 @@ class Monitor:
     Attributes
     ----------
     begun
-        Whether the run told of anything, before which it has only checked.
+        Whether there was an event; before the first, a run only checks.
     plan, finished
         The first plan, and the end of the run or of its last plane.
     """
@@ -112,26 +112,26 @@ class LineMonitor(Monitor):
     def fetching(self, event: Fetching) -> None:
         """Show a download."""
         if time.monotonic() >= self._next:
-            self._say(f"fetching {event.name}: {event.amount}")
+            self._print(f"fetching {event.name}: {event.amount}")
 
     def started(self, plan: Plan) -> None:
         """Show what will be done."""
-        self._say(plan_summary(plan, self._run_progress.planes))
+        self._print(plan_summary(plan, self._run_progress.planes))
 
     def step(self, event: Step) -> None:
         """Show a step."""
         if (self.plane, event.scale) != self._shown or time.monotonic() >= self._next:
             self._shown = (self.plane, event.scale)
-            self._say(
+            self._print(
                 f"{self.plane}step {event.iteration}/{event.total}, {self.where}, loss {event.losses['total']:.4g}"
                 f"{time_left(self._run_progress.seconds_left)}"
             )
 
     def stopping(self) -> None:
         """Show that the user asked to stop."""
-        self._say("stopping with the best image so far; press Ctrl-C again to give it up")
+        self._print("stopping with the best image so far; press Ctrl-C again to give it up")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
         self._next = time.monotonic() + LINE_SECONDS
 

@@ -33,7 +33,7 @@ from napari_styletransfer.io import (
     pixel_density,
     read_image,
     read_stack,
-    recovered,
+    recover_stacks,
     write_image,
 )
 from napari_styletransfer.networks.download import DownloadError
@@ -88,7 +88,7 @@ def stylize_files(
         check_folder(save_recipe)
         if os.path.realpath(save_recipe) in map(os.path.realpath, (*inputs, output)):
             raise ConfigError(f"The recipe {save_recipe} would replace a picture. Choose another name.")
-    for path, count in recovered(output).items():
+    for path, count in recover_stacks(output).items():
         if not quiet:
             typer.echo(f"{path} holds {count} planes of an earlier run that was ended from outside.", err=True)
     density = _density(content, level, like.shape)
@@ -172,7 +172,7 @@ def _stylize_stack(
     save: Callable[[StyleConfig], None],
     quiet: bool,
 ) -> bool:
-    """Run plane by plane, write, and tell whether the user stopped it."""
+    """Run plane by plane, write, and return whether the user stopped it."""
     planes = stacks.PlaneSelection.from_stack(stack, indices)
     readers = stacks.label_readers(labels, stack.shape, stack, indices) if labels else None
     with _monitored(quiet) as monitor:

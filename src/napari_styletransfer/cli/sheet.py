@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Bytes = npt.NDArray[np.uint8]
 
-_PAPER, _INK = (24, 24, 24), (225, 225, 225)
+_BACKGROUND, _FOREGROUND = (24, 24, 24), (225, 225, 225)
 _GAP = 8
 
 
@@ -20,7 +20,7 @@ def side_by_side(sources: Mapping[str, Bytes], results: Mapping[str, Bytes]) -> 
     Parameters
     ----------
     sources, results
-        Pictures of 8 bits, grey or in colour, by the words to write above them. Results are brought to the height of
+        Pictures of 8 bits, grey or in colour, by the captions to write above them. Results are brought to the height of
         the highest, and so are the sources together.
 
     Returns
@@ -30,26 +30,26 @@ def side_by_side(sources: Mapping[str, Bytes], results: Mapping[str, Bytes]) -> 
     """
     height = max(picture.shape[0] for picture in results.values())
     font = ImageFont.load_default(max(height // 24, 10))
-    words = round(font.getbbox("Ag")[3]) + _GAP
-    each = (height - (len(sources) - 1) * (words + _GAP)) // len(sources)
+    caption = round(font.getbbox("Ag")[3]) + _GAP
+    each = (height - (len(sources) - 1) * (caption + _GAP)) // len(sources)
     columns = [
-        [(name, _scaled(picture, each)) for name, picture in sources.items()],
-        *([(name, _scaled(picture, height))] for name, picture in results.items()),
+        [(name, _resize(picture, each)) for name, picture in sources.items()],
+        *([(name, _resize(picture, height))] for name, picture in results.items()),
     ]
     widths = [max(picture.width for _, picture in column) for column in columns]
-    sheet = Image.new("RGB", (sum(widths) + (len(widths) + 1) * _GAP, words + height + _GAP), _PAPER)
-    pen = ImageDraw.Draw(sheet)
+    sheet = Image.new("RGB", (sum(widths) + (len(widths) + 1) * _GAP, caption + height + _GAP), _BACKGROUND)
+    draw = ImageDraw.Draw(sheet)
     left = _GAP
     for column, width in zip(columns, widths, strict=True):
         top = 0
         for name, picture in column:
-            pen.text((left, top + _GAP // 2), name, font=font, fill=_INK)
-            sheet.paste(picture, (left, top + words))
-            top += words + picture.height + _GAP
+            draw.text((left, top + _GAP // 2), name, font=font, fill=_FOREGROUND)
+            sheet.paste(picture, (left, top + caption))
+            top += caption + picture.height + _GAP
         left += width + _GAP
     return np.asarray(sheet)
 
 
-def _scaled(picture: Bytes, height: int) -> Image.Image:
+def _resize(picture: Bytes, height: int) -> Image.Image:
     image = Image.fromarray(picture).convert("RGB")
     return image.resize((max(round(image.width * height / image.height), 1), max(height, 1)), Image.Resampling.LANCZOS)

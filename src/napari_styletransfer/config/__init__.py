@@ -1,6 +1,6 @@
 """The one description of a run.
 
-`StyleConfig` says everything a run needs besides the pictures. The form, the command-line flags, the
+`StyleConfig` holds everything a run needs besides the pictures. The form, the command-line flags, the
 recipe file and the metadata of a result are all made from its fields, so a new setting is added to `settings` and
 nowhere else. These modules import neither torch nor Qt: they are read at start-up by every window.
 """

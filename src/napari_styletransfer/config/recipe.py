@@ -26,14 +26,14 @@ _FORMAT_1: dict[str, Any] = {
 }
 """What fields that a recipe of format 1 leaves out meant there."""
 
-_LARGEST_FILE = 1 << 20
+_MAX_FILE_BYTES = 1 << 20
 """Bytes of a recipe file, at most: a thousand times what one has."""
 
-_LONGEST = 450
+_MAX_MESSAGE = 450
 """Characters of a message that names wrong fields, about, before it only counts them; one is named in any case."""
 
 
-class _Echo(reprlib.Repr):
+class _ShortRepr(reprlib.Repr):
     """Writes any value in less than a line."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _Echo(reprlib.Repr):
         return super().repr_int(x, level) if bits < 1000 else f"a number of about {bits * 0.30103:,.0f} digits"
 
 
-short_repr = _Echo().repr
+short_repr = _ShortRepr().repr
 """Writes any value in less than a line, for messages."""
 
 
@@ -68,18 +68,18 @@ class Recipe(BaseModel):
             with _config_error():
                 super().__init__(**fields)
 
-        # As pydantic's own: validation then goes on without it, so that each wrong field is told once.
+        # As pydantic's own: validation then goes on without it, so that each wrong field is reported once.
         __init__.__pydantic_base_init__ = True
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
-        """As pydantic's, with wrong fields told as one `ConfigError`."""
+        """As pydantic's, with wrong fields reported as one `ConfigError`."""
         with _config_error():
             return super().model_validate(obj, **options)
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
-        """As pydantic's, with wrong fields told as one `ConfigError`."""
+        """As pydantic's, with wrong fields reported as one `ConfigError`."""
         with _config_error():
             return super().model_validate_json(json_data, **options)
 
@@ -137,16 +137,16 @@ class Recipe(BaseModel):
         ConfigError
             If the file cannot be read, is not JSON, or holds wrong fields.
         """
-        name = shortened(path)
+        name = shorten(path)
         try:
             with open(path, "rb") as file:
-                content = file.read(_LARGEST_FILE + 1)
+                content = file.read(_MAX_FILE_BYTES + 1)
         # A ValueError is that of a name which no file can have.
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(f"The recipe {name} cannot be read: {reason}.") from error
-        if len(content) > _LARGEST_FILE:
-            raise ConfigError(f"{name} is no recipe: it is larger than {_LARGEST_FILE // 1024:,} KiB.")
+        if len(content) > _MAX_FILE_BYTES:
+            raise ConfigError(f"{name} is no recipe: it is larger than {_MAX_FILE_BYTES // 1024:,} KiB.")
         try:
             recipe = json.loads(content)
         except RecursionError as error:
@@ -163,30 +163,30 @@ def _config_error() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise ConfigError(summary(error)) from error
+        raise ConfigError(error_summary(error)) from error
 
 
-def shortened(name: object, most: int = 200) -> str:
+def shorten(name: object, most: int = 200) -> str:
     """Return a name as it is if it is printable and not too long for a message."""
     text = short_repr(name) if isinstance(name, int) else str(name)
     text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
 
 
-def summary(error: ValidationError, titles: Mapping[str, str] | None = None) -> str:
+def error_summary(error: ValidationError, titles: Mapping[str, str] | None = None) -> str:
     """Turn pydantic's report into a few lines a user can act on; `titles` stand in place of the names of fields."""
     found = error.errors(include_url=False)
     sentences: list[str] = []
     for item in found:
         what = item["msg"].removeprefix("Value error, ")
-        first, *rest = (shortened(part, 80) for part in item["loc"] or ("",))
+        first, *rest = (shorten(part, 80) for part in item["loc"] or ("",))
         where = ".".join([(titles or {}).get(first, first), *rest])
         if item["type"] == "extra_forbidden":
             sentence = f"There is no setting '{where}'. Leave it out, or correct its name."
         else:
             sentence = f"{where}: {what} (got {short_repr(item['input'])})." if where else f"{what}."
-        if sentences and len(" ".join([*sentences, sentence])) > _LONGEST:
+        if sentences and len(" ".join([*sentences, sentence])) > _MAX_MESSAGE:
             break
         sentences.append(sentence)
-    left = len(found) - len(sentences)
-    return " ".join([*sentences, f"And {left} more."] if left else sentences)
+    omitted = len(found) - len(sentences)
+    return " ".join([*sentences, f"And {omitted} more."] if omitted else sentences)

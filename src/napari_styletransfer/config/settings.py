@@ -26,7 +26,7 @@ from napari_styletransfer.config.choices import (
     StyleFit,
 )
 from napari_styletransfer.config.presets import PRESETS
-from napari_styletransfer.config.recipe import Recipe, shortened
+from napari_styletransfer.config.recipe import Recipe, shorten
 from napari_styletransfer.errors import ConfigError
 
 ALL_STYLES = -1
@@ -213,7 +213,7 @@ class StyleConfig(Recipe):
     def from_preset(cls, name: str, **fields: Any) -> StyleConfig:
         """Build a config from a preset of `PRESETS`, with `fields` on top."""
         if name not in PRESETS:
-            raise ConfigError(f"There is no preset '{shortened(name, 80)}'. Presets: {', '.join(PRESETS)}.")
+            raise ConfigError(f"There is no preset '{shorten(name, 80)}'. Presets: {', '.join(PRESETS)}.")
         return cls(**{**PRESETS[name], **fields})
 
     def changed(self, **fields: Any) -> Self:

@@ -21,7 +21,7 @@ from napari_styletransfer.io.writing import (
     SUFFIXES,
     check_folder,
     check_writable,
-    recovered,
+    recover_stacks,
     write_image,
     writing_stack,
 )
@@ -36,7 +36,7 @@ __all__ = [
     "read_image",
     "read_labels",
     "read_stack",
-    "recovered",
+    "recover_stacks",
     "write_image",
     "writing_stack",
 ]
@@ -64,10 +64,10 @@ def read_image(path: str | os.PathLike[str], *, level: int = 0) -> npt.NDArray[A
         If the file is missing or damaged, or holds a stack or channels that are not one picture.
     """
     path = Path(path)
-    start = _start(path)
+    start = _read_header(path)
     if tiff.is_tiff(start):
         return tiff.read(path, level)
-    if png.is_deep_color(start):
+    if png.is_16bit_color(start):
         return png.read(path)
     return raster.read(path)
 
@@ -91,7 +91,7 @@ def read_labels(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
         If the file is missing or damaged, or holds colours, fractions or a stack.
     """
     path = Path(path)
-    labels = tiff.read_plain(path) if tiff.is_tiff(_start(path)) else raster.read_plain(path)
+    labels = tiff.read_plain(path) if tiff.is_tiff(_read_header(path)) else raster.read_plain(path)
     if labels.ndim != 2 or labels.dtype.kind not in "bui":
         found = "colours" if labels.ndim == 3 else f"{labels.dtype.name} pixels"
         raise ImageError(f"{path} has {found}; labels are one whole number a pixel. Save the label picture itself.")
@@ -114,7 +114,7 @@ def read_stack(path: str | os.PathLike[str], *, level: int = 0) -> Stack | None:
         If the file is missing or damaged.
     """
     path = Path(path)
-    return stack.stack_of(path, level) if tiff.is_tiff(_start(path)) else None
+    return stack.open_stack(path, level) if tiff.is_tiff(_read_header(path)) else None
 
 
 def level_shapes(path: str | os.PathLike[str]) -> tuple[tuple[int, int], ...]:
@@ -126,10 +126,10 @@ def level_shapes(path: str | os.PathLike[str]) -> tuple[tuple[int, int], ...]:
         If the file is missing or damaged.
     """
     path = Path(path)
-    return stack.level_shapes(path) if tiff.is_tiff(_start(path)) else ()
+    return stack.level_shapes(path) if tiff.is_tiff(_read_header(path)) else ()
 
 
-def _start(path: Path) -> bytes:
+def _read_header(path: Path) -> bytes:
     """Return the first bytes of a file."""
     try:
         if path.is_dir():
@@ -149,7 +149,7 @@ def _start(path: Path) -> bytes:
 
 
 def pixel_density(path: str | os.PathLike[str]) -> tuple[float, float] | None:
-    """Pixels per centimetre along x and y, if the file is a TIFF that says so; what is no number is told as a warning.
+    """Pixels per centimetre along x and y, if the file is a TIFF that has them; what is no number is logged.
 
     Raises
     ------
@@ -157,4 +157,4 @@ def pixel_density(path: str | os.PathLike[str]) -> tuple[float, float] | None:
         If the file cannot be opened.
     """
     path = Path(path)
-    return tiff.density(path) if tiff.is_tiff(_start(path)) else None
+    return tiff.density(path) if tiff.is_tiff(_read_header(path)) else None

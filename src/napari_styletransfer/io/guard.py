@@ -14,12 +14,12 @@ from pathlib import Path
 
 import psutil
 
-from napari_styletransfer.config.recipe import shortened
+from napari_styletransfer.config.recipe import shorten
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.units import format_bytes
 
 _MAX_LENGTH = 160
-"""Characters that are told of what others wrote."""
+"""Characters of the text of others that a message quotes."""
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def error_text(error: BaseException) -> str:
 
 def one_line(text: str) -> str:
     """Return text, such as the name of a file, as one line that is not too long for a message."""
-    return shortened(" ".join(text.split()), _MAX_LENGTH)
+    return shorten(" ".join(text.split()), _MAX_LENGTH)
 
 
 def check_memory(path: Path, shape: Sequence[int], itemsize: int) -> None:

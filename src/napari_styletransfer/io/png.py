@@ -23,7 +23,7 @@ _CHUNK_BYTES = 1 << 30
 """Of compressed pixels; a chunk holds less than 2 GiB."""
 
 
-def is_deep_color(start: bytes) -> bool:
+def is_16bit_color(start: bytes) -> bool:
     """Tell from the first 26 bytes whether a file is a PNG with 16 bits and more than one channel."""
     return start[:8] == _SIGNATURE and start[24:25] == b"\x10" and start[25:26] in (b"\2", b"\4", b"\6")
 
@@ -43,7 +43,7 @@ def read(path: Path) -> npt.NDArray[np.uint16]:
         picture.tile = [tile._replace(args=tile.args.replace("16B", "16L"))]  # type: ignore[attr-defined]
         array |= np.asarray(picture)
     if clear is not None:
-        array = raster.with_clear(array, clear)
+        array = raster.add_transparent_color(array, clear)
     return raster.upright(array, orientation)
 
 

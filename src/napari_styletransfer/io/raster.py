@@ -35,10 +35,10 @@ def read(path: Path) -> npt.NDArray[Any]:
         if picture.mode.startswith("I;16") and "transparency" in picture.info:
             # Pillow would cut the values to 8 bits.
             grey = np.asarray(picture)
-            return upright(with_clear(np.dstack([grey] * 3), picture.info["transparency"]), orientation)
-        plain, profile = _plain(picture), picture.info.get("icc_profile")
+            return upright(add_transparent_color(np.dstack([grey] * 3), picture.info["transparency"]), orientation)
+        plain, profile = _resolve_mode(picture), picture.info.get("icc_profile")
         if profile and plain.mode in ("RGB", "RGBA", "CMYK"):
-            plain = in_srgb(plain, profile)
+            plain = to_srgb(plain, profile)
         array = np.asarray(plain.convert("RGB") if plain.mode == "CMYK" else plain)
     return upright(array, orientation)
 
@@ -63,7 +63,7 @@ def write(file: BinaryIO, array: npt.NDArray[np.uint8], *, jpeg: bool) -> None:
 _PATCHED = {"GIF", "PNG"}
 """Formats of which Pillow makes up what is missing at the end."""
 
-_DENSEST = 8 * 1032
+_DENSITY_LIMIT = 8 * 1032
 """Pixels that a byte of these can hold: of one bit each, at the best that Deflate can do; LZW does less."""
 
 
@@ -80,7 +80,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
             kind = ImageMode.getmode(picture.mode)
             values = (picture.height, picture.width, len(kind.bands))
             guard.check_memory(path, values, 2 * np.dtype(kind.typestr).itemsize)
-            if picture.format in _PATCHED and picture.width * picture.height > _DENSEST * path.stat().st_size:
+            if picture.format in _PATCHED and picture.width * picture.height > _DENSITY_LIMIT * path.stat().st_size:
                 raise guard.incomplete(path)
             yield picture
 
@@ -96,7 +96,7 @@ def _no_limits() -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK = pixels, text
 
 
-def with_clear(array: npt.NDArray[Any], clear: int | tuple[int, ...]) -> npt.NDArray[Any]:
+def add_transparent_color(array: npt.NDArray[Any], clear: int | tuple[int, ...]) -> npt.NDArray[Any]:
     """Add alpha to (H, W, 3) of 16 bits in which one colour stands for nothing, as in PNG files."""
     alpha = np.where((array == np.array(clear, array.dtype)).all(axis=2), 0, 65535)
     return np.dstack([array, alpha.astype(array.dtype)])
@@ -116,7 +116,7 @@ def upright(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(turned, turned.dtype.newbyteorder("="))
 
 
-def _plain(picture: Image.Image) -> Image.Image:
+def _resolve_mode(picture: Image.Image) -> Image.Image:
     """Resolve palettes, transparent colours and one-bit pixels."""
     if picture.mode in ("P", "LA", "La", "PA", "RGBa") or "transparency" in picture.info:
         clear = picture.mode != "P" or "transparency" in picture.info
@@ -128,7 +128,7 @@ def _plain(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def in_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
+def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
     """Bring 8-bit colours described by an ICC profile to sRGB, which the engine works in."""
     target = "RGBA" if picture.mode == "RGBA" else "RGB"
     try:

@@ -84,14 +84,14 @@ class Stack:
         return plane.reshape(self.shape).astype(self.dtype, copy=False)
 
 
-def stack_of(path: Path, level: int = 0) -> Stack | None:
+def open_stack(path: Path, level: int = 0) -> Stack | None:
     """Return the stack a TIFF file holds, or None if it holds one picture, or something else than planes."""
     with guard.reading(path), tifffile.TiffFile(path) as file:
         series = _series(file).levels[level]
         axes, shape = series.get_axes(squeeze=True), series.get_shape(squeeze=True)
         page, dtype = series.keyframe, series.dtype
         first = axes.find("YX")
-        names, rest = _named(axes[:first]), axes[first:]
+        names, rest = _axis_names(axes[:first]), axes[first:]
         if first < 1 or names is None or rest not in ("YX", "YXS") or page.photometric not in _PLAIN:
             return None
         if rest == "YXS" and shape[-1] not in (3, 4):
@@ -109,7 +109,7 @@ def level_shapes(path: Path) -> tuple[tuple[int, int], ...]:
         return tuple((level.shape[level.axes.index("Y")], level.shape[level.axes.index("X")]) for level in levels)
 
 
-def begin(
+def write_empty(
     file: BinaryIO,
     counts: Sequence[int],
     axes: str,
@@ -162,7 +162,7 @@ def finished_planes(path: Path) -> int:
         If a plane cannot be read.
     """
     try:
-        found = stack_of(path)
+        found = open_stack(path)
     except ImageError:
         return 0
     # They are written in order, and one of them may be black.
@@ -176,7 +176,7 @@ def _series(file: tifffile.TiffFile) -> tifffile.TiffPageSeries:
     return pictures[0] if len(pictures) == 1 else file.series[0]
 
 
-def _named(axes: str) -> str | None:
+def _axis_names(axes: str) -> str | None:
     """Return the letters of time and depth, with axes that the file gives no name taken for one of them."""
     free = [name for name in "TZ" if name not in axes]
     if not set(axes) <= set("TZ" + _UNNAMED) or sum(axis in _UNNAMED for axis in axes) > len(free):

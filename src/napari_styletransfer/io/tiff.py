@@ -45,18 +45,18 @@ def read(path: Path, level: int = 0) -> npt.NDArray[Any]:
         series = _only_series(path, file).levels[level]
         page = series.keyframe
         if page.photometric not in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR, *_GREYS):
-            raise ImageError(f"{path} has {_name(page.photometric)} colours. Save it as RGB or grey.")
+            raise ImageError(f"{path} has {_code(page.photometric)} colours. Save it as RGB or grey.")
         array = _pixels(path, series)
         if array is None and level:
             raise ImageError(
-                f"Of {path}, which is compressed with {_name(page.compression)}, only the finest resolution can be "
+                f"Of {path}, which is compressed with {_code(page.compression)}, only the finest resolution can be "
                 "read. Save the one you want as a picture of its own."
             )
         if array is None:
             return raster.read(path)
-        array = _colored(path, array, series)
+        array = _interpret_samples(path, array, series)
         if page.iccprofile and array.ndim == 3 and array.dtype == np.uint8:
-            array = np.asarray(raster.in_srgb(Image.fromarray(array), page.iccprofile))
+            array = np.asarray(raster.to_srgb(Image.fromarray(array), page.iccprofile))
         return raster.upright(array, page.tags.valueof(274, 1))
 
 
@@ -67,16 +67,16 @@ def read_plain(path: Path) -> npt.NDArray[Any]:
         page = series.keyframe
         if page.compression in _LOSSY:
             raise ImageError(
-                f"{path} is compressed with {_name(page.compression)}, which changes the numbers. Save the labels "
+                f"{path} is compressed with {_code(page.compression)}, which changes the numbers. Save the labels "
                 "without."
             )
-        _check_announced(path, series)
+        _check_size(path, series)
         array: npt.NDArray[Any] = series.asarray().reshape(series.get_shape(squeeze=True))
         return raster.upright(array, page.tags.valueof(274, 1))
 
 
 def density(path: Path) -> tuple[float, float] | None:
-    """Pixels per centimetre along x and y of the upright picture, if the file says so; what is no number is told."""
+    """Pixels per centimetre along x and y of the upright picture, if the file has them; what is no number is logged."""
     # As in `guard`: what is written there may be anything.
     try:
         return _density(path)
@@ -86,7 +86,7 @@ def density(path: Path) -> tuple[float, float] | None:
 
 
 def increments(path: Path, file: tifffile.TiffFile) -> dict[str, float]:
-    """Return the distance of planes along Z in micrometres, and along T in seconds, as far as the file says so."""
+    """Return the distance of planes along Z in micrometres, and along T in seconds, as far as the file has it."""
     try:
         return _increments(path, file)
     except Exception as error:
@@ -115,11 +115,13 @@ def _increments(path: Path, file: tifffile.TiffFile) -> dict[str, float]:
             ("Z", "PhysicalSizeZ", {unit: 1e4 / each for unit, each in _PER_CENTIMETRE.items()}, "µm"),
             ("T", "TimeIncrement", _SECONDS, "s"),
         ):
-            found[axis] = _number(path, pixels.get(name)) * units.get(pixels.get(f"{name}Unit", default), math.nan)
+            found[axis] = _to_float(path, pixels.get(name)) * units.get(pixels.get(f"{name}Unit", default), math.nan)
     else:
-        said = file.imagej_metadata or {}
-        found["Z"] = _number(path, said.get("spacing")) * 1e4 / (_imagej_unit(file) or math.nan)
-        found["T"] = _number(path, said.get("finterval")) * _SECONDS.get(str(said.get("tunit", "sec")), math.nan)
+        metadata = file.imagej_metadata or {}
+        found["Z"] = _to_float(path, metadata.get("spacing")) * 1e4 / (_imagej_unit(file) or math.nan)
+        found["T"] = _to_float(path, metadata.get("finterval")) * _SECONDS.get(
+            str(metadata.get("tunit", "sec")), math.nan
+        )
     return {axis: value for axis, value in found.items() if math.isfinite(value) and value > 0}
 
 
@@ -158,7 +160,7 @@ def _only_series(path: Path, file: tifffile.TiffFile) -> _Series:
     raise ImageError(f"{path} holds {what} ({size}). Save {hint} as a picture of its own.")
 
 
-def _check_announced(path: Path, series: _Series) -> None:
+def _check_size(path: Path, series: _Series) -> None:
     """Refuse what is larger than memory or, without compression, than the file."""
     page = series.keyframe
     values = math.prod(series.shape)
@@ -174,7 +176,7 @@ def _pixels(path: Path, series: _Series) -> npt.NDArray[Any] | None:
     page = series.keyframe
     if page.photometric == tifffile.PHOTOMETRIC.YCBCR:
         return None
-    _check_announced(path, series)
+    _check_size(path, series)
     try:
         array = series.asarray()
     except (ValueError, KeyError, NotImplementedError) as error:
@@ -188,7 +190,7 @@ def _pixels(path: Path, series: _Series) -> npt.NDArray[Any] | None:
     return np.moveaxis(array, 0, -1) if series.get_axes(squeeze=True) == "SYX" else array
 
 
-def _colored(path: Path, array: npt.NDArray[Any], series: _Series) -> npt.NDArray[Any]:
+def _interpret_samples(path: Path, array: npt.NDArray[Any], series: _Series) -> npt.NDArray[Any]:
     """Give the samples of a page their meaning as grey, RGB or RGBA."""
     page = series.keyframe
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -199,7 +201,7 @@ def _colored(path: Path, array: npt.NDArray[Any], series: _Series) -> npt.NDArra
     # Masks that tifffile wrote carry the tag for inverted pixels without being inverted.
     own_mask = array.dtype.kind == "b" and series.kind == "shaped"
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not own_mask:
-        array = _inverted(path, array)
+        array = _invert(path, array)
     if page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None and array.ndim == 2:
         colors: npt.NDArray[Any] = np.moveaxis(page.colormap, 0, -1)[array]
         # Old programs wrote 8-bit values into the 16-bit table.
@@ -210,25 +212,25 @@ def _colored(path: Path, array: npt.NDArray[Any], series: _Series) -> npt.NDArra
     if samples not in (1, 2, 3, 4) or (samples == 2 and not page.extrasamples):
         raise ImageError(f"{path} has {samples} channels in each pixel. Save one channel, or RGB.")
     if samples in (2, 4) and tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples:
-        array = _straight(array)
+        array = _unpremultiply(array)
     if samples == 2:
         array = array[..., [0, 0, 0, 1]]
     return array[..., 0] if samples == 1 and array.ndim == 3 else array
 
 
-def _name(code: object) -> str:
+def _code(code: object) -> str:
     """Return the name of a TIFF code, or the number where tifffile knows none."""
     return str(getattr(code, "name", code))
 
 
-def _inverted(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _invert(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if array.dtype.kind not in "bu":
         raise ImageError(f"{path} says that its {array.dtype.name} pixels are darker the larger. Save it inverted.")
     # The complement of an unsigned integer is its distance from the largest one.
     return ~array
 
 
-def _straight(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _unpremultiply(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Undo the multiplication of the colours with their alpha."""
     top = np.iinfo(array.dtype).max if array.dtype.kind in "ui" else 1.0
     alpha = array[..., -1:].astype(np.float64)
@@ -255,7 +257,7 @@ def _tag_density(file: tifffile.TiffFile, page: tifffile.TiffPage) -> tuple[floa
     return x, y
 
 
-def _number(path: Path, text: object) -> float:
+def _to_float(path: Path, text: object) -> float:
     """Return what a file says as a number; NaN for nothing and, with a warning, for what is none."""
     try:
         return math.nan if text is None else float(str(text))
@@ -282,7 +284,7 @@ def _ome_density(path: Path, description: str) -> tuple[float, float] | None:
     pixels = _ome_pixels(description)
     found = []
     for axis in "XY":
-        size = _number(path, pixels.get(f"PhysicalSize{axis}"))
+        size = _to_float(path, pixels.get(f"PhysicalSize{axis}"))
         factor = _PER_CENTIMETRE.get(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
         if not size or math.isnan(size) or factor is None:
             return None

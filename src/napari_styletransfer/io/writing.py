@@ -74,7 +74,7 @@ def check_folder(path: str | os.PathLike[str]) -> None:
             raise ImageError(f"There is no folder {path.parent} for {path.name}. Create it first.")
     except OSError as error:
         raise ImageError(
-            f"{guard.one_line(str(path))} cannot be written: {_why(error)}. Choose another name."
+            f"{guard.one_line(str(path))} cannot be written: {_reason(error)}. Choose another name."
         ) from error
     # Only trying tells on network drives and read-only systems.
     probe = atomic.part_name(path)
@@ -82,7 +82,7 @@ def check_folder(path: str | os.PathLike[str]) -> None:
         probe.open("xb").close()
         probe.unlink()
     except OSError as error:
-        raise ImageError(f"{path} cannot be written: {_why(error)}. Choose another folder.") from error
+        raise ImageError(f"{path} cannot be written: {_reason(error)}. Choose another folder.") from error
 
 
 def write_image(
@@ -119,9 +119,9 @@ def write_image(
         raise
     # A result may have taken hours: whatever stands in the way of one file, another is tried.
     except Exception as error:
-        where = _rescued(path, array, density)
+        where = _write_elsewhere(path, array, density)
         end = f"The result is in {where} instead." if where else "The result is lost."
-        raise StyleTransferError(f"{path} cannot be written: {_why(error)}. {end}") from error
+        raise StyleTransferError(f"{path} cannot be written: {_reason(error)}. {end}") from error
 
 
 def _write(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> None:
@@ -134,7 +134,7 @@ def _write(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | N
             raster.write(file, array, jpeg=path.suffix.lower() in _JPEG)
 
 
-def _rescued(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> Path | None:
+def _write_elsewhere(path: Path, array: npt.NDArray[Any], density: tuple[float, float] | None) -> Path | None:
     """Write a picture that could not be written where it should be somewhere else, and return where."""
     for folder in (path.parent, Path(tempfile.gettempdir())):
         other = atomic.unused_name(folder / f"{path.stem}.tif", "result")
@@ -155,7 +155,7 @@ def writing_stack(
     density: tuple[float, float] | None = None,
     increments: Mapping[str, float] | None = None,
 ) -> Iterator[Callable[[int, npt.NDArray[Any]], None]]:
-    """Give what puts planes into a TIFF stack, which is there once the block is left without an error.
+    """Open a TIFF stack to write planes into, which is there once the block is left without an error.
 
     Its whole space is taken from the disk first, so that there is room for every plane.
 
@@ -174,9 +174,9 @@ def writing_stack(
 
     Yields
     ------
-    put
-        Takes the number of a plane, counted from 0, and the plane; those that are not put are zero. Called in order of
-        the numbers, so that of a process that is killed the first planes are `recovered`.
+    write_plane
+        Takes the number of a plane, counted from 0, and the plane; those that are not written are zero. Called in order
+        of the numbers, so that `recover_stacks` finds the first planes of a process that was killed.
 
     Raises
     ------
@@ -191,29 +191,29 @@ def writing_stack(
     try:
         with atomic.replacing(path, keep_as="result") as file:
             try:
-                start = stack.begin(file, counts, axes, shape, dtype, density, increments or {})
+                start = stack.write_empty(file, counts, axes, shape, dtype, density, increments or {})
                 atomic.reserve(file, start, start + pixel_bytes)
             except OSError as error:
                 raise ImageError(
-                    f"{path} needs {format_bytes(pixel_bytes)}: {_why(error)}. Free some space or choose another "
+                    f"{path} needs {format_bytes(pixel_bytes)}: {_reason(error)}. Free some space or choose another "
                     "folder."
                 ) from error
 
             # Past the buffer, in which a plane that could not be written would stand in the way of closing the file.
             raw = file.raw
 
-            def put(number: int, plane: npt.NDArray[Any]) -> None:
-                left = np.ascontiguousarray(plane, dtype).reshape(-1).view(np.uint8).data
+            def write_plane(number: int, plane: npt.NDArray[Any]) -> None:
+                remaining = np.ascontiguousarray(plane, dtype).reshape(-1).view(np.uint8).data
                 raw.seek(start + number * plane_bytes)
-                while left:
-                    left = left[raw.write(left) :]
+                while remaining:
+                    remaining = remaining[raw.write(remaining) :]
 
-            yield put
+            yield write_plane
     except OSError as error:
-        raise ImageError(f"{path} cannot be written: {_why(error)}.") from error
+        raise ImageError(f"{path} cannot be written: {_reason(error)}.") from error
 
 
-def recovered(path: str | os.PathLike[str]) -> dict[Path, int]:
+def recover_stacks(path: str | os.PathLike[str]) -> dict[Path, int]:
     """Find what processes that were killed left of this file, and give its finished planes names to be found by.
 
     Returns
@@ -250,5 +250,5 @@ def _check_format(path: Path, dtype: np.dtype[Any], channels: int) -> None:
         raise ImageError(f"A picture file cannot hold {dtype.name} pixels. Convert the content to uint8 or float32.")
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or guard.error_text(error)

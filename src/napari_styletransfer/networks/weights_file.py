@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from napari_styletransfer.config.recipe import shortened
+from napari_styletransfer.config.recipe import shorten
 from napari_styletransfer.errors import WeightsError
 
 Tensors = dict[str, torch.Tensor]
@@ -113,7 +113,7 @@ def _read_safetensors(path: Path, size: int, header_size: int) -> Tensors:
                 f"The weights file {path} is cut off: {size:,} bytes found, at least {announced:,} expected. "
                 "Copy or download it again."
             ) from error
-        reason = shortened(error, _MAX_REASON)
+        reason = shorten(error, _MAX_REASON)
         raise WeightsError(f"The safetensors file {path} is damaged ({reason}). Copy or download it again.") from error
 
 
@@ -215,7 +215,7 @@ def _finite_copy(tensor: torch.Tensor, key: str, origin: str) -> torch.Tensor:
 
 
 def _quoted(key: object) -> str:
-    return shortened(repr(key), _MAX_NAME)
+    return shorten(repr(key), _MAX_NAME)
 
 
 def _join_first(items: Sequence[str], separator: str) -> str:

@@ -20,6 +20,7 @@ from napari_styletransfer.layers.stack import Stack, stack_of
 from napari_styletransfer.outputs.contact_sheet import variations_of
 from napari_styletransfer.session.job import Job, with_structure_weight
 from napari_styletransfer.session.layer_group import LayerGroup, Picture
+from napari_styletransfer.units import format_bytes
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -181,7 +182,7 @@ def _stack(state: FormState, content: Snapshot | Composite) -> Stack:
     free, _ = system_memory.memory()
     if needed > free:
         raise ImageError(
-            f"The results of {len(stack)} planes take {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are "
+            f"The results of {len(stack)} planes take {format_bytes(needed)}, and {format_bytes(free)} are "
             "free. Choose a smaller size, or fewer axes."
         )
     return stack

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from napari_styletransfer.config import StyleConfig
-from napari_styletransfer.config.recipe import summary
+from napari_styletransfer.config.recipe import error_summary
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.progress import duration
 
@@ -23,7 +23,7 @@ def message_of(error: StyleTransferError) -> str:
     """Return an error as the form tells it: fields by the titles that stand beside them."""
     cause = error.__cause__
     if isinstance(error, ConfigError) and isinstance(cause, ValidationError):
-        return summary(cause, _TITLES)
+        return error_summary(cause, _TITLES)
     return str(error)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from napari_styletransfer.config import Mode, StyleConfig
-from napari_styletransfer.config.recipe import shortened
+from napari_styletransfer.config.recipe import shorten
 from napari_styletransfer.config.settings import Label
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.layers.compose import Composite, compose
@@ -193,7 +193,7 @@ class ResultRecord(BaseModel):
     def check_present(self, layers: Iterable[Layer]) -> None:
         """Raise `ConfigError` that names the layers of the run that are not there."""
         present = {layer.name for layer in layers}
-        missing = [f"'{shortened(name, 60)}'" for name in self.names if name not in present]
+        missing = [f"'{shorten(name, 60)}'" for name in self.names if name not in present]
         if missing:
             verb, it = ("is", "it") if len(missing) == 1 else ("are", "them")
             more = [f"{len(missing) - _NAMED} more"] if len(missing) > _NAMED else []
@@ -280,7 +280,7 @@ def resolve_result(layer: Image, reference: Snapshot | Composite) -> Snapshot:
 
 def _damaged(layer: Layer, where: str) -> ConfigError:
     return ConfigError(
-        f"What layer '{layer.name}' says of its making is damaged ({shortened(where, 80)}). Choose it as the start "
+        f"What layer '{layer.name}' says of its making is damaged ({shorten(where, 80)}). Choose it as the start "
         "image instead."
     )
 
