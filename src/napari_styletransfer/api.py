@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
 from io import BytesIO
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ from napari_styletransfer.config import Mode, StyleConfig
 from napari_styletransfer.errors import ConfigError, NothingToDoError, StyleTransferError
 from napari_styletransfer.events import Event, Finished, Plan, Reason, Started
 from napari_styletransfer.images.pixels import Encoding, as_array, decode, encode, encoding_of
+
+if TYPE_CHECKING:
+    from napari_styletransfer.engine.shared import Shared
 
 _PREVIEW_INTERVAL = 0.15
 """Seconds between previews, at least, where someone looks at them."""
@@ -164,11 +167,13 @@ def run(
     should_stop: Callable[[], bool] | None = None,
     init: npt.ArrayLike | None = None,
     labels: npt.ArrayLike | None = None,
+    shared: Shared | None = None,
     **settings: Any,
 ) -> StyleResult:
     """Stylise as `stylize` does, and return the image with how it was made.
 
-    Parameters and errors are those of `stylize`.
+    Parameters and errors are those of `stylize`. Calls with the same styles and settings that are given the same
+    `engine.shared.Shared` as `shared` load the network and measure the styles once.
 
     Examples
     --------
@@ -201,6 +206,7 @@ def run(
         should_stop=should_stop,
         init=init,
         labels=labels,
+        shared=shared,
         preview_interval=float("inf") if on_event is None else _PREVIEW_INTERVAL,
     )
     plan: Plan | None = None

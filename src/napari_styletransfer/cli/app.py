@@ -124,7 +124,7 @@ def stylize(
         if init is not None:
             flags.setdefault("start", "image")
         settings = resolve_settings(preset, recipe, flags)
-        stopped = stylize_files(
+        outcome = stylize_files(
             [content, *(styles or [])],
             output,
             settings,
@@ -134,7 +134,88 @@ def stylize(
             save_recipe=save_recipe,
             quiet=quiet,
         )
-    if stopped:
+    if outcome.stopped:
+        raise typer.Exit(130)
+
+
+@app.command()
+@with_config_flags
+def batch(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE…",
+            help="What to stylise: files, folders with all folders in them, or patterns such as 'scans/*/*.tif'.",
+            show_default=False,
+        ),
+    ],
+    styles: Annotated[
+        list[Path] | None,
+        typer.Option("--style", "-s", metavar="FILE", help="A picture in whose manner; may be given several times."),
+    ] = None,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Where the results go, with the names and folders of the contents; made if missing. A file that has a "
+            "result there is passed over.",
+        ),
+    ] = Path("stylised"),
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help=f"Begin with named settings: {', '.join(PRESETS)}.")
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Read settings from a recipe; they win over the preset.")
+    ] = None,
+    suffix: Annotated[
+        str | None,
+        typer.Option(
+            metavar=".tif|.png|.jpg",
+            help="Of the results; if not given that of the content, and .png for one that loses something.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes of this machine to work side by side, each on its share of the cores."),
+    ] = None,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="A running Dask scheduler, such as tcp://host:8786, to work for this."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Make results anew that are there.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Tell what became of each file as a line of JSON.")] = False,
+    quiet: QuietFlag = False,
+    **flags: str,
+) -> None:
+    """Stylise many files in the manner of the same styles.
+
+    A file that fails is told and passed over. The folder of the results has a list of what is done (batch.jsonl): the
+    same command started again goes on where the batch was ended, in whatever way.
+    """
+    from napari_styletransfer.cli.batch import run_batch
+
+    if workers is not None and scheduler is not None:
+        _exit("--workers starts a cluster and --scheduler uses one that runs. Leave out one.", 2)
+    with _exit_on_error():
+        counts = run_batch(
+            sources,
+            styles or [],
+            output,
+            resolve_settings(preset, recipe, flags),
+            suffix=suffix,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            workers=workers,
+            scheduler=scheduler,
+            as_json=as_json,
+            quiet=quiet,
+        )
+    if counts["failed"]:
+        raise typer.Exit(1)
+    if counts["left"] and not dry_run:
         raise typer.Exit(130)
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import typer
@@ -23,7 +24,7 @@ from napari_styletransfer.cli.interrupt import Interrupt
 from napari_styletransfer.cli.progress import Monitor, create_monitor
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
-from napari_styletransfer.events import Reason
+from napari_styletransfer.events import Finished, Reason
 from napari_styletransfer.images.pixels import encoding_of
 from napari_styletransfer.io import (
     Stack,
@@ -39,6 +40,18 @@ from napari_styletransfer.io import (
 from napari_styletransfer.networks.download import DownloadError
 from napari_styletransfer.progress import duration, structure_text
 
+if TYPE_CHECKING:
+    from napari_styletransfer.engine.shared import Shared
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """The end of a run, or of that of a stack's last plane, whether the user stopped it, and the planes finished."""
+
+    end: StyleResult | Finished
+    stopped: bool
+    planes: int = 1
+
 
 def stylize_files(
     pictures: Sequence[Path],
@@ -50,20 +63,29 @@ def stylize_files(
     planes: str | None = None,
     save_recipe: Path | None = None,
     quiet: bool = False,
-) -> bool:
+    keep_partial: bool = True,
+    shared: Shared | None = None,
+) -> FileOutcome:
     """Read, check, run and write.
 
-    Returns
-    -------
-    stopped
-        Whether the user stopped the run; the best picture so far is written all the same.
+    Parameters
+    ----------
+    pictures
+        The content, where the mode has one, and the styles.
+    output
+        The file to write.
+    keep_partial
+        Whether a run that is stopped, or fails under way, leaves the best picture so far, or of a stack the planes that
+        are finished.
+    shared
+        As `api.run` takes it.
 
     Raises
     ------
     ConfigError, ImageError
         If settings, pictures or output files cannot work; nothing is written then.
     StyleTransferError
-        If the run fails, or the result cannot be written. Of a run that fails under way the best picture so far is.
+        If the run fails, or the result cannot be written.
     """
     content, styles = split_pictures(pictures, config)
     check_settings(config, len(styles), init, labels)
@@ -94,7 +116,11 @@ def stylize_files(
     density = _density(content, level, like.shape)
     save = partial(_save, save_recipe, [path.name for path in styles])
     if stack and picture is None:
-        return _stylize_stack(stack, indices, arrays, output, config, labels, density, save, quiet)
+        return _stylize_stack(
+            *(stack, indices, arrays, output, config, labels, density, save, quiet),
+            keep_partial=keep_partial,
+            shared=shared,
+        )
 
     result, failure = run(
         picture,
@@ -104,7 +130,13 @@ def stylize_files(
         init=init_array,
         labels=stacks.label_readers(labels, like.shape, stack, indices or (0,))[0]() if labels else None,
         quiet=quiet,
+        shared=shared,
     )
+    outcome = FileOutcome(result, result.reason is Reason.STOPPED)
+    if not keep_partial and failure is not None:
+        raise failure
+    if not keep_partial and outcome.stopped:
+        return outcome
     used = result.config.changed(level=config.level)
     # No signal ends the process while the result is written.
     with Interrupt():
@@ -120,7 +152,7 @@ def stylize_files(
         typer.echo(describe(result, output))
     if failure is not None:
         raise failure
-    return result.reason is Reason.STOPPED
+    return outcome
 
 
 def run(
@@ -131,6 +163,7 @@ def run(
     init: npt.NDArray[Any] | None = None,
     labels: npt.NDArray[Any] | None = None,
     quiet: bool = False,
+    shared: Shared | None = None,
 ) -> tuple[StyleResult, StyleTransferError | None]:
     """Run with progress shown, and with Ctrl-C as the way to stop; return the result and what broke it off.
 
@@ -141,9 +174,17 @@ def run(
     """
     try:
         with _monitored(quiet) as monitor:
-            return api.run(
-                content, styles, config, on_event=monitor, should_stop=monitor.should_stop, init=init, labels=labels
-            ), None
+            result = api.run(
+                content,
+                styles,
+                config,
+                on_event=monitor,
+                should_stop=monitor.should_stop,
+                init=init,
+                labels=labels,
+                shared=shared,
+            )
+            return result, None
     except StyleTransferError as error:
         if error.result is None or not error.result.iterations:
             raise
@@ -171,12 +212,17 @@ def _stylize_stack(
     density: tuple[float, float] | None,
     save: Callable[[StyleConfig], None],
     quiet: bool,
-) -> bool:
-    """Run plane by plane, write, and return whether the user stopped it."""
+    *,
+    keep_partial: bool,
+    shared: Shared | None,
+) -> FileOutcome:
+    """Run plane by plane, and write."""
     planes = stacks.PlaneSelection.from_stack(stack, indices)
     readers = stacks.label_readers(labels, stack.shape, stack, indices) if labels else None
     with _monitored(quiet) as monitor:
-        done, failure = stacks.run_stack(planes, styles, config, output, readers, density, monitor)
+        done, failure = stacks.run_stack(
+            planes, styles, config, output, readers, density, monitor, keep_partial, shared
+        )
     assert monitor.finished is not None
     assert monitor.plan is not None
     stopped = monitor.stop_requested and (monitor.finished.reason is Reason.STOPPED or done < len(indices))
@@ -188,7 +234,7 @@ def _stylize_stack(
         height, width = monitor.finished.image.shape[:2]
         end = f"stopped at plane {done} of {len(indices)}" if stopped else f"all of {len(indices)} planes"
         typer.echo(f"{output}: {width}×{height}, {stack.dtype.name}, {end}")
-    return stopped
+    return FileOutcome(monitor.finished, stopped, planes=done)
 
 
 @contextmanager

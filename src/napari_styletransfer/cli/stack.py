@@ -7,12 +7,12 @@ written while the run goes on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,12 @@ from napari_styletransfer import api
 from napari_styletransfer.cli.progress import Monitor
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError, ImageError, NothingToDoError, StyleTransferError
-from napari_styletransfer.events import Finished, PlaneStarted, Started
+from napari_styletransfer.events import Finished, PlaneStarted, Reason, Started
 from napari_styletransfer.images.pixels import decode, encoding_of
 from napari_styletransfer.io import Stack, read_labels, read_stack, writing_stack
+
+if TYPE_CHECKING:
+    from napari_styletransfer.engine.shared import Shared
 
 SUFFIXES = (".tif", ".tiff")
 
@@ -157,13 +160,16 @@ def run_stack(
     labels: Sequence[Callable[[], npt.NDArray[Any]]] | None,
     density: tuple[float, float] | None,
     monitor: Monitor,
+    keep_partial: bool = True,
+    shared: Shared | None = None,
 ) -> tuple[int, StyleTransferError | None]:
     """Stylise the planes into a TIFF stack.
 
     Returns
     -------
     planes
-        How many are in the file; the rest of it is zero.
+        How many are finished. They are in the file and the rest of it is zero; without `keep_partial` there is no file
+        unless it is whole.
     failure
         What ended the run of the next one, if that failed.
 
@@ -183,13 +189,15 @@ def run_stack(
     channels = 4 if planes.stack.shape[2:] == (4,) else 3
     write: Callable[[int, npt.NDArray[Any]], None] | None = None
     plane = done = 0
-    with ExitStack() as files:
+    reason: Reason | None = None
+    with suppress(_PartialStack), ExitStack() as files:
         events = iter_stylize_stack(
             [partial(planes.read_rgb, index) for index in range(len(planes.indices))],
             styles,
             config,
             labels=labels,
             should_stop=monitor.should_stop,
+            shared=shared,
         )
         try:
             for event in files.enter_context(closing(events)):
@@ -215,10 +223,10 @@ def run_stack(
                     encoding = encoding_of(content, low=planes.low, high=planes.high)
                     own = labels[plane]() if labels is not None else None
                     write(plane, api.encode_result(event, encoding, content, own, len(styles)))
-                    done = plane + 1
+                    done, reason = plane + 1, event.reason
         # Whatever it is, the planes before are kept.
         except Exception as error:
-            if not done:
+            if not done or not keep_partial:
                 raise
             failure = StyleTransferError(
                 f"Plane {planes.indices[done]} failed; {output} holds the {done} before it, and nothing of the others. "
@@ -226,7 +234,13 @@ def run_stack(
             )
             failure.__cause__ = error
             return done, failure
+        if not keep_partial and (done < len(planes.indices) or reason is Reason.STOPPED):
+            raise _PartialStack
     return done, None
+
+
+class _PartialStack(Exception):
+    """Raised so that a stack that lacks planes does not take its place."""
 
 
 def _check_labels(

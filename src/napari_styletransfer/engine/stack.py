@@ -35,6 +35,7 @@ def iter_stylize_stack(
     labels: Sequence[ReadPlane] | None = None,
     should_stop: Callable[[], bool] | None = None,
     preview_interval: float = 0.15,
+    shared: Shared | None = None,
 ) -> Generator[Event, None, None]:
     """Stylise every plane, telling of every step.
 
@@ -42,7 +43,7 @@ def iter_stylize_stack(
     ----------
     planes
         Functions that return one plane each, as `iter_stylize` takes its content; called when its turn comes.
-    styles, config, should_stop, preview_interval
+    styles, config, should_stop, preview_interval, shared
         As for `iter_stylize`. Network 'auto' is decided once, by the time that all planes take.
     init
         As for `iter_stylize`, for each plane that does not start from the one before.
@@ -59,7 +60,7 @@ def iter_stylize_stack(
     """
     config = config or StyleConfig()
     done = finished or {}
-    shared = Shared()
+    shared = shared or Shared()
     why = ""
     before: npt.NDArray[np.float32] | None = None
     for number, read in enumerate(planes):
