@@ -146,7 +146,7 @@ def told_by_another_process(label: str) -> float:
 import torch
 from napari_styletransfer.config import Network
 from napari_styletransfer.planning import runtime_estimate
-print(runtime_estimate.lately(Network.VGG19, {label!r}, torch.float32))
+print(runtime_estimate.recent_slowdown(Network.VGG19, {label!r}, torch.float32))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return float(done.stdout)

@@ -1,7 +1,8 @@
 """What is done when memory runs out, step by step: smaller blocks, a narrower and shorter history, and a clear error.
 
 Estimates can be wrong, and other programs take memory while a run goes on. Each step down costs time or a little
-precision, never the run, and none of them changes what is optimised. Called by `engine.run` and `objective_factory`.
+precision, never the run, and none of them changes what is optimised. Called by `coarse_to_fine`, `shared` and
+`objective_factory`.
 """
 
 from __future__ import annotations
@@ -82,11 +83,11 @@ def attach_partial_result(reached: Callable[[], Finished] | None, device: str) -
         # What failed must go before anything else is made of the little there is.
         traceback.clear_frames(error.__traceback__)
         empty_cache(device)
-        told = OutOfMemoryError(_NO_ROOM_TO_START if reached is None else _NO_ROOM_LEFT)
+        failure = OutOfMemoryError(_NO_ROOM_TO_START if reached is None else _NO_ROOM_LEFT)
         if reached is not None:
             with suppress(RuntimeError, MemoryError):
-                told.finished = reached()
-        raise told from error
+                failure.finished = reached()
+        raise failure from error
 
 
 _NO_ROOM_TO_START = (

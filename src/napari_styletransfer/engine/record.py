@@ -1,4 +1,4 @@
-"""What a run has to tell so far: its counts, its time and its losses, as the events that the windows consume.
+"""The counts, time and losses of a run so far, as the events that the interfaces consume.
 
 Called by `coarse_to_fine`.
 """

@@ -1,8 +1,8 @@
-"""An image judged at its own size and at coarser ones together, so that size does not change the look.
+"""The loss of an image at its own size and at coarser ones together, so that size does not change the style.
 
 The network sees a patch of a fixed number of pixels. At twice the size that is half as much of the picture, and a loss
-at that size alone lets whatever is larger drift away: strokes become finer as pictures grow. Here a picture, brought to
-each coarser size, is judged as one made at that size would be. Called by `objective_factory`.
+at that size alone lets whatever is larger drift away: strokes become finer as pictures grow. Here the
+losses of the image at coarser sizes count as well. Called by `objective_factory`.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ class Objective:
     ----------
     network
         Has every layer that `weights` names, `rgb` excepted.
-    fields
-        Receptive fields of those layers.
+    receptive_fields
+        Of those layers.
     size
         (H, W) of the images.
     tiles
@@ -63,7 +63,7 @@ class Objective:
     def __init__(
         self,
         network: FrozenNetwork,
-        fields: dict[str, ReceptiveField],
+        receptive_fields: dict[str, ReceptiveField],
         weights: LossWeights,
         size: tuple[int, int],
         tiles: Sequence[Tile],
@@ -77,7 +77,7 @@ class Objective:
         self.size = size
         self.structure = structure
         self.weights = weights
-        self.tiled = TiledNetwork(network, fields, size, tiles, should_stop)
+        self.tiled = TiledNetwork(network, receptive_fields, size, tiles, should_stop)
         self.style = StyleLoss(weights, styles, self.tiled.positions)
         features = None
         if content is not None and weights.content_weight and weights.content_layers:

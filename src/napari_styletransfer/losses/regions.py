@@ -126,7 +126,7 @@ def _nothing_to_do(labels: set[int]) -> str:
 
 def region_masks(
     mask: npt.NDArray[np.float32],
-    reaches: Mapping[str, ReceptiveField],
+    receptive_fields: Mapping[str, ReceptiveField],
     sizes: Mapping[str, tuple[int, int]],
     device: str,
 ) -> Region:
@@ -136,18 +136,18 @@ def region_masks(
     ----------
     mask
         (H, W) of 0 and 1 at the working size.
-    reaches, sizes
+    receptive_fields, sizes
         Reach and size (h, w) of the layers.
     device
         Where the masks are wanted.
     """
     masks = {RGB: torch.from_numpy(mask).to(device)}
-    for name, reach in reaches.items():
-        window = max(reach.stride, (reach.before + reach.after + 1) // 2)
+    for name, receptive_field in receptive_fields.items():
+        window = max(receptive_field.stride, (receptive_field.before + receptive_field.after + 1) // 2)
         blurred = scipy.ndimage.uniform_filter(mask, window, mode="nearest")
-        middle = (reach.after - reach.before) / 2
+        middle = (receptive_field.after - receptive_field.before) / 2
         positions = [
-            np.clip(np.arange(count) * reach.stride + middle, 0, side - 1).round().astype(int)
+            np.clip(np.arange(count) * receptive_field.stride + middle, 0, side - 1).round().astype(int)
             for count, side in zip(sizes[name], mask.shape, strict=True)
         ]
         masks[name] = torch.from_numpy(np.clip(blurred[np.ix_(*positions)], 0, 1)).to(device)

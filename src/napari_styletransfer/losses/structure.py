@@ -1,4 +1,4 @@
-"""The structure of a picture as it is seen coarsely: where it is bright and where dark.
+"""The coarse structure of a picture: where it is bright and where dark.
 
 A style loss knows nothing of places, and the features of a content loss know little of brightness: what is dark in a
 micrograph may come out bright. Here the luminance of the image, averaged to at most `SIDE` pixels along its longest
@@ -17,7 +17,7 @@ from napari_styletransfer.images.chunks import chunks
 from napari_styletransfer.images.pixels import LUMINANCE
 
 SIDE = 64
-"""Longest side in pixels at which a picture's structure is seen: strokes are finer, nuclei and tissue are not."""
+"""Longest side in pixels of the averages: strokes are finer than their pixels, nuclei and tissue are not."""
 
 _MIN_VARIANCE = 1e-3
 """Variance of the luminance below which a picture counts as flat."""
@@ -115,7 +115,7 @@ def match_tones(averages: Tensor, style: Tensor) -> Tensor:
 
 
 def coarse_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Return the (h, w) at which the structure of a picture of a size is seen."""
+    """Return the size (h, w) of the averages of a picture of a size (H, W)."""
     factor = max(1.0, max(size) / SIDE)
     height, width = (max(1, round(side / factor)) for side in size)
     return height, width

@@ -24,7 +24,7 @@ TIMEOUT = 20.0
 """Seconds without a byte after which a server counts as gone."""
 
 SLOWEST, PATIENCE = 1024, 60.0
-"""Bytes a second below which a server counts as gone too, and the seconds over which that is judged."""
+"""Bytes a second below which a server counts as gone too, and the seconds over which they are counted."""
 
 _CHUNK = 1 << 18
 _EVENT_INTERVAL = 0.1
@@ -67,20 +67,25 @@ def download(url: str, target: Path, *, name: str, sha256: str, size: int) -> Ge
             part.unlink()
     with replacing(target) as file:
         with _open(url) as response:
-            total = _content_length(response)
+            length = response.headers.get("Content-Length", "")
+            total = int(length) if length.isdecimal() else None
             yield Fetching(name, 0, total)
-            told = time.monotonic()
-            checksum, pace = hashlib.sha256(), _SpeedCheck()
+            reported = since = time.monotonic()
+            checksum, received = hashlib.sha256(), 0
             while chunk := _read_chunk(response, done, total):
                 file.write(chunk)
                 checksum.update(chunk)
                 done += len(chunk)
                 if max(done, total or 0) > size:
                     raise DownloadError(f"what comes is not the file: it has more than its {size:,} bytes")
-                pace.check(len(chunk))
-                if time.monotonic() - told >= _EVENT_INTERVAL:
+                received += len(chunk)
+                if (seconds := time.monotonic() - since) >= PATIENCE:
+                    if received < SLOWEST * seconds:
+                        raise DownloadError(f"the server gave only {received:,} bytes in {seconds:.0f} seconds")
+                    since, received = time.monotonic(), 0
+                if time.monotonic() - reported >= _EVENT_INTERVAL:
                     yield Fetching(name, done, total)
-                    told = time.monotonic()
+                    reported = time.monotonic()
         if total is not None and done != total:
             raise DownloadError(f"the transfer was cut off after {done:,} of {total:,} bytes")
         if checksum.hexdigest() != sha256:
@@ -89,23 +94,6 @@ def download(url: str, target: Path, *, name: str, sha256: str, size: int) -> Ge
                 f"({done:,} bytes came)"
             )
     yield Fetching(name, done, done)
-
-
-class _SpeedCheck:
-    """Notices a server that only trickles."""
-
-    def __init__(self) -> None:
-        self._since, self._came = time.monotonic(), 0
-
-    def check(self, came: int) -> None:
-        """Take note of bytes that have come."""
-        self._came += came
-        seconds = time.monotonic() - self._since
-        if seconds < PATIENCE:
-            return
-        if self._came < SLOWEST * seconds:
-            raise DownloadError(f"the server gave only {self._came:,} bytes in {seconds:.0f} seconds")
-        self._since, self._came = time.monotonic(), 0
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -132,11 +120,6 @@ def _open(url: str) -> http.client.HTTPResponse:
     except (OSError, http.client.HTTPException) as error:
         raise DownloadError(f"the server was not reached ({error or type(error).__name__})") from error
     return response
-
-
-def _content_length(response: http.client.HTTPResponse) -> int | None:
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
 
 
 def _read_chunk(response: http.client.HTTPResponse, done: int, total: int | None) -> bytes:

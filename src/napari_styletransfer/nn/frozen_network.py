@@ -66,11 +66,11 @@ class FrozenNetwork:
     Parameters
     ----------
     backbone
-        Already truncated to the deepest layer wanted.
+        Already truncated to the deepest of the layers.
     tensors
         State dict with the keys of `backbone.state_dict_shapes()`.
-    wanted
-        Names of the layers that are visited; all must be in the backbone.
+    layers
+        Names of the layers with a loss; all must be in the backbone.
     pooling, padding
         As in the settings.
     device, dtype
@@ -81,7 +81,7 @@ class FrozenNetwork:
         self,
         backbone: Backbone,
         tensors: dict[str, Tensor],
-        wanted: Collection[str],
+        layers: Collection[str],
         *,
         pooling: Pooling = Pooling.AVERAGE,
         padding: Padding = Padding.REFLECT,
@@ -89,7 +89,7 @@ class FrozenNetwork:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.stages = backbone.stages
-        self.layers = frozenset(wanted)
+        self.layers = frozenset(layers)
         self.device = torch.device(device)
         self.dtype = dtype
         self.band_bytes = band_bytes(self.device.type)
@@ -128,7 +128,7 @@ class FrozenNetwork:
         return workspace
 
     def layer_sizes(self, height: int, width: int) -> dict[str, tuple[int, int]]:
-        """Sizes (h, w) of the wanted layers for an image of the given size."""
+        """Sizes (h, w) of the layers for an image of the given size."""
         sizes = {}
         for stage in self.stages:
             height, width = stage.out_size(height), stage.out_size(width)
@@ -301,7 +301,7 @@ class FrozenNetwork:
         return g
 
     def _layer_name(self, index: int) -> str | None:
-        """Return the name of a wanted layer."""
+        """Return the name of a layer with a loss, None for other stages."""
         stage = self.stages[index]
         return stage.name if isinstance(stage, Conv) and stage.name in self.layers else None
 

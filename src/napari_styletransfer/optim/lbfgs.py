@@ -72,7 +72,7 @@ class LBFGS:
         Whether the accepted point is kept beside the one tried. Without, it is what is left when the step is taken
         back, to rounding: memory of the size of the point less.
     noise
-        Relative error of the losses told, by default that of float32 sums. A step is not refused for a rise within it:
+        Relative error of the losses, by default that of float32 sums. A step is not refused for a rise within it:
         demanding less would end the run in trial steps.
 
     Attributes
@@ -82,7 +82,7 @@ class LBFGS:
     best, best_loss
         Accepted point with the lowest loss so far, in the optimiser's own memory, and that loss.
     iterations, evaluations
-        Accepted steps and told evaluations.
+        Accepted steps, and evaluations.
     stalled
         True when no step along a fresh steepest descent lowers the loss: a minimum as far as float32 can tell.
     """

@@ -172,7 +172,7 @@ class Footprint:
 
     @property
     def has_content_loss(self) -> bool:
-        """Whether the loss has a term for the content, whose feature maps are kept or made again."""
+        """Whether the loss has a term for the content, whose feature maps are kept or computed again."""
         return bool(self.config.content_layers) and self.config.term_weights[0] > 0
 
     def _persistent_bytes(self) -> int:

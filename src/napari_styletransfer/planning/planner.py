@@ -81,11 +81,11 @@ def prepare(pictures: RunInputs, config: StyleConfig, images: int = 1) -> Prepar
     if config.network is Network.AUTO:
         return _choose_network(pictures, config, device, images)
     whole = backbone(config.network)
-    terms = _loss_weights(config, whole, pictures.structure_weight(config))
-    named = {name for name in (*terms.content_layers, *terms.style_layers) if name != RGB}
+    loss_weights = _loss_weights(config, whole, pictures.structure_weight(config))
+    named = {name for name in (*loss_weights.content_layers, *loss_weights.style_layers) if name != RGB}
     cut = whole.truncated(named)
-    reach = {name: found for name, found in receptive_fields(cut).items() if name in named}
-    halo = Halo.for_layers(reach.values())
+    fields = {name: found for name, found in receptive_fields(cut).items() if name in named}
+    halo = Halo.for_layers(fields.values())
     smallest = min_side(cut)
     height, width = pictures.size
     check_size(pictures, smallest, config.network.value)
@@ -98,16 +98,16 @@ def prepare(pictures: RunInputs, config: StyleConfig, images: int = 1) -> Prepar
         device=device.name,
         precision=str(dtype).removeprefix("torch."),
         history_precision=_history_precision(config, dtype, height * width),
-        content_layers=terms.content_layers or None,
-        style_layers=terms.style_layers or None,
+        content_layers=loss_weights.content_layers or None,
+        style_layers=loss_weights.style_layers or None,
         start=config.resolved_start,
-        structure_weight=terms.structure_weight,
+        structure_weight=loss_weights.structure_weight,
     )
-    beside = REGION_IMAGES if pictures.regions is not None else float(config.color is Color.CONTENT)
-    footprint = Footprint(cut, frozenset(named), (height, width), halo, decided, beside, pictures.bytes)
+    extra_images = REGION_IMAGES if pictures.regions is not None else float(config.color is Color.CONTENT)
+    footprint = Footprint(cut, frozenset(named), (height, width), halo, decided, extra_images, pictures.bytes)
     footprint, core = _place(footprint, available)
     decided = footprint.config
-    blocks = tile_layout(height, width, core, halo)
+    tiles = tile_layout(height, width, core, halo)
     budget = footprint.budget(core, available)
     scales = _scales(sizes, config)
     seconds = estimate_seconds(cut, scales, device.name, device.label, dtype, coarse_sizes=coarse_sizes)
@@ -118,7 +118,7 @@ def prepare(pictures: RunInputs, config: StyleConfig, images: int = 1) -> Prepar
         precision=decided.precision.value,
         scales=scales,
         block=core,
-        blocks=len(blocks),
+        blocks=len(tiles),
         memory_bytes=footprint.peak(core, budget),
         memory_available=available,
         storage_device="cpu" if footprint.offloaded else device.name,
@@ -128,7 +128,7 @@ def prepare(pictures: RunInputs, config: StyleConfig, images: int = 1) -> Prepar
         asked=config,
     )
     steady = seconds * runtime_estimate.steady_slowdown(config.network, device.label, dtype)
-    return Prepared(plan, terms, cut, reach, halo, smallest, tuple(coarse_sizes), dtype, budget, steady)
+    return Prepared(plan, loss_weights, cut, fields, halo, smallest, tuple(coarse_sizes), dtype, budget, steady)
 
 
 def _place(footprint: Footprint, available: int) -> tuple[Footprint, int | None]:

@@ -1,13 +1,13 @@
-"""How long a run takes at most, told before it begins: from its arithmetic, the device's rates, and earlier runs.
+"""How long a run takes at most, estimated before it begins: from its arithmetic, the device's rates, and earlier runs.
 
 A run does mostly convolutions; all else is bound by memory, or for small images by starting one operation after
 another. The three rates are measured once in a session for a device and number format, in the thread that makes the
 first plan, in a fraction of a second. The quickest of many short tries counts, as other programs only make them slower.
 They are remembered between sessions (`runtime_history`), and change only where a session finds the device much quicker
 than an earlier, busy one did. Every run that ends remembers how its time compared with what its arithmetic and these
-rates say. Called by `planner` and, when a run ends, by `engine.run`.
+rates say. Called by `planner` and, when a run ends, by `coarse_to_fine`.
 
-The figure told is that of the network's last runs (`recent_slowdown`). The choice of network `auto` needs a steadier
+The figure shown is that of the network's last runs (`recent_slowdown`). The choice of network `auto` needs a steadier
 one (`steady_slowdown`): the rates decide it until two runs of VGG-19 were slower than they say, so that neither a busy
 moment nor a measurement near the limit makes the network another from one run to the next.
 """
@@ -61,7 +61,7 @@ _MAX_RATIO = 10.0
 """How many times longer or shorter than expected a run tells of something else: a paused consumer, a sleeping host."""
 
 _RECENT = 3
-"""Runs whose time is told."""
+"""Runs whose median is shown."""
 
 
 def estimate_seconds(
@@ -73,7 +73,7 @@ def estimate_seconds(
     *,
     coarse_sizes: Sequence[tuple[int, int]] = (),
 ) -> float:
-    """Return roughly the seconds that a run takes if no scale ends before its last step; 0 if it cannot be told.
+    """Return roughly the seconds that a run takes if no scale ends before its last step; 0 if it cannot be known.
 
     Parameters
     ----------

@@ -98,13 +98,13 @@ class TiledNetwork:
     def __init__(
         self,
         network: FrozenNetwork,
-        fields: dict[str, ReceptiveField],
+        receptive_fields: dict[str, ReceptiveField],
         size: tuple[int, int],
         tiles: Sequence[Tile],
         should_stop: Callable[[], bool] = bool,
     ) -> None:
         self.network = network
-        self._fields = fields
+        self._receptive_fields = receptive_fields
         self._size = size
         self.tiles = tiles
         self.budget = 0
@@ -123,15 +123,15 @@ class TiledNetwork:
         `row` is the first of them, counted within the tile, and `count` how many there are; None for all.
         """
         height, width = self._layer_sizes[layer]
-        reach = self._fields[layer]
-        core, target = tile.rows.core_of(reach, height), tile.rows.target_of(reach, height)
+        receptive_field = self._receptive_fields[layer]
+        core, target = tile.rows.core_of(receptive_field, height), tile.rows.target_of(receptive_field, height)
         start, stop = max(core.start, row), core.stop if count is None else min(core.stop, row + count)
         if start >= stop:
             return None
         shift = target.start - core.start
         return CoreSlices(
-            (slice(start - row, stop - row), tile.columns.core_of(reach, width)),
-            (slice(start + shift, stop + shift), tile.columns.target_of(reach, width)),
+            (slice(start - row, stop - row), tile.columns.core_of(receptive_field, width)),
+            (slice(start + shift, stop + shift), tile.columns.target_of(receptive_field, width)),
         )
 
     def feature_maps(self, image: Tensor, layers: LayerWeights) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
-"""An image cut into blocks that can be worked on one after another with exactly the whole image's result.
+"""An image cut into tiles that can be worked on one after another with exactly the whole image's result.
 
-Every feature belongs to the core of one block. A block reaches beyond its core by a halo as wide as the
+Every feature belongs to the core of one tile. A tile reaches beyond its core by a halo as wide as the
 receptive field of the deepest layer, so that the features of the core, and their gradients with respect to
 the image, are those of the whole image. Cores begin at multiples of the network's total stride, which
 keeps the pooling windows where they are in the whole image. Called by `planner`, `oom` and `tiled_network`.
@@ -16,30 +16,32 @@ from napari_styletransfer.networks.architectures import ReceptiveField
 
 @dataclass(frozen=True)
 class Span:
-    """One axis of a block, in pixels of the image: the core within what is read."""
+    """One axis of a tile, in pixels of the image: the core within what is read."""
 
     outer: slice
     core: slice
     last: bool
 
-    def core_of(self, reach: ReceptiveField, size: int) -> slice:
-        """Positions of a layer, counted within the block, that belong to the core.
+    def core_of(self, receptive_field: ReceptiveField, size: int) -> slice:
+        """Positions of a layer, counted within the tile, that belong to the core.
 
         `size` is the length of the layer's axis in the whole image; the last core takes all that is left.
         """
-        first = self.core.start // reach.stride
-        stop = size if self.last else self.core.stop // reach.stride
-        shift = self.outer.start // reach.stride
+        first = self.core.start // receptive_field.stride
+        stop = size if self.last else self.core.stop // receptive_field.stride
+        shift = self.outer.start // receptive_field.stride
         return slice(first - shift, stop - shift)
 
-    def target_of(self, reach: ReceptiveField, size: int) -> slice:
+    def target_of(self, receptive_field: ReceptiveField, size: int) -> slice:
         """Return the same positions counted in the whole image."""
-        return slice(self.core.start // reach.stride, size if self.last else self.core.stop // reach.stride)
+        return slice(
+            self.core.start // receptive_field.stride, size if self.last else self.core.stop // receptive_field.stride
+        )
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A block: its rows and its columns."""
+    """A tile: its rows and its columns."""
 
     rows: Span
     columns: Span
@@ -58,24 +60,24 @@ class Tile:
 
 @dataclass(frozen=True)
 class Halo:
-    """Pixels that a block needs before and after its core, in multiples of the total `stride`."""
+    """Pixels that a tile needs before and after its core, in multiples of the total `stride`."""
 
     before: int
     after: int
     stride: int
 
     @classmethod
-    def for_layers(cls, reaches: Iterable[ReceptiveField]) -> Halo:
+    def for_layers(cls, receptive_fields: Iterable[ReceptiveField]) -> Halo:
         """Return the halo that serves all the given layers."""
-        reaches = tuple(reaches)
-        stride = max((reach.stride for reach in reaches), default=1)
-        before = max((reach.before for reach in reaches), default=0)
-        after = max((reach.after + 1 - reach.stride for reach in reaches), default=0)
+        fields = tuple(receptive_fields)
+        stride = max((field.stride for field in fields), default=1)
+        before = max((field.before for field in fields), default=0)
+        after = max((field.after + 1 - field.stride for field in fields), default=0)
         return cls(_round_up(before, stride), _round_up(max(after, 0), stride), stride)
 
 
 def tile_layout(height: int, width: int, core: int | None, halo: Halo) -> tuple[Tile, ...]:
-    """Cut an image into blocks with square cores of about `core` pixels a side, or into one for None.
+    """Cut an image into tiles with square cores of about `core` pixels a side, or into one for None.
 
     Cores along an axis are as equal as the stride allows, so that no narrow rest remains; they may exceed `core` by
     two strides.
