@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from napari.components import ViewerModel
 
 from napari_styletransfer.layers.read import resolve_in
-from napari_styletransfer.layers.rendering import as_dtype, fitted
+from napari_styletransfer.layers.rendering import as_dtype, resize
 from napari_styletransfer.outputs.image import ImageOutput
 
 U8, F32 = np.dtype(np.uint8), np.dtype(np.float32)
@@ -155,7 +155,7 @@ sizes = st.tuples(st.integers(1, 24), st.integers(1, 24))
 @given(size=sizes, wanted=sizes, seed=st.integers(0, 9))
 def test_fitting_keeps_values_between_the_extremes(size, wanted, seed):
     image = np.random.default_rng(seed).random((*size, 3), np.float32)
-    result = fitted(image, wanted, F32)
+    result = resize(image, wanted, F32)
     assert result.shape == (*wanted, 3)
     assert result.dtype == np.float32
     assert result.min() >= image.min() - 1e-6
@@ -164,8 +164,8 @@ def test_fitting_keeps_values_between_the_extremes(size, wanted, seed):
 
 def test_fitting_follows_a_ramp_and_keeps_the_fitting_size():
     ramp = np.repeat(np.linspace(0, 1, 8, dtype=np.float32)[None, :, None], 4, axis=0).repeat(3, axis=2)
-    assert fitted(ramp, (4, 8), F32) is ramp
-    wide = fitted(ramp, (8, 16), F32)
+    assert resize(ramp, (4, 8), F32) is ramp
+    wide = resize(ramp, (8, 16), F32)
     # Pixel centres, not corners: the pair of new pixels inside an old one lies symmetrically around it.
     np.testing.assert_allclose((wide[:, 2:14:2] + wide[:, 3:15:2]) / 2, ramp[:1, 1:7].repeat(8, axis=0), atol=1e-6)
 

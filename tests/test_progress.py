@@ -9,7 +9,7 @@ import pytest
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.events import Finished, Plan, PlaneStarted, Reason, Scale, Started, Step
-from napari_styletransfer.progress import RunProgress, WorkMeter, duration, network_text, rough_duration
+from napari_styletransfer.progress import RunProgress, WorkMeter, describe_network, duration, rough_duration
 
 SCALES = (Scale(10, 10, 5), Scale(20, 20, 5))
 PLAN = Plan(StyleConfig(), "cpu", "cpu", "float32", SCALES, None, 1, 1, 2)
@@ -97,5 +97,5 @@ def test_rough_durations_have_one_unit(seconds, words):
 
 def test_a_network_that_auto_became_is_told_with_the_reason():
     plan = replace(PLAN, config=StyleConfig(network="vgg19"))
-    assert network_text(plan) == "vgg19"
-    assert network_text(replace(plan, why_network="there is a GPU")) == "vgg19 (auto: there is a GPU)"
+    assert describe_network(plan) == "vgg19"
+    assert describe_network(replace(plan, why_network="there is a GPU")) == "vgg19 (auto: there is a GPU)"

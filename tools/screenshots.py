@@ -40,7 +40,7 @@ def plugin(stage: Stage) -> None:
     for data, settings, kind in samples.content_and_style():
         stage.viewer.add_layer(napari.layers.Layer.create(data, settings, kind))
     stage.open_form()
-    stage.form.controls.fold.expand()
+    stage.form.controls.loss_section.expand()
     stage.form.run()
     stage.wait_for(lambda: stage.part() >= 0.5)
     stage.take("plugin-running")

@@ -81,13 +81,13 @@ class RunProgress:
             self._plane_seconds = event.seconds
 
 
-def network_text(plan: Plan) -> str:
+def describe_network(plan: Plan) -> str:
     """Return the network of a plan and, where 'auto' became it, why: ``vgg19 (auto: there is a GPU)``."""
     why = f" ({Network.AUTO}: {plan.why_network})" if plan.why_network else ""
     return f"{plan.config.network}{why}"
 
 
-def structure_text(structure: float | None) -> str:
+def describe_structure(structure: float | None) -> str:
     """Tell how far bright and dark are where the content has them; nothing without content."""
     return "" if structure is None else f"structure kept {structure:.2f}"
 

@@ -19,9 +19,9 @@ from napari_styletransfer.layers.regions import resolve_labels
 from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import METADATA_KEY, is_sheet, read_recipe, run_metadata
 from napari_styletransfer.session.job import Job
-from napari_styletransfer.session.networks import made_with_others
+from napari_styletransfer.session.networks import made_with_other_weights
 from napari_styletransfer.session.result_metadata import PICTURES_KEY, job_metadata
-from napari_styletransfer.session.resume import chosen_result, continuation
+from napari_styletransfer.session.resume import find_continuation, find_result
 
 from .odd import mutated, odd, told
 from .outcomes import Call
@@ -47,14 +47,14 @@ def _settings(layer: Image) -> None:
     is_sheet(layer)
     recipe = read_recipe(layer)
     if recipe is not None:
-        made_with_others(StyleConfig.from_recipe(recipe))
+        made_with_other_weights(StyleConfig.from_recipe(recipe))
 
 
 def _continue(viewer: ViewerModel, layer: Image) -> None:
-    chosen = chosen_result([None, layer])
-    session: Any = SimpleNamespace(last=None, kept=SimpleNamespace(of=lambda layer: None))
-    found = continuation(session, viewer, chosen)
-    assert found.words
+    chosen = find_result([None, layer])
+    session: Any = SimpleNamespace(last=None, cache=SimpleNamespace(get=lambda layer: None))
+    found = find_continuation(session, viewer, chosen)
+    assert found.description
     run = found.prepare(StyleConfig())
     assert run.job.reference.read().shape[2] == 3
 

@@ -149,7 +149,7 @@ def test_any_channel_keeps_every_bit_outside_any_region(data):
         def read(self):
             return labels
 
-    result = Rendering(content, channel=True, marks=Marks(), regions=regions)(image, working)
+    result = Rendering(content, channel=True, labels=Marks(), regions=regions)(image, working)
     styled = {1, 2} if regions is None else {label for label, style in regions.items() if style is not None}
     outside = ~np.isin(labels, list(styled))
     assert result.dtype == values.dtype

@@ -8,7 +8,7 @@ from napari.layers import Image
 
 from napari_styletransfer.layers.compose import compose
 from napari_styletransfer.layers.read import resolve
-from napari_styletransfer.layers.rendering import Rendering, as_dtype, match_histogram, stylized
+from napari_styletransfer.layers.rendering import Rendering, as_dtype, match_histogram, stylized_mask
 from napari_styletransfer.layers.write import METADATA_KEY, run_metadata
 
 U8, F32 = np.dtype(np.uint8), np.dtype(np.float32)
@@ -62,7 +62,7 @@ def test_a_channel_keeps_every_bit_outside_its_regions(dtype, working):
     # Narrower than the data, so that a way through colours would clip them.
     content = resolve(Image(data, contrast_limits=(0.2, 0.9), gamma=0.7, colormap="magma"), colored=False)
     inside = disc(data.shape)
-    render = Rendering(content, channel=True, marks=Marked(inside))
+    render = Rendering(content, channel=True, labels=Marked(inside))
     result = render(noise(*working), working)
     assert result.dtype == data.dtype
     assert result.shape == data.shape
@@ -78,7 +78,7 @@ def test_a_picture_keeps_what_the_canvas_shows_outside_its_regions(working):
     both = compose([grey, resolve(Image(values("u2", (30, 40)), colormap="green", blending="additive"))])
     inside = disc(color.shape)
     for place in (color, grey, both):
-        result = Rendering(place, marks=Marked(inside))(noise(*working), working)
+        result = Rendering(place, labels=Marked(inside))(noise(*working), working)
         shown = as_dtype(place.read(), U8)
         assert result.dtype == U8
         assert bits(result[~inside]) == bits(shown[~inside])
@@ -88,7 +88,7 @@ def test_a_picture_keeps_what_the_canvas_shows_outside_its_regions(working):
 def test_bytes_of_a_colour_layer_stay_themselves():
     data = values("u1", (30, 40, 3))
     inside = disc(data.shape)
-    result = Rendering(resolve(Image(data, rgb=True)), marks=Marked(inside))(noise(8, 10), (8, 10))
+    result = Rendering(resolve(Image(data, rgb=True)), labels=Marked(inside))(noise(8, 10), (8, 10))
     np.testing.assert_array_equal(result[~inside], data[~inside])
 
 
@@ -98,7 +98,7 @@ def test_a_level_of_a_pyramid_keeps_its_own_values(level):
     levels = [data, data[:, ::2, ::2], data[:, ::4, ::4]]
     content = resolve(Image(levels, multiscale=True), point_world=(1, 0, 0), displayed=(2, 1), level=level)
     inside = disc(content.shape)
-    result = Rendering(content, channel=True, marks=Marked(inside))(noise(9, 6), (9, 6))
+    result = Rendering(content, channel=True, labels=Marked(inside))(noise(9, 6), (9, 6))
     np.testing.assert_array_equal(result[~inside], levels[level][1].T[~inside])
 
 
@@ -108,14 +108,14 @@ def test_a_projected_slab_keeps_the_values_that_are_shown():
     layer.projection_mode = "mean"
     content = resolve(layer, point_world=(2, 0, 0), margins=((1, 0, 0), (1, 0, 0)))
     inside = disc(content.shape)
-    result = Rendering(content, channel=True, marks=Marked(inside))(noise(20, 30), (20, 30))
+    result = Rendering(content, channel=True, labels=Marked(inside))(noise(20, 30), (20, 30))
     np.testing.assert_array_equal(result[~inside], content.pixels()[~inside])
 
 
 def test_inside_a_region_a_picture_is_the_run_s():
     image = noise(30, 40)
     inside = disc((30, 40))
-    result = Rendering(resolve(Image(values("u1", (30, 40)))), marks=Marked(inside))(image, (30, 40))
+    result = Rendering(resolve(Image(values("u1", (30, 40)))), labels=Marked(inside))(image, (30, 40))
     np.testing.assert_array_equal(result[inside], as_dtype(image, U8)[inside])
 
 
@@ -123,7 +123,7 @@ def test_inside_a_region_a_picture_is_the_run_s():
 def test_a_plane_without_a_label_comes_back_whole(channel):
     data = values("f8", (12, 16))
     content = resolve(Image(data, contrast_limits=(0, 1)), colored=not channel)
-    render = Rendering(content, channel=channel, marks=Marked(np.zeros((12, 16), int)))
+    render = Rendering(content, channel=channel, labels=Marked(np.zeros((12, 16), int)))
     render.load()
     result = render(noise(6, 8), (6, 8))
     assert bits(result) == bits(data if channel else as_dtype(content.read(), U8))
@@ -138,7 +138,7 @@ def test_what_was_read_is_let_go_and_read_again():
             reads.append(1)
             return super().read()
 
-    render = Rendering(resolve(Image(data)), channel=True, marks=Counted(disc(data.shape)))
+    render = Rendering(resolve(Image(data)), channel=True, labels=Counted(disc(data.shape)))
     first = render(noise(6, 8), (6, 8))
     render(noise(6, 8), (6, 8))
     assert len(reads) == 1
@@ -149,9 +149,9 @@ def test_what_was_read_is_let_go_and_read_again():
 
 def test_only_labels_that_are_given_a_style_are_stylised():
     labels = np.array([[0, 1, 2, 3]])
-    np.testing.assert_array_equal(stylized(labels, None), [[False, True, True, True]])
-    np.testing.assert_array_equal(stylized(labels, {0: 0, 1: None, 3: -1}), [[True, False, False, True]])
-    np.testing.assert_array_equal(stylized(labels > 1, {1: 0}), [[False, False, True, True]])
+    np.testing.assert_array_equal(stylized_mask(labels, None), [[False, True, True, True]])
+    np.testing.assert_array_equal(stylized_mask(labels, {0: 0, 1: None, 3: -1}), [[True, False, False, True]])
+    np.testing.assert_array_equal(stylized_mask(labels > 1, {1: 0}), [[False, False, True, True]])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -172,7 +172,7 @@ def test_inside_a_region_a_channel_has_the_brightness_of_that_region():
     data = np.full((20, 30), 50_000, np.uint16)
     data[:, :10] = 7
     marks = Marked(data < 10)
-    result = Rendering(resolve(Image(data), colored=False), channel=True, marks=marks)(noise(20, 30), (20, 30))
+    result = Rendering(resolve(Image(data), colored=False), channel=True, labels=marks)(noise(20, 30), (20, 30))
     np.testing.assert_array_equal(result, data)
 
 

@@ -108,7 +108,7 @@ def test_the_output_overlays_the_stack(viewer, place, axes):
             np.testing.assert_allclose(content.world_to_data(result.data_to_world(index)), expected, atol=1e-9)
         for number, snapshot in enumerate(stack):
             index = np.zeros(4)
-            index[list(stack.axes)] = stack.place(number)
+            index[list(stack.axes)] = stack.unravel(number)
             in_content = content.world_to_data(result.data_to_world(index))
             np.testing.assert_allclose(snapshot.grid.position[:2], in_content[:2], atol=1e-9)
 

@@ -9,7 +9,7 @@ from napari.layers import Image
 import napari_styletransfer
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ImageError
-from napari_styletransfer.layers.geometry import lift
+from napari_styletransfer.layers.geometry import to_layer_axes
 from napari_styletransfer.layers.read import resolve, resolve_in
 from napari_styletransfer.layers.write import (
     METADATA_KEY,
@@ -206,7 +206,7 @@ def test_a_colour_layer_cannot_stay_a_channel():
 def test_a_lifted_picture_is_a_view():
     grid = resolve(Image(np.zeros((2, 3, 5, 6))), displayed=(3, 1)).grid
     image = np.arange(18.0).reshape(6, 3)
-    lifted = lift(image, grid)
+    lifted = to_layer_axes(image, grid)
     assert lifted.shape == (1, 3, 1, 6)
     assert np.shares_memory(lifted, image)
     assert lifted[0, 2, 0, 4] == image[4, 2]

@@ -296,7 +296,7 @@ def test_regions_and_layers_seen_together_are_found_again(form, engine, viewer, 
 
 
 def test_a_run_beyond_those_kept_goes_on_from_its_picture(form, engine, viewer, qtbot):
-    layers = [run(form, engine, qtbot) for _ in range(run_cache.MOST_RUNS + 1)]
+    layers = [run(form, engine, qtbot) for _ in range(run_cache.MAX_RUNS + 1)]
     viewer.layers.selection.active = layers[0]
     call = resumed(form, qtbot)
     assert call["resume"] is None
@@ -362,16 +362,16 @@ def test_memory_is_bounded_and_the_newest_run_always_kept():
     first, second, third, large = (ended_run([Tensor()] * 1 + [Tensor() for _ in range(more)]) for more in (0, 0, 0, 4))
     for each in (first, second, third):
         runs.put(each)
-    assert runs.of(first.output.layer) is None
-    assert runs.of(second.output.layer) is second
-    longer = replace(second, own=True)
+    assert runs.get(first.output.layer) is None
+    assert runs.get(second.output.layer) is second
+    longer = replace(second, keeps_settings=True)
     runs.put(longer)
-    assert runs.of(second.output.layer) is longer
+    assert runs.get(second.output.layer) is longer
     runs.put(large)
-    assert runs.of(longer.output.layer) is None
-    assert runs.of(large.output.layer) is large
+    assert runs.get(longer.output.layer) is None
+    assert runs.get(large.output.layer) is large
     runs.make_room(ended_run(None))
-    assert runs.of(large.output.layer) is None
+    assert runs.get(large.output.layer) is None
 
 
 def test_a_run_whose_layer_is_gone_is_dropped():
@@ -380,14 +380,14 @@ def test_a_run_whose_layer_is_gone_is_dropped():
     runs.put(gone)
     gone.output.present = False
     runs.put(ended_run(None))
-    assert runs.of(gone.output.layer) is None
+    assert runs.get(gone.output.layer) is None
 
 
 def test_a_run_is_dropped_as_soon_as_its_layer_is_gone(form, engine, viewer, qtbot):
     layer = run(form, engine, qtbot)
-    assert form.session.kept.of(layer) is not None
+    assert form.session.cache.get(layer) is not None
     viewer.layers.remove(layer)
-    assert form.session.kept.of(layer) is None
+    assert form.session.cache.get(layer) is None
 
 
 def test_a_tensor_counts_once():

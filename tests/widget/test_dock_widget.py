@@ -54,7 +54,7 @@ def test_the_form_fits_a_small_screen_and_a_narrow_dock(form, qtbot):
     assert form.minimumSizeHint().height() <= 900
     assert form.minimumSizeHint().width() <= 320
     form.settings.fold.expand()
-    form.controls.fold.expand()
+    form.controls.loss_section.expand()
     QApplication.processEvents()
     assert form.minimumSizeHint().height() <= 900
 
@@ -174,11 +174,11 @@ def test_the_form_follows_the_theme(form, viewer):
 
 
 def test_the_loss_is_drawn_as_it_comes(form, engine, viewer, qtbot):
-    form.controls.fold.expand(animate=False)
+    form.controls.loss_section.expand(animate=False)
     engine.go.set()
     form.run()
     qtbot.waitUntil(lambda: not form.session.status.active)
-    steps, losses = form.controls.plot.drawn("total")
+    steps, losses = form.controls.plot.curve_data("total")
     assert steps == [1, 2]
     assert losses == pytest.approx([0.9, 0.45])
     viewer.theme = "light"

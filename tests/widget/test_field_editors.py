@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QLineEdit
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.config.fields import parse_layer_weights, to_text
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.widget.field_editors import make_editor, open_choice
-from napari_styletransfer.widget.settings_form import ELSEWHERE
+from napari_styletransfer.widget.field_editors import make_choice_editor, make_editor
+from napari_styletransfer.widget.settings_form import FIELDS_WITHOUT_EDITOR
 
 pytestmark = pytest.mark.usefixtures("qapp")
 
@@ -24,7 +24,7 @@ def editor_of(name):
     return make_editor(name, StyleConfig.model_fields[name])
 
 
-@pytest.mark.parametrize("name", sorted(set(StyleConfig.model_fields) - ELSEWHERE))
+@pytest.mark.parametrize("name", sorted(set(StyleConfig.model_fields) - FIELDS_WITHOUT_EDITOR))
 def test_an_editor_shows_the_default_and_the_description(name):
     info = StyleConfig.model_fields[name]
     editor = editor_of(name)
@@ -114,7 +114,7 @@ def test_layer_weights_that_mean_nothing_are_told():
 
 
 def test_an_open_choice_also_shows_values_it_does_not_offer():
-    editor = open_choice("device", StyleConfig.model_fields["device"], [("automatic", "auto"), ("cpu", "cpu")])
+    editor = make_choice_editor("device", StyleConfig.model_fields["device"], [("automatic", "auto"), ("cpu", "cpu")])
     editor.write("cuda:3")
     assert editor.read() == "cuda:3"
     assert [editor.native.itemText(index) for index in range(editor.native.count())] == ["automatic", "cpu", "cuda:3"]
@@ -141,7 +141,7 @@ def test_a_field_without_an_editor_is_refused_by_name():
     sorted(
         name
         for name, info in StyleConfig.model_fields.items()
-        if info.default is None and name not in {*ELSEWHERE, "level"}
+        if info.default is None and name not in {*FIELDS_WITHOUT_EDITOR, "level"}
     ),
 )
 def test_an_empty_field_tells_what_that_means(name):

@@ -143,8 +143,8 @@ def test_auto_says_what_it_became_and_why(planned):
     form, _, _, _ = planned
     plan = make_plan(StyleConfig(network="vgg19"))
     why = replace(plan, why_network="it takes little enough time")
-    assert form.plan.words(plan).startswith("vgg19 · fake device")
-    assert form.plan.words(why).startswith("vgg19 (auto: it takes little enough time) · fake device")
+    assert form.plan.summary(plan).startswith("vgg19 · fake device")
+    assert form.plan.summary(why).startswith("vgg19 (auto: it takes little enough time) · fake device")
     assert plan_summary(plan).startswith("vgg19 on fake device")
     assert plan_summary(why).startswith("vgg19 (auto: it takes little enough time) on fake device")
 
@@ -168,7 +168,7 @@ def test_a_stack_is_told_with_its_planes(planned, viewer, torch_loaded, qtbot):
 def test_the_time_is_that_of_the_plan(planned):
     form, _, _, _ = planned
     plan = replace(make_plan(StyleConfig(network="compact", iterations=100)), seconds=40.0)
-    assert form.plan.words(plan, 2).endswith("2 planes · 0 MiB · at most about 80 s")
+    assert form.plan.summary(plan, 2).endswith("2 planes · 0 MiB · at most about 80 s")
     assert plan_summary(plan).endswith("at most 200 steps, at most about 40 s")
 
 
@@ -177,8 +177,8 @@ def test_what_is_given_up_for_memory_is_told(planned):
     plenty = make_plan(StyleConfig(network="compact", history=5))
     little = replace(plenty, keeps_content=False, asked=plenty.config.changed(history=10))
     told = "a history of 5 steps instead of 10 and the content measured again in every step, which is slower"
-    assert "memory" not in form.plan.words(plenty)
-    assert form.plan.words(little) == f"compact · fake device · 64 × 48 · to save memory: {told} · 0 MiB"
+    assert "memory" not in form.plan.summary(plenty)
+    assert form.plan.summary(little) == f"compact · fake device · 64 × 48 · to save memory: {told} · 0 MiB"
     assert "memory" not in plan_summary(plenty)
     assert plan_summary(little) == f"{plan_summary(plenty)}; to save memory: {told}"
 

@@ -29,7 +29,7 @@ def names(form):
 
 def test_settings_are_kept_under_a_name_and_come_back_in_every_form(form, viewer, engine, presets_folder):
     form.show_config(StyleConfig(balance=0.3, iterations=40))
-    form.menu.keep_preset(" soft swirls ")
+    form.menu.save_preset(" soft swirls ")
     assert form.settings.preset.value == "soft swirls"
     assert names(form)[-2:] == ["custom", "soft swirls"]
     form.settings.preset.value = ""
@@ -42,7 +42,7 @@ def test_settings_are_kept_under_a_name_and_come_back_in_every_form(form, viewer
 
 def test_a_deleted_preset_leaves_its_settings_in_the_form(form, presets_folder):
     form.show_config(StyleConfig(balance=0.3))
-    form.menu.keep_preset("mine")
+    form.menu.save_preset("mine")
     form.menu.delete_preset()
     assert "mine" not in names(form)
     assert form.settings.preset.value == "custom"
@@ -53,7 +53,7 @@ def test_a_deleted_preset_leaves_its_settings_in_the_form(form, presets_folder):
 def test_a_built_in_preset_cannot_be_deleted_or_replaced(form, presets_folder):
     form.settings.preset.value = "compact-fast"
     form.menu.delete_preset()
-    form.menu.keep_preset("compact-fast")
+    form.menu.save_preset("compact-fast")
     assert "built-in preset" in form.controls.message.text()
     assert not presets_folder.exists()
 
@@ -105,7 +105,7 @@ def test_the_tooltips_tell_the_keys(form):
 def test_of_presets_of_equal_settings_the_chosen_one_is_shown_and_deleted(form, presets_folder):
     form.show_config(StyleConfig(balance=0.3))
     for name in ("first", "second", "third"):
-        form.menu.keep_preset(name)
+        form.menu.save_preset(name)
         assert form.settings.preset.value == name
     form.settings.preset.value = "second"
     assert form.settings.preset.value == "second"
@@ -116,7 +116,7 @@ def test_of_presets_of_equal_settings_the_chosen_one_is_shown_and_deleted(form, 
 
 def test_a_preset_equal_to_a_built_in_one_can_be_deleted(form, presets_folder):
     form.settings.preset.value = "compact-fast"
-    form.menu.keep_preset("my fast")
+    form.menu.save_preset("my fast")
     form.settings.preset.value = ""
     form.settings.preset.value = "my fast"
     form.menu.delete_preset()

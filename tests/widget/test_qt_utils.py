@@ -44,7 +44,7 @@ def test_errors_warnings_and_the_legend_can_be_read(form, viewer, name):
     viewer.theme = name
     theme = theme_of(viewer)
     ground = color(theme.background)
-    form.controls.fold.expand(animate=False)
+    form.controls.loss_section.expand(animate=False)
     form.session.refuse(ConfigError("That will not do."))
     message = form.controls.message
     assert message.text() == "That will not do."

@@ -15,7 +15,7 @@ from napari_styletransfer.io import read_image, write_image
 from napari_styletransfer.layers.regions import relabelled
 from napari_styletransfer.session.run_session import State
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
-from napari_styletransfer.widget.region_table import ALL, NONE, REST
+from napari_styletransfer.widget.region_table import ALL, NONE, OTHERS
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_many_labels_share_a_row(form, viewer, qtbot):
     data = np.arange(48 * 64, dtype=np.int32).reshape(48, 64) // 64
     form.regions.choose(viewer.add_labels(data, scale=(0.5, 2), translate=(3, 4)))
     known(form, qtbot, 25)
-    give(form, REST, NONE)
+    give(form, OTHERS, NONE)
     regions = form.config().regions
     assert regions[1] == 0
     assert regions[47] is None

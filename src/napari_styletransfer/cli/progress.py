@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from napari_styletransfer.cli.interrupt import Interrupt
 from napari_styletransfer.events import Event, Fetching, Finished, Plan, PlaneStarted, Started, Step
-from napari_styletransfer.progress import RunProgress, duration, network_text, rough_duration
+from napari_styletransfer.progress import RunProgress, describe_network, duration, rough_duration
 
 LINE_SECONDS = 10.0
 """Time between two lines where there is no terminal."""
@@ -203,7 +203,7 @@ def plan_summary(plan: Plan, planes: int = 1) -> str:
     each = f" for each of {planes} planes" if planes > 1 else ""
     lasts = f", at most about {rough_duration(plan.seconds * planes)}" if plan.seconds >= 1 else ""
     return (
-        f"{network_text(plan)} on {plan.device_name} ({plan.precision}), {last.width}×{last.height} pixels in "
+        f"{describe_network(plan)} on {plan.device_name} ({plan.precision}), {last.width}×{last.height} pixels in "
         f"{scales}{blocks}, {plan.memory}, at most {plan.total_iterations} steps{each}{lasts}{spared}"
     )
 

@@ -38,7 +38,7 @@ from napari_styletransfer.io import (
     write_image,
 )
 from napari_styletransfer.networks.download import DownloadError
-from napari_styletransfer.progress import duration, structure_text
+from napari_styletransfer.progress import describe_structure, duration
 
 if TYPE_CHECKING:
     from napari_styletransfer.engine.shared import Shared
@@ -198,7 +198,7 @@ def describe(result: StyleResult, path: Path) -> str:
     # A run that was stopped before its first step has no loss.
     loss = f"loss {result.losses['total']:.4g}" if result.losses else ""
     how = f"{end} {result.iterations} steps in {duration(result.seconds)}"
-    parts = (f"{path}: {width}×{height}", str(result.image.dtype), how, loss, structure_text(result.structure))
+    parts = (f"{path}: {width}×{height}", str(result.image.dtype), how, loss, describe_structure(result.structure))
     return ", ".join(filter(None, parts))
 
 

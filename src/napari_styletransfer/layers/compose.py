@@ -173,7 +173,7 @@ def groups_in(viewer: ViewerModel, layers: Iterable[Image]) -> list[tuple[Image,
         group = next((group for group in groups if _fits(group[0][1], seen)), None)
         if group is None:
             groups.append(group := [])
-        if _covers(seen):
+        if _is_opaque(seen):
             group.clear()
         group.append((layer, seen))
     return [tuple(layer for layer, _ in group) for group in groups if len(group) > 1]
@@ -212,7 +212,7 @@ def _fits(one: Snapshot, other: Snapshot) -> bool:
     return other.blending in _BLENDINGS and _same_pixels(one.grid, other.grid)
 
 
-def _covers(seen: Snapshot) -> bool:
+def _is_opaque(seen: Snapshot) -> bool:
     """Tell whether nothing below a layer can be seen."""
     return seen.opacity == 1 and seen.kind != "rgba" and seen.blending in ("opaque", *_TRANSLUCENT)
 
@@ -223,12 +223,12 @@ def _same_pixels(one: Grid, other: Grid) -> bool:
         return False
     height, width = one.shape
     corners = np.array([[0, 0, 1], [height - 1, 0, 1], [0, width - 1, 1]], np.float64).T
-    places = [_on_canvas(grid, one) @ corners for grid in (one, other)]
-    pixel = np.abs(_on_canvas(one, one)[:, :2]).sum(axis=1).min()
+    places = [_pixel_to_canvas(grid, one) @ corners for grid in (one, other)]
+    pixel = np.abs(_pixel_to_canvas(one, one)[:, :2]).sum(axis=1).min()
     return bool(np.abs(places[0] - places[1]).max() <= _TOLERANCE * pixel)
 
 
-def _on_canvas(grid: Grid, like: Grid) -> FloatArray:
+def _pixel_to_canvas(grid: Grid, like: Grid) -> FloatArray:
     """Return the (2, 3) matrix from pixels to the displayed axes of the world, in the units of `like`."""
     factors = unit_factors(grid.geometry.units, like.geometry.units)
     axes = [axis - grid.geometry.ndim for axis in grid.displayed]

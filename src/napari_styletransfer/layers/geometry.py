@@ -154,7 +154,7 @@ class Grid:
         return self.placed.matrix[:-1, [rows, columns, -1]]
 
 
-def lift(image: npt.NDArray[Any], grid: Grid) -> npt.NDArray[Any]:
+def to_layer_axes(image: npt.NDArray[Any], grid: Grid) -> npt.NDArray[Any]:
     """View a picture of the plane as an array with the axes of the layer.
 
     Parameters

@@ -14,13 +14,13 @@ from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.geometry import FloatArray, Geometry
 
 
-def place_of(geometry: Geometry, full: Sequence[int], point_world: Sequence[float] | None) -> FloatArray:
+def world_point(geometry: Geometry, full: Sequence[int], point_world: Sequence[float] | None) -> FloatArray:
     """Return a world position with at least the layer's axes; None stands for the middle of the layer."""
     if point_world is None:
         middle = [(size - 1) // 2 for size in full]
         world: FloatArray = geometry.matrix @ [*middle, 1]
         return world[:-1]
-    return _padded(point_world, geometry.ndim)
+    return _pad(point_world, geometry.ndim)
 
 
 def shown_index(geometry: Geometry, point: FloatArray, hidden: list[int]) -> FloatArray:
@@ -37,7 +37,7 @@ def shown_index(geometry: Geometry, point: FloatArray, hidden: list[int]) -> Flo
 def slab_reach(geometry: Geometry, margins: Sequence[Sequence[float]], hidden: list[int]) -> FloatArray:
     """Return how far a slab reaches before and after its index along every axis: (2, n)."""
     zero = shown_index(geometry, np.zeros(geometry.ndim), hidden)
-    return np.array([shown_index(geometry, _padded(margin, geometry.ndim), hidden) - zero for margin in margins])
+    return np.array([shown_index(geometry, _pad(margin, geometry.ndim), hidden) - zero for margin in margins])
 
 
 def check_shown(name: str, at: FloatArray, reach: FloatArray | None, full: Sequence[int], hidden: list[int]) -> None:
@@ -52,7 +52,7 @@ def check_shown(name: str, at: FloatArray, reach: FloatArray | None, full: Seque
             )
 
 
-def cut(
+def slice_index(
     at: FloatArray, reach: FloatArray | None, shape: Sequence[int], full: Sequence[int], hidden: list[int]
 ) -> tuple[int | slice, ...]:
     """Return what to take along each axis of a level: a plane or slab of the hidden ones, all of the others.
@@ -82,7 +82,7 @@ def cut(
     return tuple(index)
 
 
-def _padded(values: Sequence[float], ndim: int) -> FloatArray:
+def _pad(values: Sequence[float], ndim: int) -> FloatArray:
     padded = np.zeros(max(ndim, len(values)))
     padded[len(padded) - len(values) :] = values
     return padded

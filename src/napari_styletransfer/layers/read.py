@@ -21,7 +21,7 @@ import numpy as np
 
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.geometry import Geometry, Grid, unit_factors
-from napari_styletransfer.layers.planes import check_shown, cut, place_of, shown_index, slab_reach
+from napari_styletransfer.layers.planes import check_shown, shown_index, slab_reach, slice_index, world_point
 from napari_styletransfer.layers.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def resolve(
     chosen = _level(image, shapes, axes, level, max_pixels)
     shape, full = shapes[chosen], shapes[0]
     geometry = Geometry.of(image)
-    point = place_of(geometry, full, point_world)
+    point = world_point(geometry, full, point_world)
     hidden = [axis for axis in range(image.ndim) if axis not in axes]
     at = shown_index(geometry, point, hidden)
     projection = str(image.projection_mode)
@@ -109,7 +109,7 @@ def resolve(
         blending=str(image.blending),
         point=tuple(float(value) for value in point),
         data=data,
-        index=cut(at, reach, shape, full, hidden),
+        index=slice_index(at, reach, shape, full, hidden),
         projection=projection,
     )
 

@@ -181,7 +181,7 @@ def resolve_labels(source: Source, layer: Layer, numbers: Mapping[int, int] | No
     geometry = Geometry.of(layer)
     inverse = np.linalg.inv(geometry.matrix)
     matrix = (inverse @ _world_from_pixels(source, geometry))[:-1]
-    level, factors = _fitting_level(layer, matrix)
+    level, factors = _select_level(layer, matrix)
     matrix = matrix / factors[:, None]
     matrix[:, 2] += (1 / factors - 1) / 2
     data = layer.data[level] if layer.multiscale else layer.data
@@ -229,7 +229,7 @@ def resolve_shapes(source: Source, layer: Layer) -> ShapesRegion:
     for kind, corners in closed:
         if (np.round(corners[:, hidden]) != np.round(here[hidden])).any():
             continue
-        outline = _round(corners) if kind == "ellipse" else corners
+        outline = _ellipse_outline(corners) if kind == "ellipse" else corners
         placed = outline @ world[:-1, :-1].T + world[:-1, -1]
         outlines.append(np.column_stack([placed[:, canvas], np.ones(len(placed))]) @ to_pixels.T[:, :2])
     return ShapesRegion(layer.name, source.grid.shape, tuple(outlines))
@@ -264,7 +264,7 @@ def _canvas_axes(grid: Grid, target: Geometry) -> list[int]:
     return axes
 
 
-def _fitting_level(layer: Labels, matrix: FloatArray) -> tuple[int, FloatArray]:
+def _select_level(layer: Labels, matrix: FloatArray) -> tuple[int, FloatArray]:
     """Return the coarsest level whose pixels are no larger than the plane's, and its downsampling factors."""
     steps = np.abs(matrix[:, :2]).max(axis=1)
     all_factors: FloatArray = np.asarray(layer.downsample_factors, np.float64)
@@ -275,7 +275,7 @@ def _fitting_level(layer: Labels, matrix: FloatArray) -> tuple[int, FloatArray]:
     return level, all_factors[level]
 
 
-def _round(corners: FloatArray) -> FloatArray:
+def _ellipse_outline(corners: FloatArray) -> FloatArray:
     """Return the outline of the ellipse that napari keeps as the corners of the box round it."""
     middle = corners.mean(axis=0)
     outline: FloatArray = (

@@ -39,13 +39,13 @@ class Rendering:
 
     Parameters
     ----------
-    place
+    reference
         The plane the result lies on.
     channel
         Whether the result stays one channel, where it would else be 8-bit RGB: it has the content's dtype, its values
         distributed like the content's. The structure loss of the engine keeps them in their places, so that a dark
         background stays dark.
-    marks
+    labels
         Labels of the plane, in its pixels; outside them nothing is changed.
     regions
         As `StyleConfig.regions`: the style of each label.
@@ -53,15 +53,15 @@ class Rendering:
 
     def __init__(
         self,
-        place: Snapshot | Composite,
+        reference: Snapshot | Composite,
         *,
         channel: bool = False,
-        marks: LabelSource | None = None,
+        labels: LabelSource | None = None,
         regions: Mapping[int, int | None] | None = None,
     ) -> None:
-        self._place = place
+        self._reference = reference
         self._channel = channel
-        self._marks = marks
+        self._labels = labels
         self._regions = regions
 
     def load(self) -> None:
@@ -72,16 +72,16 @@ class Rendering:
         ImageError
             If content or labels cannot be read.
         """
-        if self._marks is not None:
-            _ = self._inside
+        if self._labels is not None:
+            _ = self._mask
         if self._channel:
-            _ = self._shades
-        elif self._marks is not None:
-            _ = self._own
+            _ = self._sorted_values
+        elif self._labels is not None:
+            _ = self._content_pixels
 
     def release(self) -> None:
         """Let go of what was read; it is read again if another image comes."""
-        for name in ("_own", "_inside", "_shades"):
+        for name in ("_content_pixels", "_mask", "_sorted_values"):
             self.__dict__.pop(name, None)
 
     def __call__(self, image: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[Any]:
@@ -104,51 +104,51 @@ class Rendering:
         ImageError
             If content or labels cannot be read.
         """
-        if self._marks is None:
-            return self._rendered(fitted(image, shape, self._between))
-        result = self._own.copy()
-        window = _window(self._inside)
-        inside = self._inside[window]
+        if self._labels is None:
+            return self._to_pixels(resize(image, shape, self._dtype))
+        result = self._content_pixels.copy()
+        window = _bounding_box(self._mask)
+        inside = self._mask[window]
         if inside.any():
-            part = fitted(image, self._inside.shape, self._between, window)
-            result[window][inside] = self._rendered(part[inside])
+            part = resize(image, self._mask.shape, self._dtype, window)
+            result[window][inside] = self._to_pixels(part[inside])
         return result
 
     @property
-    def _between(self) -> np.dtype[Any]:
+    def _dtype(self) -> np.dtype[Any]:
         """What an image is fitted as."""
         return np.dtype(np.float32) if self._channel else BYTES
 
-    def _rendered(self, colors: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _to_pixels(self, colors: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Turn fitted colours (..., 3) into pixels of the layer."""
-        return match_histogram(colors @ _LUMINANCE, self._shades) if self._channel else colors
+        return match_histogram(colors @ _LUMINANCE, self._sorted_values) if self._channel else colors
 
     @cached_property
-    def _own(self) -> npt.NDArray[Any]:
+    def _content_pixels(self) -> npt.NDArray[Any]:
         """The content as it is where nothing is stylised."""
         if self._channel:
-            assert isinstance(self._place, Snapshot)
-            return self._place.pixels()
-        return as_dtype(self._place.read(), BYTES)
+            assert isinstance(self._reference, Snapshot)
+            return self._reference.pixels()
+        return as_dtype(self._reference.read(), BYTES)
 
     @cached_property
-    def _inside(self) -> npt.NDArray[np.bool_]:
+    def _mask(self) -> npt.NDArray[np.bool_]:
         """Where something is stylised."""
-        assert self._marks is not None
-        return stylized(self._marks.read(), self._regions)
+        assert self._labels is not None
+        return stylized_mask(self._labels.read(), self._regions)
 
     @cached_property
-    def _shades(self) -> npt.NDArray[Any]:
+    def _sorted_values(self) -> npt.NDArray[Any]:
         """The content's values, where it is stylised, in order."""
-        own = self._own
-        chosen = own if self._marks is None else own[self._inside]
+        own = self._content_pixels
+        chosen = own if self._labels is None else own[self._mask]
         if own.dtype.kind != "f":
             return np.sort(chosen, axis=None)
         finite = chosen[np.isfinite(chosen)]
         return np.sort(finite if finite.size else own[np.isfinite(own)], axis=None)
 
 
-def stylized(labels: npt.NDArray[Any], regions: Mapping[int, int | None] | None) -> npt.NDArray[np.bool_]:
+def stylized_mask(labels: npt.NDArray[Any], regions: Mapping[int, int | None] | None) -> npt.NDArray[np.bool_]:
     """Return where labels (H, W), or a mask, name a style: without `regions` that is where they are not 0."""
     if regions is None:
         return labels != 0
@@ -180,7 +180,7 @@ def match_histogram(luminance: npt.NDArray[np.float32], values: npt.NDArray[Any]
     return result
 
 
-def fitted(
+def resize(
     image: npt.NDArray[Any],
     shape: tuple[int, int],
     dtype: np.dtype[Any],
@@ -225,7 +225,7 @@ def _neighbours(
     return first, np.minimum(first + 1, size - 1), (at - first).astype(np.float32)
 
 
-def _window(inside: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+def _bounding_box(inside: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     """Return the smallest rows and columns that hold all that is stylised."""
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if not rows.size:

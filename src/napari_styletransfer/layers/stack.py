@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.compose import Composite
-from napari_styletransfer.layers.geometry import FloatArray, Geometry, lift, unit_factors
+from napari_styletransfer.layers.geometry import FloatArray, Geometry, to_layer_axes, unit_factors
 from napari_styletransfer.layers.snapshot import Snapshot
 
 _TOLERANCE = 0.05
@@ -53,11 +53,11 @@ class Stack(Sequence[Snapshot | Composite]):
     def __getitem__(self, number: int | slice) -> Snapshot | Composite | list[Snapshot | Composite]:
         if isinstance(number, slice):
             return [self[each] for each in range(*number.indices(len(self)))]
-        place = dict(zip(self.axes, self.place(number), strict=True))
+        place = dict(zip(self.axes, self.unravel(number), strict=True))
         planes = []
         for snapshot in self.base.snapshots:
             own = {_axis_of(snapshot, self.bottom, axis): at for axis, at in place.items()}
-            planes.append(_moved(snapshot, {axis: at for axis, at in own.items() if axis is not None}))
+            planes.append(_plane_at(snapshot, {axis: at for axis, at in own.items() if axis is not None}))
         return planes[0] if isinstance(self.base, Snapshot) else Composite(tuple(planes))
 
     @property
@@ -65,7 +65,7 @@ class Stack(Sequence[Snapshot | Composite]):
         """The plane of the bottom layer, which says where the output lies."""
         return self.base.snapshots[0]
 
-    def place(self, number: int) -> tuple[int, ...]:
+    def unravel(self, number: int) -> tuple[int, ...]:
         """Return the index of a plane along each of `axes`, in planes of the level that is read."""
         if not -len(self) <= number < len(self):
             raise IndexError(f"plane {number} of {len(self)}")
@@ -95,9 +95,9 @@ class Stack(Sequence[Snapshot | Composite]):
         ImageError
             If `image` is not of the output's plane shape.
         """
-        lifted = lift(image, self.base.grid)
+        lifted = to_layer_axes(image, self.base.grid)
         where: list[slice] = [slice(None)] * output.ndim
-        for axis, at in zip(self.axes, self.place(number), strict=True):
+        for axis, at in zip(self.axes, self.unravel(number), strict=True):
             where[axis] = slice(at, at + 1)
         expected = tuple(1 if axis in self.axes else size for axis, size in enumerate(output.shape))
         if lifted.shape != expected:
@@ -158,7 +158,7 @@ def stack_of(base: Snapshot | Composite, axes: Sequence[int] | None = None) -> S
     return Stack(base, chosen, tuple(int(bottom.data.shape[axis]) for axis in chosen))
 
 
-def _moved(base: Snapshot, place: Mapping[int, int]) -> Snapshot:
+def _plane_at(base: Snapshot, place: Mapping[int, int]) -> Snapshot:
     """Return another plane of a layer: at other indices along some axes, in planes of the level that is read."""
     index, position = list(base.index), list(base.grid.position)
     for axis, at in place.items():

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import napari_styletransfer
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.images.pixels import Encoding, encode
-from napari_styletransfer.layers.geometry import Grid, lift
+from napari_styletransfer.layers.geometry import Grid, to_layer_axes
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -126,9 +126,9 @@ def image_kwargs(
     image = result if alpha is None else _with_alpha(result, alpha)
     grid = source.grid.resized((image.shape[0], image.shape[1]))
     return {
-        "data": lift(image, grid),
-        **_looks_rgb(image.dtype),
-        **_named(source, name, styles, made),
+        "data": to_layer_axes(image, grid),
+        **_rgb_display(image.dtype),
+        **_name_and_metadata(source, name, styles, made),
         **grid.placed.arguments(),
     }
 
@@ -165,9 +165,9 @@ def channel_kwargs(
         )
     grid = source.grid.resized((values.shape[0], values.shape[1]))
     return {
-        "data": lift(values, grid),
-        **_looks_like(source),
-        **_named(source, name, styles, made),
+        "data": to_layer_axes(values, grid),
+        **_channel_display(source),
+        **_name_and_metadata(source, name, styles, made),
         **grid.placed.arguments(),
     }
 
@@ -197,17 +197,17 @@ def stack_kwargs(
     rgb = output.ndim > base.grid.geometry.ndim
     return {
         "data": output,
-        **(_looks_rgb(output.dtype) if rgb else _looks_like(stack.bottom)),
-        **_named(base, name, styles, made),
+        **(_rgb_display(output.dtype) if rgb else _channel_display(stack.bottom)),
+        **_name_and_metadata(base, name, styles, made),
         **stack.geometry((output.shape[rows], output.shape[columns])).arguments(),
     }
 
 
-def _looks_rgb(dtype: np.dtype[Any]) -> dict[str, Any]:
+def _rgb_display(dtype: np.dtype[Any]) -> dict[str, Any]:
     return {"rgb": True, "contrast_limits": (0, 255) if dtype == np.uint8 else (0, 1)}
 
 
-def _looks_like(source: Snapshot) -> dict[str, Any]:
+def _channel_display(source: Snapshot) -> dict[str, Any]:
     return {
         "rgb": False,
         "contrast_limits": _limits(source),
@@ -218,7 +218,9 @@ def _looks_like(source: Snapshot) -> dict[str, Any]:
     }
 
 
-def _named(source: Source, name: str | None, styles: Sequence[str], made: Mapping[str, Any]) -> dict[str, Any]:
+def _name_and_metadata(
+    source: Source, name: str | None, styles: Sequence[str], made: Mapping[str, Any]
+) -> dict[str, Any]:
     return {
         "name": name or result_name(source.name, styles),
         "metadata": run_metadata(content=source.name, styles=styles, **made),

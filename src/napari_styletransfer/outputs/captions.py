@@ -14,10 +14,10 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _SIZES = range(28, 8, -1)
 _MARGIN = 6
 _SPACING = 3
-_INK = (225, 225, 225)
+_TEXT_COLOR = (225, 225, 225)
 
 
-def broken(captions: Sequence[str], width: int) -> tuple[str, ...]:
+def wrap_captions(captions: Sequence[str], width: int) -> tuple[str, ...]:
     """Return captions as they are or, where one is too wide even in our smallest font, all broken at their dots."""
     if _fit(captions, ImageFont.load_default(_SIZES[-1]), width):
         return tuple(captions)
@@ -47,7 +47,9 @@ def draw_caption(rows: npt.NDArray[np.uint8], caption: str, font: Font) -> None:
     """Write a caption into the middle of rows (h, w, 3) of a sheet."""
     picture = Image.fromarray(rows)
     middle = (rows.shape[1] / 2, rows.shape[0] / 2)
-    ImageDraw.Draw(picture).text(middle, caption, font=font, fill=_INK, anchor="mm", align="center", spacing=_SPACING)
+    ImageDraw.Draw(picture).text(
+        middle, caption, font=font, fill=_TEXT_COLOR, anchor="mm", align="center", spacing=_SPACING
+    )
     rows[...] = np.asarray(picture)
 
 

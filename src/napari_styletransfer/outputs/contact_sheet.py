@@ -1,6 +1,6 @@
 """A contact sheet: small runs of many settings side by side in one layer, to choose from.
 
-The form makes the settings with `variations_of`, the session runs them one after another and shows them in a
+The form makes the settings with `make_variations`, the session runs them one after another and shows them in a
 `SheetOutput`; a double click on a tile hands its settings back.
 """
 
@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from napari_styletransfer.config import Mode, Start, StyleConfig
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.layers.rendering import BYTES, fitted
+from napari_styletransfer.layers.rendering import BYTES, resize
 from napari_styletransfer.layers.write import image_kwargs
 from napari_styletransfer.outputs.base import PartsOutput
-from napari_styletransfer.outputs.captions import broken, caption_height, draw_caption, font_for
+from napari_styletransfer.outputs.captions import caption_height, draw_caption, font_for, wrap_captions
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -32,14 +32,14 @@ COLUMNS = 3
 _BALANCES = (-0.25, 0.0, 0.25)
 _STYLE_SCALES = (0.5, 1.0, 2.0)
 _TILE_SIZE, _TILE_ITERATIONS = 160, 30
-_SHOWN_SIZE = 320
+_DISPLAY_SIZE = 320
 """Longest side of a tile as it is shown, about: words need more pixels than the picture has."""
 
 _GAP = 4
 _BACKGROUND = 24
 
 
-def variations_of(config: StyleConfig) -> list[StyleConfig]:
+def make_variations(config: StyleConfig) -> list[StyleConfig]:
     """Return the settings of the tiles, row by row: more style downwards, larger strokes to the right.
 
     Raises
@@ -144,8 +144,8 @@ class SheetOutput(PartsOutput):
 
     def render(self, image: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Turn an image of any scale into what a tile holds, for any thread."""
-        larger = max(round(_SHOWN_SIZE / max(shape)), 1)
-        return fitted(image, (larger * shape[0], larger * shape[1]), BYTES)
+        larger = max(round(_DISPLAY_SIZE / max(shape)), 1)
+        return resize(image, (larger * shape[0], larger * shape[1]), BYTES)
 
     def finish(self, image: npt.NDArray[np.float32], *, reason: str, **made: Any) -> None:
         """Show the result of the tile under way and write down its settings."""
@@ -189,7 +189,7 @@ class SheetOutput(PartsOutput):
 
     def _empty(self, tile: tuple[int, int]) -> npt.NDArray[np.uint8]:
         """Return the sheet with nothing but the words on it."""
-        captions = broken(tuple(caption_of(variation) for variation in self._variations), tile[1])
+        captions = wrap_captions(tuple(caption_of(variation) for variation in self._variations), tile[1])
         font = font_for(captions, tile[1])
         self._tile, self._caption_height = tile, caption_height(captions, font)
         rows = -(-len(captions) // COLUMNS)

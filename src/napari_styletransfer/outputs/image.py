@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from napari_styletransfer.config import Mode
 from napari_styletransfer.events import Reason
-from napari_styletransfer.layers.geometry import lift
+from napari_styletransfer.layers.geometry import to_layer_axes
 from napari_styletransfer.layers.rendering import Rendering
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.write import channel_kwargs, image_kwargs, result_name
 from napari_styletransfer.outputs.base import Output
-from napari_styletransfer.progress import duration, structure_text
+from napari_styletransfer.progress import describe_structure, duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class ImageOutput(Output):
         super().__init__(viewer, content, styles)
         self._reference = reference
         self._channel = channel
-        self._rendering = Rendering(reference, channel=channel, marks=labels, regions=regions)
+        self._rendering = Rendering(reference, channel=channel, labels=labels, regions=regions)
 
     def render(self, image: npt.NDArray[np.float32], shape: tuple[int, int]) -> npt.NDArray[Any]:
         """Turn an image of any scale into what the layer holds at the final (h, w), for the thread of the run."""
@@ -105,7 +105,7 @@ class ImageOutput(Output):
         }[finished.reason]
         # A run that was stopped before its first step has no loss.
         loss = f"loss {finished.losses['total']:.4g}" if finished.losses else ""
-        return " · ".join(filter(None, (how, duration(finished.seconds), loss, structure_text(finished.structure))))
+        return " · ".join(filter(None, (how, duration(finished.seconds), loss, describe_structure(finished.structure))))
 
     def _add(self, image: npt.NDArray[Any], **made: Any) -> None:
         # A copy: the layer's data is written to with every preview, and the run's own image must stay.
@@ -120,7 +120,7 @@ class ImageOutput(Output):
 
     def _write(self, image: npt.NDArray[Any]) -> None:
         assert self.layer is not None
-        pixels = lift(image, self._reference.grid.resized(image.shape[:2]))
+        pixels = to_layer_axes(image, self._reference.grid.resized(image.shape[:2]))
         data = self.layer.data
         ours = isinstance(data, np.ndarray) and data.ndim == pixels.ndim and data.dtype == pixels.dtype
         if ours and self._channel and data.shape == pixels.shape:

@@ -128,7 +128,7 @@ class StackOutput(PartsOutput):
         """Read a plane whose turn has come, and what its result needs of it; for the thread of the run."""
         source = self._stack[number]
         labels = None if self._labels is None else self._labels[number]
-        rendering = Rendering(source, channel=self._channel, marks=labels, regions=self._regions)
+        rendering = Rendering(source, channel=self._channel, labels=labels, regions=self._regions)
         rendering.load()
         self._renderings[number] = rendering
         self._read = number
@@ -157,7 +157,7 @@ class StackOutput(PartsOutput):
         assert self._array is not None
         base, displayed = self._stack.bottom, self._stack.base.grid.displayed
         where: list[Any] = [0] * base.grid.geometry.ndim
-        for axis, at in zip(self._stack.axes, self._stack.place(number), strict=True):
+        for axis, at in zip(self._stack.axes, self._stack.unravel(number), strict=True):
             where[axis] = at
         for axis in displayed:
             where[axis] = slice(None)

@@ -17,7 +17,7 @@ from napari_styletransfer.layers.read import resolve_in
 from napari_styletransfer.layers.regions import Region, resolve_region
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.layers.stack import Stack, stack_of
-from napari_styletransfer.outputs.contact_sheet import variations_of
+from napari_styletransfer.outputs.contact_sheet import make_variations
 from napari_styletransfer.session.job import Job, with_structure_weight
 from napari_styletransfer.session.layer_group import LayerGroup, Picture
 from napari_styletransfer.units import format_bytes
@@ -162,7 +162,7 @@ def build_contact_sheet(viewer: ViewerModel, state: FormState) -> Job:
     job = build_job(viewer, state)
     return replace(
         job,
-        variations=variations_of(job.config),
+        variations=make_variations(job.config),
         images=1 if job.stack is None else len(job.stack),
         stack=None,
         channel=False,

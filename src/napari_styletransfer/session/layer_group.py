@@ -25,21 +25,21 @@ class LayerGroup:
 
     def __init__(self, layers: Sequence[Image]) -> None:
         self.layers = list(layers)
-        self.alone = True
+        self.is_only = True
 
     @property
     def name(self) -> str:
         """Names of the layers as they are now, from the bottom up."""
         return " + ".join(layer.name for layer in self.layers)
 
-    def within(self, layers: Sequence[Image]) -> bool:
+    def issubset(self, layers: Sequence[Image]) -> bool:
         """Tell whether all of it is among some layers."""
         return all(layer in layers for layer in self.layers)
 
     @property
     def title(self) -> str:
         """How it is announced in a list."""
-        return "What you see" if self.alone else f"{self.name} (what you see)"
+        return "What you see" if self.is_only else f"{self.name} (what you see)"
 
 
 Picture: TypeAlias = Image | LayerGroup
@@ -55,7 +55,7 @@ def title_of(picture: Picture) -> str:
     return picture.title if isinstance(picture, LayerGroup) else picture.name
 
 
-def regrouped(known: Sequence[LayerGroup], groups: Sequence[Sequence[Image]]) -> list[LayerGroup]:
+def update_groups(known: Sequence[LayerGroup], groups: Sequence[Sequence[Image]]) -> list[LayerGroup]:
     """Return a `LayerGroup` for each group: a known one that shares layers with it, updated, or a new one."""
     left = list(known)
     result = []
@@ -66,6 +66,6 @@ def regrouped(known: Sequence[LayerGroup], groups: Sequence[Sequence[Image]]) ->
         else:
             left.remove(same)
             same.layers = list(layers)
-        same.alone = len(groups) == 1
+        same.is_only = len(groups) == 1
         result.append(same)
     return result

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _TITLES = {name: info.title or name for name, info in StyleConfig.model_fields.items()}
 
 
-def message_of(error: StyleTransferError) -> str:
+def error_message(error: StyleTransferError) -> str:
     """Return an error as the form tells it: fields by the titles that stand beside them."""
     cause = error.__cause__
     if isinstance(error, ConfigError) and isinstance(cause, ValidationError):
@@ -27,12 +27,12 @@ def message_of(error: StyleTransferError) -> str:
     return str(error)
 
 
-def fetching_words(event: Fetching) -> str:
+def fetching_message(event: Fetching) -> str:
     """Tell of a download."""
     return f"Downloading {event.name} · {event.amount}"
 
 
-def step_words(step: Step, seconds_left: float | None) -> str:
+def step_message(step: Step, seconds_left: float | None) -> str:
     """Tell of a step."""
     left = "" if seconds_left is None else f" · {duration(seconds_left)} left"
     return f"Step {step.iteration} of {step.total} · loss {step.losses['total']:.4g}{left}"

@@ -11,7 +11,7 @@ from napari_styletransfer.config import Network, StyleConfig
 from napari_styletransfer.networks import weights
 
 
-def network_words(network: Network, weights_file: Path | None = None) -> str:
+def network_label(network: Network, weights_file: Path | None = None) -> str:
     """Return a network's name and where its weights are, or what it takes to get them; a file stands in their place."""
     if network is Network.AUTO:
         return str(network)
@@ -26,7 +26,7 @@ def network_words(network: Network, weights_file: Path | None = None) -> str:
     return f"{network} · on disk" if status.cached else f"{network} · download{size}"
 
 
-def made_with_others(config: StyleConfig) -> bool:
+def made_with_other_weights(config: StyleConfig) -> bool:
     """Tell whether settings are those of a run with other weights than the network has here, as far as is known."""
     known = {Network.COMPACT: weights.EMBEDDED_SHA256, Network.VGG19: weights.ORIGINAL_VGG19.sha256}
     known |= {network: source.sha256 for network, source in weights.DOWNLOADS.items()}

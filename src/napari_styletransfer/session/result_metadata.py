@@ -49,7 +49,7 @@ def job_metadata(job: Job) -> dict[str, Any]:
 Axis = Annotated[int, Field(ge=-64, lt=64)]
 """Of a layer, negative ones counted from the last."""
 
-_NAMED = 3
+_MAX_NAMES = 3
 """How many layers a message names before it only counts them."""
 
 
@@ -176,10 +176,10 @@ class ResultRecord(BaseModel):
         if out_of_place or (self.axes and layer.ndim < len(self.axes) + 2):
             raise _damaged(layer, "axes")
         numbers = {plane.plane for plane in self.planes}
-        if len(numbers) < len(self.planes) or max(numbers, default=-1) >= self.count(layer):
+        if len(numbers) < len(self.planes) or max(numbers, default=-1) >= self.plane_count(layer):
             raise _damaged(layer, "planes")
 
-    def count(self, layer: Image) -> int:
+    def plane_count(self, layer: Image) -> int:
         """Return how many planes the result has when it is done."""
         return math.prod(int(layer.level_shapes[0][axis]) for axis in self.axes)
 
@@ -196,9 +196,9 @@ class ResultRecord(BaseModel):
         missing = [f"'{shorten(name, 60)}'" for name in self.names if name not in present]
         if missing:
             verb, it = ("is", "it") if len(missing) == 1 else ("are", "them")
-            more = [f"{len(missing) - _NAMED} more"] if len(missing) > _NAMED else []
+            more = [f"{len(missing) - _MAX_NAMES} more"] if len(missing) > _MAX_NAMES else []
             raise ConfigError(
-                f"'{self.name}' was made from {' and '.join([*missing[:_NAMED], *more])}, which {verb} not in the "
+                f"'{self.name}' was made from {' and '.join([*missing[:_MAX_NAMES], *more])}, which {verb} not in the "
                 f"viewer. Open {it} again, or give a layer that name."
             )
 

@@ -18,7 +18,7 @@ from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import METADATA_KEY
 from napari_styletransfer.outputs.factory import make_output
 from napari_styletransfer.session.job import Job, for_channel
-from napari_styletransfer.session.networks import made_with_others
+from napari_styletransfer.session.networks import made_with_other_weights
 from napari_styletransfer.session.result_metadata import ResultRecord, resolve_record, resolve_result
 from napari_styletransfer.session.run_cache import EndedRun
 
@@ -49,16 +49,16 @@ class Continuation:
         layers of the run cannot be read again.
     """
 
-    words: str
+    description: str
     prepare: Callable[[StyleConfig], EndedRun]
 
 
-def chosen_result(candidates: Iterable[Layer | None]) -> Layer | None:
+def find_result(candidates: Iterable[Layer | None]) -> Layer | None:
     """Return the first of the layers that is a result."""
     return next((layer for layer in candidates if layer is not None and METADATA_KEY in layer.metadata), None)
 
 
-def continuation(session: Session, viewer: ViewerModel, layer: Layer | None) -> Continuation:
+def find_continuation(session: Session, viewer: ViewerModel, layer: Layer | None) -> Continuation:
     """Find out how to go on with a result, or with the last run where no layer is given.
 
     Raises
@@ -67,7 +67,7 @@ def continuation(session: Session, viewer: ViewerModel, layer: Layer | None) -> 
         If there is nothing to go on with; says why.
     """
     last = session.last
-    run = last if layer is None else session.kept.of(layer)
+    run = last if layer is None else session.cache.get(layer)
     if layer is not None and last is not None and last.output.layer == layer:
         run = last
     if run is None and layer is None:
@@ -77,15 +77,15 @@ def continuation(session: Session, viewer: ViewerModel, layer: Layer | None) -> 
         return _from_layer(viewer, layer)
     if run.blocking_reason:
         raise ConfigError(run.blocking_reason)
-    run = replace(run, own=run.own or run is not last)
-    return Continuation(_description(run), lambda settings: _with_settings(run, settings))
+    run = replace(run, keeps_settings=run.keeps_settings or run is not last)
+    return Continuation(_describe_run(run), lambda settings: _with_settings(run, settings))
 
 
-def _description(run: EndedRun) -> str:
+def _describe_run(run: EndedRun) -> str:
     name = "the last result" if run.output.layer is None else f"'{run.output.layer.name}'"
     if run.output.noun:
         return f"Go on with {name}, in its layer, with the {run.output.noun}s that are not done."
-    whose = "its own settings" if run.own else "the settings as they are now (but for the size)"
+    whose = "its own settings" if run.keeps_settings else "the settings as they are now (but for the size)"
     return f"Go on with {name}, in its layer, with {whose}, from where it stopped: for as many iterations more."
 
 
@@ -98,7 +98,7 @@ def _with_settings(run: EndedRun, settings: StyleConfig) -> EndedRun:
     job = run.job
     if run.output.noun:
         config = job.config
-    elif run.own:
+    elif run.keeps_settings:
         config = _with_run_options(job.config, settings)
     else:
         settings = for_channel(settings, channel=job.channel)
@@ -116,7 +116,7 @@ def _with_run_options(config: StyleConfig, settings: StyleConfig) -> StyleConfig
 def _from_layer(viewer: ViewerModel, layer: Layer) -> Continuation:
     record = ResultRecord.of(layer)
     record.check_present(viewer.layers)
-    if made_with_others(record.config):
+    if made_with_other_weights(record.config):
         raise ConfigError(
             f"'{layer.name}' was made with other weights of '{record.config.network}' than those installed here, so it "
             "cannot go on as it began. Load its settings and run them anew."
@@ -124,7 +124,7 @@ def _from_layer(viewer: ViewerModel, layer: Layer) -> Continuation:
     if not record.axes:
         words = f"Go on with '{layer.name}', from its picture and with its own settings, in its layer."
         return Continuation(words, lambda settings: _resume_picture(viewer, layer, record, settings))
-    if len(record.planes) == record.count(layer):
+    if len(record.planes) == record.plane_count(layer):
         raise ConfigError("All planes of this result are done.")
     if record.config.start is Start.IMAGE and not (record.planes and record.config.movie is Movie.FOLLOW):
         # Which picture that was is not written down; only a plane that follows another does without.
@@ -173,7 +173,7 @@ def _attached(viewer: ViewerModel, job: Job, layer: Layer, parts: Sequence[Mappi
     """Return a run that goes on in a layer."""
     output = make_output(viewer, job)
     output.attach(layer, parts)
-    return EndedRun(job, output, own=True)
+    return EndedRun(job, output, keeps_settings=True)
 
 
 def _resolve_content(viewer: ViewerModel, record: ResultRecord, channel: bool) -> Snapshot | Composite | None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from napari_styletransfer.outputs.base import Output
     from napari_styletransfer.session.job import Job
 
-MOST_RUNS = 3
-MOST_BYTES = 256 << 20
+MAX_RUNS = 3
+MAX_BYTES = 256 << 20
 """Memory of all states together, on what may be a small graphics card: three runs of 512 × 512 pixels."""
 
 
@@ -41,7 +41,7 @@ class EndedRun:
     job: Job
     output: Output
     finished: Finished | None = None
-    own: bool = False
+    keeps_settings: bool = False
 
     @property
     def blocking_reason(self) -> str:
@@ -58,14 +58,14 @@ class RunCache:
         Limits; the newest run is kept, however large it is, until another begins.
     """
 
-    def __init__(self, most_runs: int = MOST_RUNS, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_runs: int = MAX_RUNS, most_bytes: int = MAX_BYTES) -> None:
         self._runs: list[EndedRun] = []
         self._most_runs = most_runs
         self._most_bytes = most_bytes
 
     def put(self, run: EndedRun) -> None:
         """Keep a run, in place of what is known of it."""
-        self.drop_gone()
+        self.prune()
         self._runs = [other for other in self._runs if other.output is not run.output]
         self._runs.append(run)
         while len(self._runs) > self._most_runs or (len(self._runs) > 1 and self._bytes > self._most_bytes):
@@ -73,16 +73,16 @@ class RunCache:
 
     def make_room(self, run: EndedRun) -> None:
         """Drop what should not lie about while a run is at work, which may be one of those kept."""
-        self.drop_gone()
+        self.prune()
         self._runs = [other for other in self._runs if other.output is not run.output]
         while self._runs and self._bytes > self._most_bytes:
             del self._runs[0]
 
-    def drop_gone(self) -> None:
+    def prune(self) -> None:
         """Drop runs whose layer is not in the viewer any more: nobody can select it."""
         self._runs = [run for run in self._runs if run.output.present]
 
-    def of(self, layer: Layer) -> EndedRun | None:
+    def get(self, layer: Layer) -> EndedRun | None:
         """Return the run that a layer shows, if it is kept."""
         # Compared by value: napari gives plugins proxies of its layers, a new one each time.
         return next((run for run in self._runs if run.output.layer == layer), None)

@@ -20,7 +20,7 @@ from napari_styletransfer.events import Event, Fetching, Finished, Plan, PlaneSt
 from napari_styletransfer.outputs.factory import make_output
 from napari_styletransfer.progress import RunProgress
 from napari_styletransfer.session.job import CachedReader, Job
-from napari_styletransfer.session.messages import fetching_words, message_of, step_words
+from napari_styletransfer.session.messages import error_message, fetching_message, step_message
 from napari_styletransfer.session.result_metadata import job_metadata
 from napari_styletransfer.session.run_cache import EndedRun, RunCache
 from napari_styletransfer.session.status import RunStatus, State
@@ -68,13 +68,13 @@ class Session:
         self.steps: list[Step] = []
         self.plan: Plan | None = None
         self.last: EndedRun | None = None
-        self.kept = RunCache()
+        self.cache = RunCache()
         self._viewer = viewer
         self._make_run = make_run
         self._handle: RunHandle | None = None
         self._progress = RunProgress()
         self._bar: progress | None = None
-        self._reading: CachedReader | None = None
+        self._content: CachedReader | None = None
         self._result_came = self._discarding = self.released = False
         viewer.layers.events.removed.connect(self._on_removed)
 
@@ -133,9 +133,9 @@ class Session:
     def _begin(self, run: EndedRun) -> None:
         job, output, finished = run.job, run.output, run.finished
         self.last = run
-        self.kept.make_room(run)
+        self.cache.make_room(run)
         self._progress, self._result_came, self._discarding = RunProgress(), False, False
-        self._reading = None if job.content is None else CachedReader(job.content)
+        self._content = None if job.content is None else CachedReader(job.content)
         options: dict[str, Any] = {
             "init": job.init,
             "resume": None if finished is None else finished.state,
@@ -148,7 +148,7 @@ class Session:
         self.status.state = State.RUNNING
         self._bar = progress(total=100, desc="Style transfer", file=io.StringIO())
         self._handle = RunHandle(
-            self._make_run(self._reading, job.styles, job.config, **options),
+            self._make_run(self._content, job.styles, job.config, **options),
             on_events=self._on_events,
             on_error=self._on_error,
             on_done=self._on_done,
@@ -170,13 +170,13 @@ class Session:
         self._progress(event)
         if isinstance(event, Fetching):
             self.status.fraction = event.done / event.total if event.total else None
-            self.status.message = fetching_words(event)
+            self.status.message = fetching_message(event)
         elif isinstance(event, PlaneStarted):
             self.output.begin(event.plane)
             self.steps.clear()
         elif isinstance(event, Started):
             self.plan = event.plan
-            self.output.alpha = None if self._reading is None else self._reading.alpha
+            self.output.alpha = None if self._content is None else self._content.alpha
             if self.status.state is State.RUNNING and not self.output.noun:
                 self.status.message = f"Running on {event.plan.device_name} …"
         elif isinstance(event, Preview):
@@ -184,9 +184,9 @@ class Session:
         elif isinstance(event, Step):
             self.steps.append(event)
         elif isinstance(event, Finished):
-            self._take_result(event)
+            self._on_result(event)
 
-    def _take_result(self, result: Finished) -> None:
+    def _on_result(self, result: Finished) -> None:
         assert self.last is not None
         self._result_came = True
         self.last = replace(self.last, finished=result)
@@ -219,14 +219,14 @@ class Session:
         progress, noun = self._progress, self.output.noun
         part = f"{noun.capitalize()} {progress.plane + 1} of {progress.planes} · " if noun else ""
         self.status.fraction = progress.fraction
-        self.status.message = part + step_words(step, progress.seconds_left)
+        self.status.message = part + step_message(step, progress.seconds_left)
         if self._bar is not None:
             self._bar.update(max(round(100 * progress.fraction) - self._bar.n, 0))
 
     def refuse(self, error: StyleTransferError) -> None:
         """Tell the user why something they asked for was not done; a run under way goes on."""
         if self.status.active:
-            show_error(message_of(error))
+            show_error(error_message(error))
         else:
             self._fail(error)
 
@@ -251,7 +251,7 @@ class Session:
             self._fail(error)
 
     def _fail(self, error: StyleTransferError, more: str = "") -> None:
-        self.status.message = f"{message_of(error)}{more}"
+        self.status.message = f"{error_message(error)}{more}"
         self.status.fraction = 0.0
         self.status.state = State.FAILED
         show_error(self.status.message)
@@ -268,7 +268,7 @@ class Session:
         if self._result_came:
             output.close()
         if output.resumable and result is not None:
-            self.kept.put(self.last)
+            self.cache.put(self.last)
         if not self.status.active:
             return
         if result is None or not self._result_came:
@@ -281,7 +281,7 @@ class Session:
         self.status.state = State.STOPPED if result.reason is Reason.STOPPED else State.DONE
 
     def _on_removed(self, event: Any) -> None:
-        self.kept.drop_gone()
+        self.cache.prune()
         if self.status.active and not self._viewer.layers:
             # Who removes everything wants nothing put back.
             self._discarding = True

@@ -13,14 +13,14 @@ from qtpy.QtCore import QEvent, QObject, Signal
 
 from napari_styletransfer.errors import DeviceError
 from napari_styletransfer.widget.latest_worker import LatestWorker
-from napari_styletransfer.widget.settings_form import memory_words
+from napari_styletransfer.widget.settings_form import format_free_memory
 from napari_styletransfer.worker import load_engine
 
 if TYPE_CHECKING:
     from napari_styletransfer.devices.device import DeviceInfo
     from napari_styletransfer.widget.settings_form import SettingsForm
 
-_ATTENTION = (QEvent.Type.Enter, QEvent.Type.FocusIn, QEvent.Type.MouseButtonPress)
+_TRIGGERS = (QEvent.Type.Enter, QEvent.Type.FocusIn, QEvent.Type.MouseButtonPress)
 
 
 class DeviceList(QObject):
@@ -33,12 +33,12 @@ class DeviceList(QObject):
         super().__init__(settings)
         self._settings = settings
         self._known = False
-        self._worker = LatestWorker(_find_devices, self._show)
+        self._worker = LatestWorker(_find_devices, self._show, self)
         settings.editors["device"].native.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
         """Ask for the devices when somebody turns to the list."""
-        if not self._known and event is not None and event.type() in _ATTENTION:
+        if not self._known and event is not None and event.type() in _TRIGGERS:
             self.refresh()
         return False
 
@@ -56,8 +56,8 @@ class DeviceList(QObject):
             return
         self._known = True
         best = found[0]
-        choices: list[tuple[str, Any]] = [(f"auto · {best.name} · {memory_words(best.free_bytes)}", "auto")]
-        choices += [(f"{device.name} · {memory_words(device.free_bytes)}", device.name) for device in found]
+        choices: list[tuple[str, Any]] = [(f"auto · {best.name} · {format_free_memory(best.free_bytes)}", "auto")]
+        choices += [(f"{device.name} · {format_free_memory(device.free_bytes)}", device.name) for device in found]
         self._settings.set_choices("device", choices)
         self.found.emit()
 

@@ -29,8 +29,8 @@ from napari_styletransfer.session.job_builder import (
     resolve_pictures,
 )
 from napari_styletransfer.session.layer_group import LayerGroup
-from napari_styletransfer.session.messages import message_of
-from napari_styletransfer.session.resume import Continuation, chosen_result, continuation
+from napari_styletransfer.session.messages import error_message
+from napari_styletransfer.session.resume import Continuation, find_continuation, find_result
 from napari_styletransfer.session.run_session import Session
 from napari_styletransfer.session.status import State
 from napari_styletransfer.widget.devices import DeviceList
@@ -136,7 +136,7 @@ class StyleTransferWidget(DockedWidget):
         self.settings.show_config(config)
         with self.state.changed.blocked():
             self.pictures.set_style_weights(config.style_weights)
-            self.regions.show_regions(config.regions)
+            self.regions.set_regions(config.regions)
         self._refresh()
 
     def job(self) -> Job:
@@ -215,7 +215,7 @@ class StyleTransferWidget(DockedWidget):
             shortcut.activated.connect(button.click)
         self.menu.variations_requested.connect(self.try_variations)
         self.menu.loaded.connect(self.show_config)
-        self.menu.opened.connect(lambda: self.menu.sheet.setEnabled(self.controls.run.isEnabled()))
+        self.menu.opened.connect(lambda: self.menu.variations_action.setEnabled(self.controls.run.isEnabled()))
         self.hint.linkActivated.connect(lambda: self._viewer.open_sample("napari-styletransfer", "content_and_style"))
         self.settings.edited.connect(self._on_settings)
         self.plan.planned.connect(self._refresh)
@@ -258,7 +258,7 @@ class StyleTransferWidget(DockedWidget):
         """Follow the state in what is asked for, and say whether Run may be pressed."""
         state = self._flushed()
         if state.error is not None:
-            blocking_reason = message_of(state.error)
+            blocking_reason = error_message(state.error)
         else:
             with state.changed.blocked():
                 blocking_reason = self._update_parts() or self.plan.blocking_reason
@@ -281,20 +281,20 @@ class StyleTransferWidget(DockedWidget):
         try:
             state.config()
         except ConfigError as error:
-            return message_of(error)
-        return "" if pictures.error is None else message_of(pictures.error)
+            return error_message(error)
+        return "" if pictures.error is None else error_message(pictures.error)
 
     def _continuation(self) -> Continuation:
         content, active = self.state.content, self._viewer.layers.selection.active
         # Of a selection napari hands plugins a proxy, of which not everything can be copied.
         selected = next((layer for layer in self._viewer.layers if layer == active), None)
         candidates = (selected, None if isinstance(content, LayerGroup) else content)
-        return continuation(self.session, self._viewer, chosen_result(candidates))
+        return find_continuation(self.session, self._viewer, find_result(candidates))
 
     def _update_continue(self) -> None:
         """Say what Continue would go on with, or why it cannot."""
         try:
-            words, possible = self._continuation().words, True
+            words, possible = self._continuation().description, True
         except ConfigError as error:
             words, possible = str(error), False
         self.controls.set_continue(words, possible)

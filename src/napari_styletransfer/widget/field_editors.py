@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from qtpy.QtWidgets import QWidget
 
-_MOST_IN_A_BOX = 2**31 - 1
+_SPINBOX_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ def make_editor(name: str, info: FieldInfo) -> Editor:
     kind, optional = unwrap(info.annotation)
     look: dict[str, Any] = {"name": name, "label": info.title or name, "tooltip": rich_tooltip(info)}
     low, high = _limits(info)
-    empty = _words_for_none(info) if optional else None
+    empty = _none_text(info) if optional else None
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         editor = _choice(name, kind, look)
     elif kind is bool:
-        editor = _plain(name, _unlabelled(CheckBox(**look)))
+        editor = _value_editor(name, _unlabelled(CheckBox(**look)))
     elif kind is int:
         editor = _integer(name, look, low, high, empty)
     elif kind is float and not optional and low is not None and high is not None and _closed(info):
-        editor = _exact(_plain(name, _bounded(look, low, high)))
+        editor = _lossless(_value_editor(name, _bounded_float(look, low, high)))
     elif kind is float:
         editor = _text(name, LineEdit(**look), _parse_number, _number_to_text, empty)
     elif kind is Path:
@@ -89,14 +89,14 @@ def make_editor(name: str, info: FieldInfo) -> Editor:
     elif get_origin(kind) is dict:
         editor = _text(name, LineEdit(**look), parse_layer_weights, partial(to_text, separator=", "), empty)
     elif kind is str:
-        editor = _plain(name, LineEdit(**look))
+        editor = _value_editor(name, LineEdit(**look))
     else:
         raise TypeError(f"There is no editor for the field '{name}' of type {info.annotation}.")
     editor.write(info.get_default(call_default_factory=True))
     return editor
 
 
-def open_choice(name: str, info: FieldInfo, choices: list[tuple[str, str]]) -> Editor:
+def make_choice_editor(name: str, info: FieldInfo, choices: list[tuple[str, str]]) -> Editor:
     """Return an editor for a text field that offers `choices`, and also shows values beyond them."""
     widget = ComboBox(choices=choices, name=name, label=info.title or name, tooltip=rich_tooltip(info))
 
@@ -123,7 +123,7 @@ def _limits(info: FieldInfo) -> tuple[Any, Any]:
     return bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
 
 
-def _words_for_none(info: FieldInfo) -> str:
+def _none_text(info: FieldInfo) -> str:
     extra = info.json_schema_extra
     return str(extra.get("empty") or "none") if isinstance(extra, dict) else "none"
 
@@ -141,11 +141,11 @@ def _editor(name: str, widget: ValueWidget[Any], read: Callable[[], Any], write:
     return Editor(name, widget.label, widget.native, widget.changed, read, write, widget)
 
 
-def _plain(name: str, widget: ValueWidget[Any]) -> Editor:
+def _value_editor(name: str, widget: ValueWidget[Any]) -> Editor:
     return _editor(name, widget, lambda: widget.value, lambda value: setattr(widget, "value", value))
 
 
-def _exact(editor: Editor) -> Editor:
+def _lossless(editor: Editor) -> Editor:
     """Give back what was written, to the last bit, until the user moves the widget off it."""
     written: list[Any] = [None, None]
 
@@ -166,20 +166,20 @@ def _unlabelled(box: CheckBox) -> CheckBox:
     return box
 
 
-def _bounded(look: dict[str, Any], low: float, high: float) -> ValueWidget[Any]:
+def _bounded_float(look: dict[str, Any], low: float, high: float) -> ValueWidget[Any]:
     if high - low <= 2:
         return FloatSlider(min=low, max=high, step=0.01, **look)
     return FloatSpinBox(min=low, max=high, step=0.1, **look)
 
 
 def _choice(name: str, kind: type[StrEnum], look: dict[str, Any]) -> Editor:
-    return _plain(name, ComboBox(choices=[(str(item), item) for item in kind], **look))
+    return _value_editor(name, ComboBox(choices=[(str(item), item) for item in kind], **look))
 
 
 def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None, empty: str | None) -> Editor:
-    least = low if low is not None else -_MOST_IN_A_BOX
-    most = high if high is not None else _MOST_IN_A_BOX
-    if most > _MOST_IN_A_BOX:
+    least = low if low is not None else -_SPINBOX_MAX
+    most = high if high is not None else _SPINBOX_MAX
+    if most > _SPINBOX_MAX:
         return _text(name, LineEdit(**look), _parse_integer, str, empty)
     # Of Qt rather than of magicgui, whose box for integers knows no words for "none" and no separators.
     box = QSpinBox()
@@ -215,7 +215,7 @@ def _text(
         except ConfigError as error:
             raise ConfigError(f"{widget.label}: {error}") from error
 
-    return _exact(
+    return _lossless(
         _editor(name, widget, read, lambda value: setattr(widget, "value", "" if value is None else show(value)))
     )
 

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.qt.threading import create_worker
+from qtpy.QtCore import QObject
 
 
-class LatestWorker:
+class LatestWorker(QObject):
     """Calls a function in a thread of napari's; of calls that are asked for meanwhile, only the last one is made.
 
     Parameters
@@ -17,9 +18,12 @@ class LatestWorker:
         Must not raise: napari's worker swallows a `RuntimeError`.
     on_returned
         Gets each result, on the main thread.
+    parent
+        With it goes what has not been answered yet.
     """
 
-    def __init__(self, function: Callable[..., Any], on_returned: Callable[[Any], object]) -> None:
+    def __init__(self, function: Callable[..., Any], on_returned: Callable[[Any], object], parent: QObject) -> None:
+        super().__init__(parent)
         self._function = function
         self._on_returned = on_returned
         self._running = self._cancelled = False

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_styletransfer.events import Step
 
 TERMS = ("total", "content", "style")
-_MOST_TICKS = 4
+_MAX_TICKS = 4
 
 
 class LossPlot(QWidget):
@@ -55,7 +55,7 @@ class LossPlot(QWidget):
         layout.addWidget(self._canvas)
         self.set_theme(theme)
 
-    def drawn(self, name: str) -> tuple[list[float], list[float]]:
+    def curve_data(self, name: str) -> tuple[list[float], list[float]]:
         """Return the steps and the losses of one line."""
         steps, logarithms = self._curves[name].getData()
         return list(steps), [10**logarithm for logarithm in logarithms]
@@ -89,9 +89,9 @@ class _LogAxis(pg.AxisItem):  # type: ignore[misc]
         for digits in ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 3), (1,)):
             ticks = [decade + math.log10(digit) for decade in decades for digit in digits]
             ticks = [tick for tick in ticks if low <= tick <= high]
-            if len(ticks) <= _MOST_TICKS:
+            if len(ticks) <= _MAX_TICKS:
                 break
-        return [(1.0, ticks[:: math.ceil(max(len(ticks), 1) / _MOST_TICKS)])]
+        return [(1.0, ticks[:: math.ceil(max(len(ticks), 1) / _MAX_TICKS)])]
 
     def tickStrings(self, values: Sequence[float], scale: float, spacing: float) -> list[str]:
         """Return the numbers whose logarithms these are."""

@@ -24,10 +24,10 @@ def accept_both_separators(box: QAbstractSpinBox) -> None:
     box.setLocale(_LOCALE)
     line = box.lineEdit()
     assert line is not None
-    line.setValidator(_Separators(box))
+    line.setValidator(_SeparatorValidator(box))
 
 
-class _Separators(QValidator):
+class _SeparatorValidator(QValidator):
     """Hands the text to its spin box as that can read it."""
 
     def __init__(self, box: QAbstractSpinBox) -> None:

@@ -48,7 +48,7 @@ class OutputOptions(QWidget):
 
     def set_content(self, content: Snapshot | Composite | None) -> None:
         """Offer what this content allows, and write down what is chosen of that."""
-        items = [("this plane", ()), *([] if content is None else _stacks(content, self._axis_name))]
+        items = [("this plane", ()), *([] if content is None else _stack_choices(content, self._axis_name))]
         if items != [(self.planes.itemText(index), axes) for index, axes in enumerate(self.planes.values)]:
             self.planes.set_items(items, self.planes.currentData(), missing=0)
         several = len(items) > 1
@@ -84,7 +84,7 @@ class OutputOptions(QWidget):
         return f"axis {number}" if label.lstrip("-").isdigit() or not label else label
 
 
-def _stacks(content: Snapshot | Composite, name: Callable[[int, int], str]) -> list[tuple[str, tuple[int, ...]]]:
+def _stack_choices(content: Snapshot | Composite, name: Callable[[int, int], str]) -> list[tuple[str, tuple[int, ...]]]:
     """Return every way to run through the hidden axes, in words and as axes; those of the bottom layer of several."""
     bottom = content.snapshots[0]
     ndim, sizes = len(bottom.full), bottom.data.shape

@@ -18,7 +18,7 @@ from napari_styletransfer.config import Mode, Start
 from napari_styletransfer.layers.compose import groups_in
 from napari_styletransfer.layers.write import METADATA_KEY, is_sheet
 from napari_styletransfer.session.form_state import Names
-from napari_styletransfer.session.layer_group import LayerGroup, Picture, layers_of, regrouped
+from napari_styletransfer.session.layer_group import LayerGroup, Picture, layers_of, update_groups
 from napari_styletransfer.widget.levels import LevelCombo, shared_levels
 from napari_styletransfer.widget.qt_utils import FormRows
 from napari_styletransfer.widget.style_list import PictureCombo, StyleList, StyleRow
@@ -196,9 +196,9 @@ class PicturePanel(QWidget):
                 self.update_later()
             elif event.type in _NAME_EVENTS:
                 for part in (self.content, self.init):
-                    part.describe()
+                    part.update_names()
                 for row in self._rows:
-                    row.describe()
+                    row.update_name()
 
     def _ticked(self) -> list[StyleRow]:
         return [row for row in self._rows if row.check.isChecked()]
@@ -219,10 +219,10 @@ class PicturePanel(QWidget):
         self._images = images
         content = self.content.picture
         hidden = [] if self._hidden_content is None else [self._hidden_content]
-        self._groups = regrouped([*self._groups, *hidden, *self._hidden_styles], together)
+        self._groups = update_groups([*self._groups, *hidden, *self._hidden_styles], together)
         # Deleted layers are let go of.
-        self._hidden_styles = [group for group in self._hidden_styles if group.within(images)]
-        if self._hidden_content is not None and not self._hidden_content.within(images):
+        self._hidden_styles = [group for group in self._hidden_styles if group.issubset(images)]
+        if self._hidden_content is not None and not self._hidden_content.issubset(images):
             self._hidden_content = None
         if self._hidden_content in self._groups:
             self._content_chosen, content, self._hidden_content = True, self._hidden_content, None
@@ -278,7 +278,7 @@ class PicturePanel(QWidget):
         several = len(self._ticked()) > 1
         for row in self._rows:
             row.weight.setVisible(several and row.check.isChecked())
-            row.describe()
+            row.update_name()
         self._write()
         self._state.changed.emit()
 

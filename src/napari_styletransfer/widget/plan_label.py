@@ -20,11 +20,11 @@ from superqt.utils import QSignalDebouncer
 
 from napari_styletransfer.config import Mode, Network
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError, WeightsError
-from napari_styletransfer.progress import network_text, rough_duration
+from napari_styletransfer.progress import describe_network, rough_duration
 from napari_styletransfer.session.job_builder import PlanRequest
 from napari_styletransfer.session.networks import other_network
 from napari_styletransfer.widget.latest_worker import LatestWorker
-from napari_styletransfer.widget.qt_utils import colored, text_color, words_fitting
+from napari_styletransfer.widget.qt_utils import elide_words, text_color, text_style
 from napari_styletransfer.worker import load_engine, to_styletransfer_error
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class PlanLabel(QLabel):
         self._debouncer = QSignalDebouncer(parent=self)
         self._debouncer.setTimeout(_DEBOUNCE_MS)
         self._debouncer.triggered.connect(self.update_plan)
-        self._worker = LatestWorker(_answer, self._take)
+        self._worker = LatestWorker(_plan_or_error, self._on_plan, self)
 
     def follow(self, request: PlanRequest | None) -> None:
         """Take note of what Run would do now; None where it could do nothing."""
@@ -95,10 +95,10 @@ class PlanLabel(QLabel):
         else:
             self._worker.start(self._make_plan, self._request)
 
-    def words(self, plan: Plan, planes: int = 1) -> str:
+    def summary(self, plan: Plan, planes: int = 1) -> str:
         """Return a plan in one line."""
         last = plan.scales[-1]
-        what = "colours alone" if plan.config.mode is Mode.COLORS else network_text(plan)
+        what = "colours alone" if plan.config.mode is Mode.COLORS else describe_network(plan)
         parts = [what, plan.device_name, f"{last.width} × {last.height}"]
         if planes > 1:
             parts.append(f"{planes} planes")
@@ -126,7 +126,7 @@ class PlanLabel(QLabel):
         self._debouncer.cancel()
         self._worker.cancel()
 
-    def _take(self, answer: tuple[PlanRequest, Plan | None, StyleTransferError | None]) -> None:
+    def _on_plan(self, answer: tuple[PlanRequest, Plan | None, StyleTransferError | None]) -> None:
         request, plan, error = answer
         if request != self._request:
             return
@@ -135,7 +135,7 @@ class PlanLabel(QLabel):
         if plan is not None:
             colors = plan.config.mode is Mode.COLORS
             alternative = None if colors else other_network(request.config, plan.config.network)
-            self._show(self.words(plan, request.planes), alternative)
+            self._show(self.summary(plan, request.planes), alternative)
         else:
             self._show("" if self.blocking_reason else str(error), warning=True)
         self.planned.emit()
@@ -145,12 +145,12 @@ class PlanLabel(QLabel):
         self._draw()
 
     def _draw(self) -> None:
-        words = html.escape(words_fitting(self._text, self), quote=False)
+        words = html.escape(elide_words(self._text, self), quote=False)
         if self._alternative is not None:
             link = text_color(self._theme, "current").name()
             words += f' · <a href="{self._alternative}" style="color: {link}">use {self._alternative}</a>'
         self.setText(words)
-        self.setStyleSheet(colored(self._theme, "warning") if self._warning else "")
+        self.setStyleSheet(text_style(self._theme, "warning") if self._warning else "")
         self.setVisible(bool(self._text))
 
 
@@ -202,7 +202,9 @@ def _check_weights(
         pass
 
 
-def _answer(make_plan: MakePlan, request: PlanRequest) -> tuple[PlanRequest, Plan | None, StyleTransferError | None]:
+def _plan_or_error(
+    make_plan: MakePlan, request: PlanRequest
+) -> tuple[PlanRequest, Plan | None, StyleTransferError | None]:
     # Not the error itself: napari's worker takes an exception that is returned for one that was raised.
     try:
         return request, make_plan(request), None

@@ -27,10 +27,10 @@ from superqt import QCollapsible
 
 from napari_styletransfer.images.pixels import LUMINANCE
 
-_LABEL_LETTERS = 17
+_LABEL_WIDTH = 17
 """Width of the label column, in average letters: the longest title of a setting."""
 
-READABLE = 4.5
+MIN_CONTRAST = 4.5
 """Contrast that words of this size need to be read (WCAG 2.2, level AA)."""
 
 
@@ -51,7 +51,7 @@ class FormRows(QWidget):
         label = QLabel(title)
         label.setToolTip(widget.toolTip())
         label.setBuddy(widget)
-        label.setMinimumWidth(label.fontMetrics().averageCharWidth() * _LABEL_LETTERS + 8)
+        label.setMinimumWidth(label.fontMetrics().averageCharWidth() * _LABEL_WIDTH + 8)
         widget.setMinimumWidth(60)
         widget.setSizePolicy(QSizePolicy.Policy.Expanding, widget.sizePolicy().verticalPolicy())
         self._layout.addRow(label, widget)
@@ -147,7 +147,7 @@ class ValueCombo(QComboBox):
             self.setCurrentIndex(self.index_of(chosen, missing))
 
 
-def words_fitting(text: str, label: QLabel) -> str:
+def elide_words(text: str, label: QLabel) -> str:
     """Return text for a label that wraps it, with ellipses in those words that are longer than its lines."""
     if not label.isVisible():
         return text
@@ -218,16 +218,16 @@ def text_color(theme: Any, name: str) -> QColor:
     """Return a colour of a theme, made lighter or darker until words in it can be read on the theme's ground."""
     ground, shade = color(theme.background), color(getattr(theme, name))
     away = QColor("white" if theme.type == "dark" else "black")
-    shades = (_mixed(shade, away, share / 20) for share in range(21))
-    return next((each for each in shades if contrast(each, ground) >= READABLE), away)
+    shades = (_blend(shade, away, share / 20) for share in range(21))
+    return next((each for each in shades if contrast(each, ground) >= MIN_CONTRAST), away)
 
 
-def colored(theme: Any, name: str) -> str:
+def text_style(theme: Any, name: str) -> str:
     """Return a style sheet of words in a colour of a theme; see `text_color`."""
     return f"color: {text_color(theme, name).name()};"
 
 
-def _mixed(one: QColor, other: QColor, share: float) -> QColor:
+def _blend(one: QColor, other: QColor, share: float) -> QColor:
     parts = zip(one.getRgbF()[:3], other.getRgbF()[:3], strict=True)
     return QColor.fromRgbF(*((1 - share) * first + share * second for first, second in parts))
 

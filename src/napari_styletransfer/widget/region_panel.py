@@ -52,7 +52,7 @@ class RegionPanel(QWidget):
         self._debouncer = QSignalDebouncer(parent=self)
         self._debouncer.setTimeout(_DEBOUNCE_MS)
         self._debouncer.triggered.connect(self.find_labels)
-        self._worker = LatestWorker(_labels_of, self._show_present)
+        self._worker = LatestWorker(_labels_of, self._on_labels_found, self)
         self.combo = ValueCombo(
             "<p>Stylise only where this Labels or Shapes layer says; everything else stays as it is.</p>"
         )
@@ -88,16 +88,16 @@ class RegionPanel(QWidget):
 
     def set_planes(self, planes: Sequence[Source]) -> None:
         """Take note of the content's planes (none: there is no content) and of the chosen styles."""
-        self.table.show_styles(self._state.styles)
+        self.table.set_styles(self._state.styles)
         before, self._planes = self._planes, list(planes)
         if [_location(plane) for plane in planes] != [_location(plane) for plane in before]:
             self._debouncer.throttle()
         self._show()
         self._write()
 
-    def show_regions(self, regions: dict[int, int | None] | None) -> None:
+    def set_regions(self, regions: dict[int, int | None] | None) -> None:
         """Show the style numbers of a recipe, as far as there are such styles."""
-        self.table.show_regions(regions)
+        self.table.set_regions(regions)
         self._write()
 
     def find_labels(self) -> None:
@@ -130,11 +130,11 @@ class RegionPanel(QWidget):
         elif event.type == "name":
             for index, layer in enumerate(self.combo.values[1:], 1):
                 self.combo.setItemText(index, layer.name)
-            self.table.describe()
+            self.table.update_names()
 
     def _update(self) -> None:
         """Bring the list of layers up to date with the viewer."""
-        self.table.forget_all_but(self._viewer.layers)
+        self.table.drop_missing(self._viewer.layers)
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Labels | Shapes)]
         if self.combo.count() and layers == self.combo.values[1:]:
             return
@@ -181,9 +181,9 @@ class RegionPanel(QWidget):
     def _on_painted(self, event: Any = None) -> None:
         self._debouncer.throttle()
 
-    def _show_present(self, present: list[int]) -> None:
+    def _on_labels_found(self, present: list[int]) -> None:
         if present != self.table.present:
-            self.table.show_present(present)
+            self.table.set_present(present)
             self._on_edited()
 
 

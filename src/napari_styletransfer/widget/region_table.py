@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 ALL = "all"
 NONE = "none"
-REST = -1
+OTHERS = -1
 """Stands for the labels beyond those that have a row of their own."""
 
-_MOST_ROWS = 24
-_ROWS_SHOWN = 4
+_MAX_ROWS = 24
+_VISIBLE_ROWS = 4
 
 Choice: TypeAlias = Picture | str
 
@@ -50,31 +50,31 @@ class RegionTable(QScrollArea):
         self._layer: Labels | None = None
         self._styles: list[Picture] = []
         self._choices: dict[int, Choice] = {}
-        self._unnamed = ALL
+        self._default_choice = ALL
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setToolTip("<p>The style that each label is given; 'none' leaves it as it is.</p>")
 
     def set_layer(self, layer: Labels | None) -> None:
         """Forget what was chosen: the labels are those of another layer."""
-        self._layer, self.present, self._choices, self._unnamed = layer, [], {}, ALL
+        self._layer, self.present, self._choices, self._default_choice = layer, [], {}, ALL
         self._fill()
 
-    def show_present(self, present: Sequence[int]) -> None:
+    def set_present(self, present: Sequence[int]) -> None:
         """Show the labels that there are."""
         self.present = list(present)
         self._fill()
 
-    def show_styles(self, styles: Sequence[Picture]) -> None:
+    def set_styles(self, styles: Sequence[Picture]) -> None:
         """Offer these styles."""
         if list(styles) != self._styles:
             self._styles = list(styles)
             self._fill()
         else:
             # Layers may have joined or left a picture that is still the same.
-            self.describe()
+            self.update_names()
 
-    def forget_all_but(self, layers: Iterable[Layer]) -> None:
+    def drop_missing(self, layers: Iterable[Layer]) -> None:
         """Let go of styles that were chosen and are not among these layers any more."""
         present = list(layers)
         self._choices = {
@@ -83,9 +83,9 @@ class RegionTable(QScrollArea):
             if isinstance(choice, str) or all(layer in present for layer in layers_of(choice))
         }
 
-    def show_regions(self, regions: dict[int, int | None] | None) -> None:
+    def set_regions(self, regions: dict[int, int | None] | None) -> None:
         """Show the style numbers of a recipe, as far as there are such styles."""
-        self._choices, self._unnamed = {}, ALL if regions is None else NONE
+        self._choices, self._default_choice = {}, ALL if regions is None else NONE
         for label, style in (regions or {}).items():
             one_of_several = style is not None and 0 <= style < len(self._styles) > 1
             self._choices[label] = self._styles[style] if one_of_several else NONE if style is None else ALL
@@ -93,13 +93,13 @@ class RegionTable(QScrollArea):
 
     def regions(self) -> dict[int, int | None] | None:
         """Return the style number of each label, or None where the settings need not name them."""
-        if self._blended():
+        if self._is_default():
             return None
         return {label: self._number(choice) for label, choice in self._all_choices().items()}
 
     def relabel(self) -> dict[int, int]:
         """Return under which other numbers to read labels, where `regions` does not name them."""
-        if not self._blended():
+        if not self._is_default():
             return {}
         # The settings have no words for "all styles here, none there": what is left alone becomes background.
         choices = self._all_choices()
@@ -108,7 +108,7 @@ class RegionTable(QScrollArea):
             numbers[0] = max(choices) + 1
         return numbers
 
-    def describe(self) -> None:
+    def update_names(self) -> None:
         """Show the names of styles as they are now."""
         for combo in self.rows.values():
             for index in range(combo.count()):
@@ -120,16 +120,16 @@ class RegionTable(QScrollArea):
         return self._styles[0].name if len(self._styles) == 1 else "all styles"
 
     def _choice(self, label: int) -> Choice:
-        choice = self._choices.get(label, NONE if label == 0 else self._unnamed)
+        choice = self._choices.get(label, NONE if label == 0 else self._default_choice)
         gone = choice not in (ALL, NONE) and (choice not in self._styles or len(self._styles) == 1)
         return ALL if gone else choice
 
     def _all_choices(self) -> dict[int, Choice]:
         """Return the choice for every label there is."""
-        named = self.present[:_MOST_ROWS]
-        return {label: self._choice(label if label in named else REST) for label in self.present}
+        named = self.present[:_MAX_ROWS]
+        return {label: self._choice(label if label in named else OTHERS) for label in self.present}
 
-    def _blended(self) -> bool:
+    def _is_default(self) -> bool:
         """Tell whether the settings need not name the labels: all that are stylised take all styles."""
         choices = self._all_choices()
         if any(choice not in (ALL, NONE) for choice in choices.values()):
@@ -149,21 +149,21 @@ class RegionTable(QScrollArea):
         inside = QWidget()
         rows = FormRows()
         self.rows = {}
-        labels = [label for label in self.present[:_MOST_ROWS] if label] + [
-            label for label in self.present[:_MOST_ROWS] if not label
+        labels = [label for label in self.present[:_MAX_ROWS] if label] + [
+            label for label in self.present[:_MAX_ROWS] if not label
         ]
-        if len(self.present) > _MOST_ROWS:
-            labels.append(REST)
+        if len(self.present) > _MAX_ROWS:
+            labels.append(OTHERS)
         for label in labels:
             self.rows[label] = self._combo(label)
-            rows.add(self._swatch(label) + _title(label, len(self.present) - _MOST_ROWS), self.rows[label])
+            rows.add(self._swatch(label) + _title(label, len(self.present) - _MAX_ROWS), self.rows[label])
         layout = QVBoxLayout(inside)
         layout.setContentsMargins(8, 0, 0, 0)
         layout.addWidget(rows if labels else QLabel("no label on this plane"))
         layout.addStretch(1)
         height = max((combo.sizeHint().height() for combo in self.rows.values()), default=20) + 5
         self.setWidget(inside)
-        self.setFixedHeight(min(max(len(labels), 1), _ROWS_SHOWN) * height + 2)
+        self.setFixedHeight(min(max(len(labels), 1), _VISIBLE_ROWS) * height + 2)
 
     def _combo(self, label: int) -> QComboBox:
         combo = ValueCombo(self.toolTip())
@@ -179,12 +179,12 @@ class RegionTable(QScrollArea):
 
     def _swatch(self, label: int) -> str:
         """Return a square in the colour the label has in its layer, as rich text."""
-        color = None if self._layer is None or label in (0, REST) else self._layer.get_color(label)
+        color = None if self._layer is None or label in (0, OTHERS) else self._layer.get_color(label)
         return "" if color is None else f'<span style="color: {_hex(color)}">■</span> '
 
 
 def _title(label: int, others: int) -> str:
-    return "background" if label == 0 else f"{others} others" if label == REST else f"label {label}"
+    return "background" if label == 0 else f"{others} others" if label == OTHERS else f"label {label}"
 
 
 def _hex(color: Sequence[float]) -> str:

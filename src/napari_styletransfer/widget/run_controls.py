@@ -13,7 +13,7 @@ from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_styletransfer.session.status import State
-from napari_styletransfer.widget.qt_utils import collapsible, colored, words_fitting
+from napari_styletransfer.widget.qt_utils import collapsible, elide_words, text_style
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
@@ -28,13 +28,13 @@ STOP_KEY = "Esc"
 _PROGRESS_STEPS = 1000
 
 
-def key_words(key: str) -> str:
+def key_text(key: str) -> str:
     """Return a key as the system writes it."""
     return QKeySequence(key).toString(QKeySequence.SequenceFormat.NativeText)
 
 
 _RUNNING = "A run is under way. Stop it, or wait until it has ended."
-_RUN_TOOLTIP = f"Paint the content in the manner of the style, into a new layer ({key_words(RUN_KEYS[0])})."
+_RUN_TOOLTIP = f"Paint the content in the manner of the style, into a new layer ({key_text(RUN_KEYS[0])})."
 
 
 class RunControls(QWidget):
@@ -50,7 +50,7 @@ class RunControls(QWidget):
         self.run.setObjectName("primary")
         self.stop = QPushButton("Stop")
         self.resume = QPushButton("Continue")
-        self.stop.setToolTip(f"<p>End the run at once and keep its best image ({key_words(STOP_KEY)}).</p>")
+        self.stop.setToolTip(f"<p>End the run at once and keep its best image ({key_text(STOP_KEY)}).</p>")
         self.bar = QProgressBar()
         self.bar.setObjectName("run")
         self.bar.setTextVisible(False)
@@ -62,8 +62,8 @@ class RunControls(QWidget):
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.message.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.plot: LossPlot | None = None
-        self.fold = collapsible("Loss")
-        self.fold.toggled.connect(self._on_fold)
+        self.loss_section = collapsible("Loss")
+        self.loss_section.toggled.connect(self._on_fold)
         buttons = QHBoxLayout()
         buttons.setSpacing(6)
         buttons.addWidget(self.run, 2)
@@ -72,7 +72,7 @@ class RunControls(QWidget):
         layout = self._lines = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(6)
-        layout.addWidget(self.fold)
+        layout.addWidget(self.loss_section)
         layout.addLayout(buttons)
         layout.addWidget(self.bar)
         layout.addWidget(self.message)
@@ -110,11 +110,11 @@ class RunControls(QWidget):
             self.bar.setRange(0, _PROGRESS_STEPS)
             self.bar.setValue(round(_PROGRESS_STEPS * (status.fraction or 0)))
         told = self._blocking_reason if self._blocking_reason and not status.active else status.message
-        fitting = words_fitting(told, self.message)
+        fitting = elide_words(told, self.message)
         self.message.setText(fitting)
         self.message.setToolTip("" if fitting == told else f"<p>{html.escape(told)}</p>")
         failed = status.state is State.FAILED and not self._blocking_reason
-        self.message.setStyleSheet(colored(self._theme, "error") if failed else "")
+        self.message.setStyleSheet(text_style(self._theme, "error") if failed else "")
 
     def set_theme(self, theme: Any) -> None:
         """Take over the colours of a theme."""
@@ -138,10 +138,10 @@ class RunControls(QWidget):
             from napari_styletransfer.widget.loss_plot import LossPlot
 
             self.plot = LossPlot(self._theme)
-            self.fold.addWidget(self.plot)
-            self.fold.expand(animate=False)
+            self.loss_section.addWidget(self.plot)
+            self.loss_section.expand(animate=False)
         self._draw()
 
     def _draw(self) -> None:
-        if self.plot is not None and self.fold.isExpanded():
+        if self.plot is not None and self.loss_section.isExpanded():
             self.plot.show_steps(self._session.steps)

@@ -19,21 +19,21 @@ from superqt import QCollapsible
 from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.devices import system_memory
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.session.networks import network_words
+from napari_styletransfer.session.networks import network_label
 from napari_styletransfer.units import format_bytes
-from napari_styletransfer.widget.field_editors import Editor, make_editor, open_choice, rich_tooltip
+from napari_styletransfer.widget.field_editors import Editor, make_choice_editor, make_editor, rich_tooltip
 from napari_styletransfer.widget.levels import level_editor
 from napari_styletransfer.widget.qt_utils import FormRows, ValueCombo, collapsible, elide, filter_wheel, hbox, heading
 from napari_styletransfer.widget.user_presets import UserPresets
 
 CUSTOM = "custom"
-ELSEWHERE = frozenset({"style_weights", "regions", "weights_sha256"})
+FIELDS_WITHOUT_EDITOR = frozenset({"style_weights", "regions", "weights_sha256"})
 """Fields without an editor here: blend weights stand beside the styles, regions in their table, and a checksum is
 nothing for people, so that the form asks for none."""
 
 _NO_BALANCE = "<p>'Content weight' in the advanced settings is set and stands in place of this. Empty it.</p>"
 
-PLACED_ELSEWHERE = frozenset({"feather", "movie", "level"})
+FIELDS_OF_OTHER_PANELS = frozenset({"feather", "movie", "level"})
 """Fields whose editor another part of the form shows, when it applies."""
 
 
@@ -59,11 +59,13 @@ class SettingsForm(QWidget):
         super().__init__(parent)
         self._defaults = defaults or StyleConfig()
         self._presets = presets or UserPresets()
-        self._own = self._presets.read()
-        self._showing = False
+        self._user_presets = self._presets.read()
+        self._updating = False
         self._shown_file: Path | None = None
         self.editors: dict[str, Editor] = {
-            name: _editor_for(name, info) for name, info in StyleConfig.model_fields.items() if name not in ELSEWHERE
+            name: _editor_for(name, info)
+            for name, info in StyleConfig.model_fields.items()
+            if name not in FIELDS_WITHOUT_EDITOR
         }
         self.preset = ComboBox(
             name="preset",
@@ -77,7 +79,7 @@ class SettingsForm(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.rows)
         layout.addWidget(self._lay_out_editors())
-        elsewhere = [self.editors[name].native for name in PLACED_ELSEWHERE]
+        elsewhere = [self.editors[name].native for name in FIELDS_OF_OTHER_PANELS]
         for child in [*self.findChildren(QWidget), *elsewhere]:
             if isinstance(child, QAbstractSpinBox | QAbstractSlider | QComboBox) and not isinstance(child, ValueCombo):
                 filter_wheel(child)
@@ -102,16 +104,16 @@ class SettingsForm(QWidget):
 
     def show_config(self, config: StyleConfig) -> None:
         """Show a config in place of what the form says."""
-        with self._unedited():
+        with self._edits_blocked():
             for name, editor in self.editors.items():
                 editor.write(getattr(config, name))
             self.preset.value = self._matching_preset(self.preset.value)
         self.edited.emit()
 
     @property
-    def own_preset(self) -> str | None:
+    def user_preset(self) -> str | None:
         """The user's preset that is shown, if it is one."""
-        return self.preset.value if self.preset.value in self._own else None
+        return self.preset.value if self.preset.value in self._user_presets else None
 
     def save_preset(self, name: str) -> None:
         """Keep what the form says as a preset of the user, and show it as such.
@@ -145,7 +147,7 @@ class SettingsForm(QWidget):
         chosen = editor.read()
         if chosen not in [value for _, value in choices]:
             choices = [*choices, (str(chosen), chosen)]
-        with self._unedited():
+        with self._edits_blocked():
             # magicgui leaves choices whose words stay the same where they are, and puts new ones behind them.
             with QSignalBlocker(editor.native):
                 editor.native.clear()
@@ -155,23 +157,23 @@ class SettingsForm(QWidget):
     def show_networks(self) -> None:
         """Say beside each network whether its weights are here."""
         file = self._shown_file = self.editors["weights"].read()
-        self.set_choices("network", [(network_words(network, file), network) for network in Network])
+        self.set_choices("network", [(network_label(network, file), network) for network in Network])
 
     @contextmanager
-    def _unedited(self) -> Iterator[None]:
+    def _edits_blocked(self) -> Iterator[None]:
         """Let what changes inside count as no edit of the user's."""
-        self._showing = True
+        self._updating = True
         try:
             yield
         finally:
-            self._showing = False
+            self._updating = False
 
     def _lay_out_editors(self) -> QWidget:
         """Put each editor into its place and return the folded part."""
         fold = collapsible("Advanced settings")
         groups: dict[str, FormRows] = {}
         for editor in self.editors.values():
-            if editor.name in PLACED_ELSEWHERE:
+            if editor.name in FIELDS_OF_OTHER_PANELS:
                 continue
             group, advanced = _group_of(editor.name)
             rows = self.rows
@@ -186,26 +188,26 @@ class SettingsForm(QWidget):
         return fold
 
     def _preset_names(self) -> list[tuple[str, str]]:
-        return [("default", ""), *((name, name) for name in (*PRESETS, CUSTOM, *self._own))]
+        return [("default", ""), *((name, name) for name in (*PRESETS, CUSTOM, *self._user_presets))]
 
     def _show_presets(self, wanted: str) -> None:
-        self._own = self._presets.read()
-        with self._unedited():
+        self._user_presets = self._presets.read()
+        with self._edits_blocked():
             self.preset.choices = self._preset_names()
             self.preset.value = self._matching_preset(wanted)
 
     def _on_preset(self, preset: str) -> None:
-        if self._showing or preset == CUSTOM:
+        if self._updating or preset == CUSTOM:
             return
-        if preset in self._own:
-            self.show_config(self._own[preset])
+        if preset in self._user_presets:
+            self.show_config(self._user_presets[preset])
         else:
             self.show_config(self._defaults.changed(**PRESETS.get(preset, {})))
 
     def _on_edited(self) -> None:
-        if self._showing:
+        if self._updating:
             return
-        with self._unedited():
+        with self._edits_blocked():
             self.preset.value = self._matching_preset(self.preset.value)
         self.edited.emit()
 
@@ -229,11 +231,13 @@ class SettingsForm(QWidget):
         except ConfigError:
             return CUSTOM
         known = {name: self._defaults.changed(**fields) for name, fields in PRESETS.items()}
-        matching = [name for name, preset in ({"": self._defaults} | known | self._own).items() if config == preset]
+        matching = [
+            name for name, preset in ({"": self._defaults} | known | self._user_presets).items() if config == preset
+        ]
         return wanted if wanted in matching else next(iter(matching), CUSTOM)
 
 
-def memory_words(free_bytes: int) -> str:
+def format_free_memory(free_bytes: int) -> str:
     """Return free memory as the device choices show it."""
     return f"{format_bytes(free_bytes)} free"
 
@@ -241,7 +245,7 @@ def memory_words(free_bytes: int) -> str:
 def _editor_for(name: str, info: Any) -> Editor:
     if name == "device":
         free, _ = system_memory.memory()
-        return open_choice(name, info, [("auto", "auto"), (f"cpu · {memory_words(free)}", "cpu")])
+        return make_choice_editor(name, info, [("auto", "auto"), (f"cpu · {format_free_memory(free)}", "cpu")])
     return level_editor(name, info) if name == "level" else make_editor(name, info)
 
 

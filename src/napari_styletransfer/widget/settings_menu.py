@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QAction, QFileDialog, QInputDialog, QMenu, QToolButto
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.layers.write import read_recipe
-from napari_styletransfer.session.networks import made_with_others
+from napari_styletransfer.session.networks import made_with_other_weights
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -55,18 +55,18 @@ class SettingsMenu(QToolButton):
         self._state = state
         menu = QMenu(self)
         menu.setToolTipsVisible(True)
-        self.sheet = _added(menu, "Try variations", self.variations_requested.emit)
-        self.sheet.setToolTip(
+        self.variations_action = _add_action(menu, "Try variations", self.variations_requested.emit)
+        self.variations_action.setToolTip(
             "<p>A sheet of nine small pictures: more style downwards, larger strokes to the right.</p>"
         )
         menu.addSeparator()
-        _added(menu, "Load settings …", self._on_load)
-        _added(menu, "Save settings …", self._on_save)
-        _added(menu, "Load settings from selected layer", self.load_from_layer)
+        _add_action(menu, "Load settings …", self._on_load)
+        _add_action(menu, "Save settings …", self._on_save)
+        _add_action(menu, "Load settings from selected layer", self.load_from_layer)
         menu.addSeparator()
-        _added(menu, "Keep settings as preset …", self._on_keep)
-        delete = _added(menu, "Delete this preset", self.delete_preset)
-        menu.aboutToShow.connect(lambda: delete.setEnabled(settings.own_preset is not None))
+        _add_action(menu, "Keep settings as preset …", self._on_save_preset)
+        delete = _add_action(menu, "Delete this preset", self.delete_preset)
+        menu.aboutToShow.connect(lambda: delete.setEnabled(settings.user_preset is not None))
         menu.aboutToShow.connect(self.opened)
         self.setObjectName("menu")
         self.setText("⋯")
@@ -89,7 +89,7 @@ class SettingsMenu(QToolButton):
                     f"The settings cannot be written to {path}: {error}. Choose another place."
                 ) from error
 
-        self._try(save)
+        self._attempt(save)
 
     def load_from_layer(self) -> None:
         """Show the settings that made the selected layer."""
@@ -102,17 +102,17 @@ class SettingsMenu(QToolButton):
         else:
             self._load(lambda: StyleConfig.from_recipe(recipe))
 
-    def keep_preset(self, name: str) -> None:
+    def save_preset(self, name: str) -> None:
         """Keep the settings as a preset of the user."""
-        self._try(lambda: self._settings.save_preset(name.strip()))
+        self._attempt(lambda: self._settings.save_preset(name.strip()))
 
     def delete_preset(self) -> None:
         """Delete the preset that is shown, if it is the user's own."""
-        name = self._settings.own_preset
+        name = self._settings.user_preset
         if name is not None:
-            self._try(lambda: self._settings.delete_preset(name))
+            self._attempt(lambda: self._settings.delete_preset(name))
 
-    def _try(self, act: Callable[[], object]) -> None:
+    def _attempt(self, act: Callable[[], object]) -> None:
         """Do something that may be refused; once it was done, an earlier refusal is told no longer."""
         try:
             act()
@@ -125,9 +125,9 @@ class SettingsMenu(QToolButton):
         def load() -> None:
             config = read()
             self.loaded.emit(config)
-            show_info(f"Settings loaded.{_other_weights(config)}")
+            show_info(f"Settings loaded.{_weights_note(config)}")
 
-        self._try(load)
+        self._attempt(load)
 
     def _on_load(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Load settings", "", _RECIPE_FILES)
@@ -139,22 +139,22 @@ class SettingsMenu(QToolButton):
         if path:
             self.save(path)
 
-    def _on_keep(self) -> None:
+    def _on_save_preset(self) -> None:
         name, accepted = QInputDialog.getText(
-            self, "Keep settings as preset", "Name:", text=self._settings.own_preset or ""
+            self, "Keep settings as preset", "Name:", text=self._settings.user_preset or ""
         )
         if accepted:
-            self.keep_preset(name)
+            self.save_preset(name)
 
 
-def _other_weights(config: StyleConfig) -> str:
+def _weights_note(config: StyleConfig) -> str:
     """Return the rest of what is said of settings that were made with other weights than those here."""
-    if not made_with_others(config):
+    if not made_with_other_weights(config):
         return ""
     return f" They were made with other weights of '{config.network}', so the picture may differ."
 
 
-def _added(menu: QMenu, words: str, act: Callable[[], object]) -> QAction:
+def _add_action(menu: QMenu, words: str, act: Callable[[], object]) -> QAction:
     action = QAction(words, menu)
     action.triggered.connect(lambda: act())
     menu.addAction(action)

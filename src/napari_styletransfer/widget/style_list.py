@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 ICON_SIZE = 22
-_ROWS_SHOWN = 5
+_VISIBLE_ROWS = 5
 _WEIGHT_TOOLTIP = "<p>How much this style counts against the others.</p>"
 _NOT_BLENDED = "<p>Weights do not count here: each region has a style of its own, and none is given all styles.</p>"
 
@@ -68,7 +68,7 @@ class StyleRow(QWidget):
         layout.setContentsMargins(4, 0, 2, 0)
         layout.addWidget(self.check, 1)
         layout.addWidget(self.weight)
-        self.describe()
+        self.update_name()
 
     def set_blended(self, blended: bool) -> None:
         """Show whether the weight counts."""
@@ -78,19 +78,19 @@ class StyleRow(QWidget):
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         """Shorten the name to the room there is."""
         super().resizeEvent(event)
-        self._shorten()
+        self._elide()
 
-    def describe(self) -> None:
+    def update_name(self) -> None:
         """Show the name and thumbnail as they are now."""
         name = html.escape(self.picture.name)
         tip = f"Use '{name}' as a style."
         if isinstance(self.picture, LayerGroup):
             tip = f"Use {name}, as the canvas shows them, as one style."
-        self._shorten()
+        self._elide()
         self.check.setToolTip(f"<p>{tip}</p>")
         self.check.setIcon(thumbnail_icon(self.picture))
 
-    def _shorten(self) -> None:
+    def _elide(self) -> None:
         words = title_of(self.picture)
         option, style = QStyleOptionButton(), self.check.style()
         self.check.initStyleOption(option)
@@ -129,7 +129,7 @@ class StyleList(QScrollArea):
             self._layout.insertWidget(index, row)
         self._empty.setVisible(not rows)
         height = max((row.sizeHint().height() for row in rows), default=self._empty.sizeHint().height())
-        shown = min(max(len(rows), 1), _ROWS_SHOWN)
+        shown = min(max(len(rows), 1), _VISIBLE_ROWS)
         self.setFixedHeight(shown * (height + self._layout.spacing()) + 4)
         self.show_ticked(rows)
 
@@ -157,9 +157,9 @@ class PictureCombo(ValueCombo):
     def set_pictures(self, pictures: Sequence[Picture], chosen: Picture | None) -> None:
         """Offer these in place of those before, without a signal."""
         self.set_items([("", picture) for picture in pictures], chosen)
-        self.describe()
+        self.update_names()
 
-    def describe(self) -> None:
+    def update_names(self) -> None:
         """Show names and thumbnails as they are now."""
         for index, picture in enumerate(self.values):
             tip = html.escape(picture.name)

@@ -14,7 +14,7 @@ from napari_styletransfer.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-_TAKEN = frozenset({"default", "custom", *PRESETS})
+_RESERVED = frozenset({"default", "custom", *PRESETS})
 _NAME = re.compile(r"\w[\w .+-]{0,39}")
 
 
@@ -39,7 +39,7 @@ class UserPresets:
                 found[path.stem] = StyleConfig.load(path).changed(weights_sha256=None)
             except ConfigError as error:
                 logger.warning("The preset %s is not offered: %s", path.name, error)
-        return {name: config for name, config in found.items() if name not in _TAKEN}
+        return {name: config for name, config in found.items() if name not in _RESERVED}
 
     def save(self, name: str, config: StyleConfig) -> None:
         """Keep settings under a name, in place of what it stood for.
@@ -49,7 +49,7 @@ class UserPresets:
         ConfigError
             If the name cannot be used, or the file cannot be written.
         """
-        if name in _TAKEN:
+        if name in _RESERVED:
             raise ConfigError(f"'{name}' is the name of a built-in preset. Choose another name.")
         if not _NAME.fullmatch(name) or name != name.strip():
             raise ConfigError(

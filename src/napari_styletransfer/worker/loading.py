@@ -24,7 +24,7 @@ from napari_styletransfer.worker.sharing import short_switch_interval
 _LIBRARIES = ("libtorch_global_deps.so", "libtorch.so")
 """Of torch on Linux, in the order in which torch loads them; they bring the CUDA libraries along."""
 
-_one_at_a_time = threading.RLock()
+_lock = threading.RLock()
 
 
 def load_engine(module: str) -> Any:
@@ -36,7 +36,7 @@ def load_engine(module: str) -> Any:
         If torch is missing or its libraries do not load.
     """
     try:
-        with _one_at_a_time, _gently():
+        with _lock, _low_latency_import():
             return importlib.import_module(f"napari_styletransfer.{module}")
     except ImportError as error:
         raise DeviceError(
@@ -52,7 +52,7 @@ def load_engine(module: str) -> Any:
 
 
 @contextmanager
-def _gently() -> Iterator[None]:
+def _low_latency_import() -> Iterator[None]:
     """Let other threads run while torch is imported inside, if it is not loaded yet."""
     if "torch" in sys.modules:
         yield

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SHARE = 0.001
+SWITCH_INTERVAL = 0.001
 """Seconds that a thread may keep the lock while another wants it."""
 
 _lock = threading.Lock()
@@ -26,7 +26,7 @@ def short_switch_interval() -> Iterator[None]:
     with _lock:
         if _users == 0:
             _usual = sys.getswitchinterval()
-            sys.setswitchinterval(min(_usual, SHARE))
+            sys.setswitchinterval(min(_usual, SWITCH_INTERVAL))
         _users += 1
     try:
         yield
