@@ -198,7 +198,7 @@ def test_corners_and_centre_of_any_result_lie_on_the_right_pixels_of_its_content
     stack = stack_of(snapshot)
     picture = np.zeros((height, width, 3), np.float32)
     results = [
-        (Image(**image_kwargs(picture, snapshot)), [0] * len(leading)),
+        (Image(**image_kwargs(picture, snapshot.grid)), [0] * len(leading)),
         (Image(**channel_kwargs(picture[..., 0], snapshot)), [0] * len(leading)),
         (Image(**stack_kwargs(stack.empty((height, width)), stack)), index),
     ]

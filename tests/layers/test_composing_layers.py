@@ -114,7 +114,7 @@ def test_planes_of_a_stack_are_composed_where_the_viewer_stands(viewer, place):
     composite = visible(viewer)
     np.testing.assert_allclose(composite.read()[..., 0], stack[2], atol=1e-6)
     np.testing.assert_allclose(composite.read()[..., 2], stack[1], atol=1e-6)
-    result = viewer.add_image(**image_kwargs(composite.read(), composite))
+    result = viewer.add_image(**image_kwargs(composite.read(), composite.grid))
     np.testing.assert_allclose(result.data_to_world((0, 2, 3)), viewer.layers[0].data_to_world((2, 2, 3)))
 
 

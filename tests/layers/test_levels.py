@@ -65,7 +65,7 @@ def assert_lies_on(result, values, layer):
 def test_a_result_of_a_level_lies_on_the_finest(viewer, place, level):
     layer = add_slope(viewer, 2, place)
     snapshot = resolve_in(viewer, layer, level=level)
-    result = viewer.add_image(**image_kwargs(snapshot.read(), snapshot))
+    result = viewer.add_image(**image_kwargs(snapshot.read(), snapshot.grid))
     assert result.data.shape[:2] == tuple(layer.level_shapes[level])
     assert_lies_on(result, result.data[..., 0] * TOP, layer)
 
@@ -74,7 +74,7 @@ def test_a_result_of_a_level_lies_on_the_finest(viewer, place, level):
 def test_a_result_of_a_level_in_another_size_lies_on_the_finest(viewer, place, level):
     layer = add_slope(viewer, 2, place)
     snapshot = resolve_in(viewer, layer, level=level)
-    result = viewer.add_image(**image_kwargs(halved(snapshot.read()[..., 0])[..., None].repeat(3, -1), snapshot))
+    result = viewer.add_image(**image_kwargs(halved(snapshot.read()[..., 0])[..., None].repeat(3, -1), snapshot.grid))
     assert_lies_on(result, result.data[..., 0] * TOP, layer)
 
 
@@ -114,7 +114,7 @@ def test_labels_are_found_under_the_pixels_of_a_level(viewer, place, level):
     labels = viewer.add_labels(data, scale=(0.31, 0.43), translate=middle - (7.7, 14.9), units=layer.units)
     snapshot = resolve_in(viewer, layer, level=level)
     found = resolve_labels(snapshot, labels).read()
-    result = viewer.add_image(**image_kwargs(snapshot.read(), snapshot))
+    result = viewer.add_image(**image_kwargs(snapshot.read(), snapshot.grid))
     for index in some(found.shape):
         there = np.round(labels.world_to_data(result.data_to_world(index))).astype(int)
         inside = (there >= 0).all() and (there < data.shape).all()

@@ -68,7 +68,7 @@ def test_results_put_back_unchanged_give_the_data_again(displayed, axes):
 def test_planes_fill_the_layer_as_they_are_put():
     stack = stack_of(base())
     output = stack.empty((4, 5))
-    layer = Image(**stack_kwargs(output, stack, styles=["waves"]))
+    layer = Image(**stack_kwargs(output, stack))
     assert layer.rgb
     assert layer.data.shape == (2, 3, 4, 5, 3)
     stack.put(output, 4, np.full((4, 5, 3), 9, np.uint8))
@@ -156,7 +156,7 @@ def test_layers_seen_as_one_picture_go_through_their_planes_together():
     output = stack.empty((8, 10))
     assert output.shape == (2, 3, 8, 10, 3)
     placed = stack_kwargs(output, stack)
-    assert placed["name"].startswith("green + red + still + deep")
+    assert stack.base.name.startswith("green + red + still + deep")
     np.testing.assert_array_equal(placed["scale"], (1, 1, 1, 1))
 
 

@@ -17,6 +17,7 @@ from napari_styletransfer.layers.write import (
     image_kwargs,
     read_recipe,
     result_name,
+    run_metadata,
 )
 
 from .conftest import placed_in
@@ -55,7 +56,7 @@ def test_a_result_of_any_size_overlays_its_content(viewer, place, ndim, turned):
         viewer.dims.order = (*range(ndim - 2), ndim - 1, ndim - 2)
     snapshot = resolve_in(viewer, content)
     for size in [snapshot.shape, (12, 18), (7, 11), (50, 30)]:
-        result = viewer.add_image(**image_kwargs(picture(*size), snapshot))
+        result = viewer.add_image(**image_kwargs(picture(*size), snapshot.grid))
         assert result.rgb
         assert_overlays(result, content, snapshot)
         assert result.units == content.units
@@ -70,7 +71,7 @@ def test_a_result_of_a_coarser_level_overlays_the_finest(viewer, place):
     for level in range(3):
         snapshot = resolve_in(viewer, content, level=level)
         for size in [snapshot.shape, (9, 13)]:
-            result = viewer.add_image(**image_kwargs(picture(*size), snapshot))
+            result = viewer.add_image(**image_kwargs(picture(*size), snapshot.grid))
             assert_overlays(result, content, snapshot)
 
 
@@ -80,7 +81,7 @@ def test_a_result_overlays_planes_cut_along_other_axes(viewer, order):
     viewer.dims.order = order
     viewer.dims.set_current_step(order[0], 2)
     snapshot = resolve_in(viewer, content)
-    result = viewer.add_image(**image_kwargs(picture(*snapshot.shape), snapshot))
+    result = viewer.add_image(**image_kwargs(picture(*snapshot.shape), snapshot.grid))
     assert_overlays(result, content, snapshot)
     np.testing.assert_allclose(resolve_in(viewer, result).read(), picture(*snapshot.shape), atol=1e-6)
 
@@ -89,7 +90,7 @@ def test_a_result_shows_on_its_plane_alone_and_does_not_move_the_viewer(viewer, 
     content = viewer.add_image(np.zeros((5, 8, 9)), **placed_in(3, place))
     viewer.dims.set_current_step(0, 3)
     before = viewer.dims.point, viewer.dims.range
-    result = viewer.add_image(**image_kwargs(picture(4, 4), resolve_in(viewer, content)))
+    result = viewer.add_image(**image_kwargs(picture(4, 4), resolve_in(viewer, content).grid))
     assert viewer.dims.point[0] == before[0][0]
     assert viewer.dims.range[0] == before[1][0]
     for step in (2, 4):
@@ -100,7 +101,7 @@ def test_a_result_shows_on_its_plane_alone_and_does_not_move_the_viewer(viewer, 
 
 def test_the_layer_shows_what_is_written_into_the_result():
     result = np.zeros((6, 8, 3), np.float32)
-    layer = Image(**image_kwargs(result, resolve(Image(np.zeros((3, 8, 6))), displayed=(2, 1))))
+    layer = Image(**image_kwargs(result, resolve(Image(np.zeros((3, 8, 6))), displayed=(2, 1)).grid))
     result[1, 2] = 0.5
     assert layer.data.shape == (1, 8, 6, 3)
     assert (layer.data[0, 2, 1] == 0.5).all()
@@ -109,7 +110,7 @@ def test_the_layer_shows_what_is_written_into_the_result():
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.float16])
 def test_results_are_shown_in_their_full_range(dtype):
     values = (picture(5, 5) * 0.3 * (255 if dtype == np.uint8 else 1)).astype(dtype)
-    kwargs = image_kwargs(values, resolve(Image(np.zeros((5, 5)))))
+    kwargs = image_kwargs(values, resolve(Image(np.zeros((5, 5)))).grid)
     assert kwargs["data"].dtype == (np.uint8 if dtype == np.uint8 else np.float32)
     assert kwargs["contrast_limits"] == ((0, 255) if dtype == np.uint8 else (0, 1))
     np.testing.assert_allclose(resolve(Image(**kwargs)).read(), picture(5, 5) * 0.3, atol=5e-3)
@@ -121,7 +122,7 @@ def test_alpha_of_the_content_comes_back_at_the_size_of_the_result(dtype):
     pixels[:, 4:, 3] = 255
     snapshot = resolve(Image(pixels, rgb=True))
     result = (picture(4, 4) * (255 if dtype == np.uint8 else 1)).astype(dtype)
-    layer = Image(**image_kwargs(result, snapshot, alpha=snapshot.picture().alpha))
+    layer = Image(**image_kwargs(result, snapshot.grid, alpha=snapshot.picture().alpha))
     assert layer.data.shape == (4, 4, 4)
     np.testing.assert_allclose(layer.data[..., :3], result, atol=1e-6)
     np.testing.assert_allclose(resolve(layer).picture().alpha, [[0, 0, 1, 1]] * 4)
@@ -130,17 +131,16 @@ def test_alpha_of_the_content_comes_back_at_the_size_of_the_result(dtype):
 def test_the_recipe_and_the_course_of_the_run_travel_with_the_layer(viewer):
     config = StyleConfig(iterations=7, network="compact", style_layers={"relu1_1": 1.0})
     layer = viewer.add_image(
-        **image_kwargs(
-            picture(4, 4),
-            resolve(Image(np.zeros((4, 4)), name="cells")),
+        **image_kwargs(picture(4, 4), resolve(Image(np.zeros((4, 4)))).grid),
+        metadata=run_metadata(
+            content="cells",
             styles=["swirls", "glass"],
             recipe=config.recipe(),
             history=np.array([2, 1], np.float32),
             losses={"total": np.float32(1)},
             seconds=3.5,
-        )
+        ),
     )
-    assert layer.name == "cells × swirls + glass"
     assert StyleConfig.from_recipe(read_recipe(layer)) == config
     made = layer.metadata[METADATA_KEY]
     assert made["version"] == napari_styletransfer.__version__
@@ -158,6 +158,7 @@ def test_other_layers_have_no_recipe(metadata):
 
 def test_results_are_named_after_content_and_styles():
     assert result_name("cells", ["waves"]) == "cells × waves"
+    assert result_name("cells", ["swirls", "glass"]) == "cells × swirls + glass"
     assert result_name("cells") == "cells (content alone)"
     assert result_name(None, ["waves"]) == "waves (style alone)"
 
@@ -172,7 +173,7 @@ def test_results_are_named_after_content_and_styles():
 )
 def test_only_rgb_becomes_a_result(result, says):
     with pytest.raises(ImageError, match=says):
-        image_kwargs(result, resolve(Image(np.zeros((4, 4)))))
+        image_kwargs(result, resolve(Image(np.zeros((4, 4)))).grid)
 
 
 def test_a_channel_looks_like_its_content_and_overlays_it(viewer, place):
@@ -187,7 +188,7 @@ def test_a_channel_looks_like_its_content_and_overlays_it(viewer, place):
     )
     snapshot = resolve_in(viewer, content, colored=False)
     values = snapshot.pixels()[:10, :15]
-    result = viewer.add_image(**channel_kwargs(values, snapshot, styles=["waves"]))
+    result = viewer.add_image(**channel_kwargs(values, snapshot))
     assert not result.rgb
     assert result.dtype == np.uint16
     assert result.data.shape == (1, 10, 15)

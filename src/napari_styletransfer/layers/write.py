@@ -1,14 +1,13 @@
 """A result as the arguments of a new image layer that lies on its content, pixel by pixel.
 
-Called by the preview for the evolving layer and at the end of a run; everything returned goes to
-`viewer.add_image(**kwargs)`. The recipe of the run travels in the layer's metadata, from which
-`read_recipe` has it back.
+The outputs pass it to `viewer.add_image(**kwargs, name=..., metadata=...)`. The recipe of the run travels in the
+layer's metadata, from which `read_recipe` has it back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,20 +27,6 @@ METADATA_KEY = "napari-styletransfer"
 
 NOTICE = "stylised image, not measurement data"
 """What every result says of itself, so that nobody measures it by mistake."""
-
-
-class Source(Protocol):
-    """What a result can lie on: a `Snapshot` or a `Composite`."""
-
-    @property
-    def name(self) -> str:
-        """Name for people."""
-        ...
-
-    @property
-    def grid(self) -> Grid:
-        """Where the pixels lie."""
-        ...
 
 
 def result_name(content: str | None, styles: Sequence[str] = ()) -> str:
@@ -89,12 +74,9 @@ def is_sheet(layer: Layer) -> bool:
 
 def image_kwargs(
     result: npt.NDArray[Any],
-    source: Source,
+    grid: Grid,
     *,
-    name: str | None = None,
     alpha: npt.NDArray[Any] | None = None,
-    styles: Sequence[str] = (),
-    **made: Any,
 ) -> dict[str, Any]:
     """Return the arguments of `add_image` for an RGB result.
 
@@ -103,17 +85,11 @@ def image_kwargs(
     result
         (h, w, 3), float in [0, 1] or uint8, oriented as displayed; any size, the plane's extent is kept. A
         float32 result is not copied: the layer shows what is written to it after a refresh.
-    source
-        The content. A plane of a stack gives a layer with the stack's axes, of length 1 where it was cut, that
+    grid
+        Of the content. A plane of a stack gives a layer with the stack's axes, of length 1 where it was cut, that
         shows where the plane was.
-    name
-        Of the layer; None: from content and styles.
     alpha
         (H, W) in [0, 1], such as `Picture.alpha` of an RGBA content; makes the layer RGBA.
-    styles
-        Names of the styles, for the name and the metadata.
-    **made
-        As `run_metadata` takes them: `recipe`, `history`, `losses` and more.
 
     Raises
     ------
@@ -124,11 +100,10 @@ def image_kwargs(
     if result.dtype.kind == "f":
         result = result.astype(np.float32, copy=False)
     image = result if alpha is None else _with_alpha(result, alpha)
-    grid = source.grid.resized((image.shape[0], image.shape[1]))
+    grid = grid.resized((image.shape[0], image.shape[1]))
     return {
         "data": to_layer_axes(image, grid),
         **_rgb_display(image.dtype),
-        **_name_and_metadata(source, name, styles, made),
         **grid.placed.arguments(),
     }
 
@@ -136,10 +111,6 @@ def image_kwargs(
 def channel_kwargs(
     values: npt.NDArray[Any],
     source: Snapshot,
-    *,
-    name: str | None = None,
-    styles: Sequence[str] = (),
-    **made: Any,
 ) -> dict[str, Any]:
     """Return the arguments of `add_image` for a result that stays one channel and looks like its content.
 
@@ -150,8 +121,6 @@ def channel_kwargs(
         colormap, blending and opacity.
     source
         The content: a single-channel layer.
-    name, styles, **made
-        As in `image_kwargs`.
 
     Raises
     ------
@@ -167,7 +136,6 @@ def channel_kwargs(
     return {
         "data": to_layer_axes(values, grid),
         **_channel_display(source),
-        **_name_and_metadata(source, name, styles, made),
         **grid.placed.arguments(),
     }
 
@@ -175,10 +143,6 @@ def channel_kwargs(
 def stack_kwargs(
     output: npt.NDArray[Any],
     stack: Stack,
-    *,
-    name: str | None = None,
-    styles: Sequence[str] = (),
-    **made: Any,
 ) -> dict[str, Any]:
     """Return the arguments of `add_image` for the output of a whole stack.
 
@@ -189,8 +153,6 @@ def stack_kwargs(
         shown as RGB, without as a channel like the content.
     stack
         The planes it holds.
-    name, styles, **made
-        As in `image_kwargs`.
     """
     base = stack.base
     rows, columns = base.grid.displayed
@@ -198,7 +160,6 @@ def stack_kwargs(
     return {
         "data": output,
         **(_rgb_display(output.dtype) if rgb else _channel_display(stack.bottom)),
-        **_name_and_metadata(base, name, styles, made),
         **stack.geometry((output.shape[rows], output.shape[columns])).arguments(),
     }
 
@@ -215,15 +176,6 @@ def _channel_display(source: Snapshot) -> dict[str, Any]:
         "colormap": source.colormap,
         "blending": source.blending,
         "opacity": source.opacity,
-    }
-
-
-def _name_and_metadata(
-    source: Source, name: str | None, styles: Sequence[str], made: Mapping[str, Any]
-) -> dict[str, Any]:
-    return {
-        "name": name or result_name(source.name, styles),
-        "metadata": run_metadata(content=source.name, styles=styles, **made),
     }
 
 

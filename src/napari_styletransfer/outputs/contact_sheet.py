@@ -7,7 +7,7 @@ The form makes the settings with `make_variations`, the session runs them one af
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,14 +73,6 @@ def caption_of(variation: StyleConfig) -> str:
     """Return what is written under a tile."""
     # The font has no arrow as the form has between the two.
     return f"content/style {variation.balance:g} · style scale {variation.style_scale:g}x"
-
-
-@dataclass(frozen=True)
-class _Footprint:
-    """Where a sheet lies: as wide as the content, and as high as tiles and words need."""
-
-    name: str
-    grid: Grid
 
 
 class SheetOutput(PartsOutput):
@@ -206,19 +198,21 @@ class SheetOutput(PartsOutput):
         top, left = self.corner(self._number)
         self._array[top : top + self._tile[0], left : left + self._tile[1]] = image
 
-    def _footprint(self, shape: tuple[int, int]) -> _Footprint:
+    def _grid(self, shape: tuple[int, int]) -> Grid:
         """Return where the sheet lies: its pixels are as high and wide, one to the other, as those of a tile."""
         grid = self._reference.grid
         across = grid.extent[1] / shape[1]
         down = across * (grid.extent[0] / self._tile[0]) / (grid.extent[1] / self._tile[1])
-        return _Footprint(self._reference.name, replace(grid, extent=(round(down * shape[0]), grid.extent[1])))
+        return replace(grid, extent=(round(down * shape[0]), grid.extent[1]))
 
     def _add(self) -> None:
         assert self._array is not None
-        footprint = self._footprint((self._array.shape[0], self._array.shape[1]))
-        kwargs = image_kwargs(self._array, footprint, name=f"Variations of {self._reference.name}", styles=self._styles)
+        grid = self._grid((self._array.shape[0], self._array.shape[1]))
         self.layer = self._viewer.add_image(
-            **{**kwargs, "metadata": self._metadata(tiles=self._tiles), "interpolation2d": "linear"}
+            **image_kwargs(self._array, grid),
+            name=f"Variations of {self._reference.name}",
+            metadata=self._metadata(tiles=self._tiles),
+            interpolation2d="linear",
         )
         self.layer.mouse_double_click_callbacks.append(self._on_double_click)
 

@@ -110,13 +110,13 @@ class ImageOutput(Output):
     def _add(self, image: npt.NDArray[Any], **made: Any) -> None:
         # A copy: the layer's data is written to with every preview, and the run's own image must stay.
         image = np.array(image)
-        name = result_name(self._content, self._styles)
         if self._channel:
             assert isinstance(self._reference, Snapshot)
-            kwargs = channel_kwargs(image, self._reference, name=name, styles=self._styles)
+            kwargs = channel_kwargs(image, self._reference)
         else:
-            kwargs = image_kwargs(image, self._reference, name=name, alpha=self.alpha, styles=self._styles)
-        self.layer = self._viewer.add_image(**{**kwargs, "metadata": self._metadata(**made)})
+            kwargs = image_kwargs(image, self._reference.grid, alpha=self.alpha)
+        name = result_name(self._content, self._styles)
+        self.layer = self._viewer.add_image(**kwargs, name=name, metadata=self._metadata(**made))
 
     def _write(self, image: npt.NDArray[Any]) -> None:
         assert self.layer is not None

@@ -179,9 +179,9 @@ class StackOutput(PartsOutput):
 
     def _add(self) -> None:
         assert self._array is not None
-        name = result_name(self._stack.base.name, self._styles)
-        kwargs = stack_kwargs(self._array, self._stack, name=name, styles=self._styles, **self._made)
-        self.layer = self._viewer.add_image(**kwargs)
+        kwargs = stack_kwargs(self._array, self._stack)
+        name = result_name(self._content, self._styles)
+        self.layer = self._viewer.add_image(**kwargs, name=name, metadata=self._metadata(**self._made))
 
     def _move_slider(self) -> None:
         """Move the slider to a plane that has just begun, unless the user has left the one before, or the layer."""
