@@ -27,8 +27,8 @@ from napari_styletransfer.events import (
     Started,
     Step,
 )
-from napari_styletransfer.widget import user_presets
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
+from napari_styletransfer.widget.settings import user_presets
 from napari_styletransfer.worker import Run, ShouldStop
 
 DEADLINE = 20.0

@@ -205,7 +205,7 @@ def test_choices_come_in_the_order_they_are_offered_in(form):
 def test_preferences_decide_what_the_form_shows_first(monkeypatch, qtbot):
     from napari import settings
 
-    from napari_styletransfer.widget.preferences import preferred_config
+    from napari_styletransfer.widget.settings.preferences import preferred_config
 
     class Preferences:
         class defaults:
@@ -221,7 +221,7 @@ def test_the_manifest_offers_the_defaults_of_the_config(npe2pm, plugin_settings)
     from napari.settings import get_plugin_settings
     from npe2 import PluginManifest
 
-    from napari_styletransfer.widget.preferences import preferred_config
+    from napari_styletransfer.widget.settings.preferences import preferred_config
 
     npe2pm.register(PluginManifest.from_distribution("napari-styletransfer"))
     assert preferred_config() == StyleConfig()

@@ -14,8 +14,8 @@ from qtpy.QtWidgets import QLineEdit
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.config.fields import parse_layer_weights, to_text
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.widget.field_editors import make_choice_editor, make_editor
-from napari_styletransfer.widget.settings_form import FIELDS_WITHOUT_EDITOR
+from napari_styletransfer.widget.settings.field_editors import make_choice_editor, make_editor
+from napari_styletransfer.widget.settings.settings_form import FIELDS_WITHOUT_EDITOR
 
 pytestmark = pytest.mark.usefixtures("qapp")
 

@@ -14,9 +14,9 @@ from qtpy.QtWidgets import QApplication
 from napari_styletransfer.config import Mode, Start, StyleConfig
 from napari_styletransfer.session.form_state import FormState
 from napari_styletransfer.session.layer_group import LayerGroup
-from napari_styletransfer.widget.levels import AUTOMATIC, level_editor
-from napari_styletransfer.widget.picture_panel import PicturePanel
-from napari_styletransfer.widget.style_list import ICON_SIZE, thumbnail_icon
+from napari_styletransfer.widget.panels.picture_panel import PicturePanel
+from napari_styletransfer.widget.panels.style_list import ICON_SIZE, thumbnail_icon
+from napari_styletransfer.widget.settings.levels import AUTOMATIC, level_editor
 
 
 @pytest.fixture

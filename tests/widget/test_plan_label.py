@@ -17,9 +17,9 @@ from napari_styletransfer.errors import DeviceError, ImageError, OutOfMemoryErro
 from napari_styletransfer.networks import weights
 from napari_styletransfer.planning import planner
 from napari_styletransfer.session.job_builder import PlanRequest, plan_request, resolve_pictures
-from napari_styletransfer.widget import plan_label
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
-from napari_styletransfer.widget.plan_label import plan_of
+from napari_styletransfer.widget.panels import plan_label
+from napari_styletransfer.widget.panels.plan_label import plan_of
 from napari_styletransfer.widget.qt_utils import color, text_color, theme_of
 
 from .conftest import contrast, make_plan

@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QShortcut
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.session.run_session import State
-from napari_styletransfer.widget import user_presets
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
-from napari_styletransfer.widget.user_presets import UserPresets
+from napari_styletransfer.widget.settings import user_presets
+from napari_styletransfer.widget.settings.user_presets import UserPresets
 
 real_presets_folder = user_presets.presets_folder
 

@@ -15,7 +15,7 @@ from napari_styletransfer.io import read_image, write_image
 from napari_styletransfer.layers.regions import relabelled
 from napari_styletransfer.session.run_session import State
 from napari_styletransfer.widget.dock_widget import StyleTransferWidget
-from napari_styletransfer.widget.region_table import ALL, NONE, OTHERS
+from napari_styletransfer.widget.panels.region_table import ALL, NONE, OTHERS
 
 
 @pytest.fixture

@@ -13,7 +13,11 @@ from napari_styletransfer.config import PRESETS, Network, StyleConfig
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.networks import weights
 from napari_styletransfer.session.networks import made_with_other_weights, network_label, other_network
-from napari_styletransfer.widget.settings_form import FIELDS_OF_OTHER_PANELS, FIELDS_WITHOUT_EDITOR, SettingsForm
+from napari_styletransfer.widget.settings.settings_form import (
+    FIELDS_OF_OTHER_PANELS,
+    FIELDS_WITHOUT_EDITOR,
+    SettingsForm,
+)
 
 
 @pytest.fixture

@@ -33,17 +33,17 @@ from napari_styletransfer.session.messages import error_message
 from napari_styletransfer.session.resume import Continuation, find_continuation, find_result
 from napari_styletransfer.session.run_session import Session
 from napari_styletransfer.session.status import State
-from napari_styletransfer.widget.devices import DeviceList
 from napari_styletransfer.widget.docked import DockedWidget
-from napari_styletransfer.widget.output_options import OutputOptions
-from napari_styletransfer.widget.picture_panel import PicturePanel
-from napari_styletransfer.widget.plan_label import MakePlan, PlanLabel, plan_of
-from napari_styletransfer.widget.preferences import preferred_config
+from napari_styletransfer.widget.panels.output_options import OutputOptions
+from napari_styletransfer.widget.panels.picture_panel import PicturePanel
+from napari_styletransfer.widget.panels.plan_label import MakePlan, PlanLabel, plan_of
+from napari_styletransfer.widget.panels.region_panel import RegionPanel
+from napari_styletransfer.widget.panels.run_controls import RUN_KEYS, STOP_KEY, RunControls
 from napari_styletransfer.widget.qt_utils import form_style, hline, text_color, theme_of
-from napari_styletransfer.widget.region_panel import RegionPanel
-from napari_styletransfer.widget.run_controls import RUN_KEYS, STOP_KEY, RunControls
-from napari_styletransfer.widget.settings_form import SettingsForm
-from napari_styletransfer.widget.settings_menu import SettingsMenu
+from napari_styletransfer.widget.settings.devices import DeviceList
+from napari_styletransfer.widget.settings.preferences import preferred_config
+from napari_styletransfer.widget.settings.settings_form import SettingsForm
+from napari_styletransfer.widget.settings.settings_menu import SettingsMenu
 from napari_styletransfer.worker import Run, engine_run
 
 if TYPE_CHECKING:

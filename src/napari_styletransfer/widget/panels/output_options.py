@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_styletransfer.layers.compose import Composite
     from napari_styletransfer.session.form_state import FormState
-    from napari_styletransfer.widget.field_editors import Editor
+    from napari_styletransfer.widget.settings.field_editors import Editor
 
 
 class OutputOptions(QWidget):

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QAbstractSpinBox, QSpinBox
 
 from napari_styletransfer.config.fields import parse_decimal, parse_layer_weights, to_text, unwrap
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.widget.numbers import accept_both_separators
+from napari_styletransfer.widget.settings.numbers import accept_both_separators
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget

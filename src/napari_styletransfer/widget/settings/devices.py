@@ -13,12 +13,12 @@ from qtpy.QtCore import QEvent, QObject, Signal
 
 from napari_styletransfer.errors import DeviceError
 from napari_styletransfer.widget.latest_worker import LatestWorker
-from napari_styletransfer.widget.settings_form import format_free_memory
+from napari_styletransfer.widget.settings.settings_form import format_free_memory
 from napari_styletransfer.worker import load_engine
 
 if TYPE_CHECKING:
     from napari_styletransfer.devices.device import DeviceInfo
-    from napari_styletransfer.widget.settings_form import SettingsForm
+    from napari_styletransfer.widget.settings.settings_form import SettingsForm
 
 _TRIGGERS = (QEvent.Type.Enter, QEvent.Type.FocusIn, QEvent.Type.MouseButtonPress)
 

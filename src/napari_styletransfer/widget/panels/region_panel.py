@@ -17,14 +17,14 @@ from superqt.utils import QSignalDebouncer
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.regions import LabelsRegion, Source, resolve_labels
 from napari_styletransfer.widget.latest_worker import LatestWorker
+from napari_styletransfer.widget.panels.region_table import RegionTable
 from napari_styletransfer.widget.qt_utils import FormRows, ValueCombo
-from napari_styletransfer.widget.region_table import RegionTable
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_styletransfer.session.form_state import FormState
-    from napari_styletransfer.widget.field_editors import Editor
+    from napari_styletransfer.widget.settings.field_editors import Editor
 
 _DEBOUNCE_MS = 300
 """Milliseconds after a change before the labels are looked through again."""

@@ -19,15 +19,15 @@ from napari_styletransfer.layers.compose import groups_in
 from napari_styletransfer.layers.write import METADATA_KEY, is_sheet
 from napari_styletransfer.session.form_state import Names
 from napari_styletransfer.session.layer_group import LayerGroup, Picture, layers_of, update_groups
-from napari_styletransfer.widget.levels import LevelCombo, shared_levels
+from napari_styletransfer.widget.panels.style_list import PictureCombo, StyleList, StyleRow
 from napari_styletransfer.widget.qt_utils import FormRows
-from napari_styletransfer.widget.style_list import PictureCombo, StyleList, StyleRow
+from napari_styletransfer.widget.settings.levels import LevelCombo, shared_levels
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
     from napari_styletransfer.session.form_state import FormState
-    from napari_styletransfer.widget.field_editors import Editor
+    from napari_styletransfer.widget.settings.field_editors import Editor
 
 _LIST_EVENTS = frozenset({"inserted", "removed", "reordered"})
 _LOOK_EVENTS = frozenset({"visible", "opacity", "blending"})

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from napari_styletransfer.layers.read import levels_in
 from napari_styletransfer.session.layer_group import Picture, layers_of
-from napari_styletransfer.widget.field_editors import Editor
 from napari_styletransfer.widget.qt_utils import ValueCombo
+from napari_styletransfer.widget.settings.field_editors import Editor
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

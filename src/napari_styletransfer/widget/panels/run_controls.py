@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
     from napari_styletransfer.session.run_session import Session
-    from napari_styletransfer.widget.loss_plot import LossPlot
+    from napari_styletransfer.widget.panels.loss_plot import LossPlot
 
 RUN_KEYS = ("Ctrl+Return", "Ctrl+Enter")
 STOP_KEY = "Esc"
@@ -135,7 +135,7 @@ class RunControls(QWidget):
 
     def _on_fold(self, unfolded: bool) -> None:
         if unfolded and self.plot is None:
-            from napari_styletransfer.widget.loss_plot import LossPlot
+            from napari_styletransfer.widget.panels.loss_plot import LossPlot
 
             self.plot = LossPlot(self._theme)
             self.loss_section.addWidget(self.plot)

@@ -21,10 +21,10 @@ from napari_styletransfer.devices import system_memory
 from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.session.networks import network_label
 from napari_styletransfer.units import format_bytes
-from napari_styletransfer.widget.field_editors import Editor, make_choice_editor, make_editor, rich_tooltip
-from napari_styletransfer.widget.levels import level_editor
 from napari_styletransfer.widget.qt_utils import FormRows, ValueCombo, collapsible, elide, filter_wheel, hbox, heading
-from napari_styletransfer.widget.user_presets import UserPresets
+from napari_styletransfer.widget.settings.field_editors import Editor, make_choice_editor, make_editor, rich_tooltip
+from napari_styletransfer.widget.settings.levels import level_editor
+from napari_styletransfer.widget.settings.user_presets import UserPresets
 
 CUSTOM = "custom"
 FIELDS_WITHOUT_EDITOR = frozenset({"style_weights", "regions", "weights_sha256"})

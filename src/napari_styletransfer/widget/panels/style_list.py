@@ -27,8 +27,8 @@ from qtpy.QtWidgets import (
 )
 
 from napari_styletransfer.session.layer_group import LayerGroup, Picture, layers_of, title_of
-from napari_styletransfer.widget.numbers import accept_both_separators
 from napari_styletransfer.widget.qt_utils import ValueCombo, filter_wheel
+from napari_styletransfer.widget.settings.numbers import accept_both_separators
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent

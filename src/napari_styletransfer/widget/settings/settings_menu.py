@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from napari_styletransfer.session.form_state import FormState
     from napari_styletransfer.session.run_session import Session
-    from napari_styletransfer.widget.settings_form import SettingsForm
+    from napari_styletransfer.widget.settings.settings_form import SettingsForm
 
 _RECIPE_FILES = "Recipes (*.json)"
 
