@@ -456,7 +456,7 @@ def test_a_movie_is_stylised_plane_by_plane(tmp_path, movie, style):
     status, told, error = call("stylize", movie, style, "-o", out, *TINY)
     assert status == 0
     assert told == f"{out}: 32×24, uint16, all of 4 planes\n"
-    assert "plane 4/4, step 1/2" in error
+    assert "plane 4/4, 32×24 (1/1): step 1/2" in error
     assert axes_of(out) == ("TYXS", (4, 24, 32, 3))
     before, after = tifffile.imread(movie), tifffile.imread(out)
     assert after.dtype == np.uint16
@@ -898,7 +898,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(content, style, out,
     lines = error.splitlines()
     assert lines[0] == "fetching weights.pth: 10.0 of 20.0 MB"
     assert lines[1].startswith("auto on a processor (float32), 10×8 pixels in 1 scale, 0 MiB, at most 3 steps")
-    assert lines[2] == "step 1/3, 10×8 (1/1), loss 1"
+    assert lines[2] == "10×8 (1/1): step 1/3, loss 1"
     assert len(lines) == 3
     assert told.splitlines() == [f"{out}: 64×48, uint8, after 3 steps in 3 s, loss 0.5"]
 
@@ -921,7 +921,7 @@ def test_progress_is_a_bar_on_a_terminal(content, style, out, fake, monkeypatch)
     assert "10×8 (1/1)" in descriptions
     [task] = bars[0]._progress.tasks
     assert task.finished
-    assert task.fields["status"] == "3/3, loss 0.3333, 0 s left"
+    assert task.fields["status"] == "step 3/3, loss 0.3333, 0 s left"
 
 
 def test_quiet_says_nothing(content, style, out, fake):
@@ -947,9 +947,9 @@ def send(monkeypatch):
 
     def at(plane, step, *signals):
         class Sending(progress.LineMonitor):
-            def step(self, event):
-                super().step(event)
-                if self.plane.startswith(plane) and event.iteration == step:
+            def __call__(self, event):
+                super().__call__(event)
+                if isinstance(event, Step) and event.iteration == step and self._shown.startswith(plane):
                     for number in signals:
                         signal.raise_signal(number)
 

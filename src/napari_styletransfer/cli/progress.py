@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from napari_styletransfer.cli.interrupt import Interrupt
-from napari_styletransfer.events import Event, Fetching, Finished, Plan, PlaneStarted, Started, Step
+from napari_styletransfer.events import Event, Fetching, Finished, Plan, Started, Step
 from napari_styletransfer.progress import RunProgress, describe_network, duration, rough_duration
 
 LINE_SECONDS = 10.0
@@ -36,8 +36,6 @@ class Monitor:
         self.begun = False
         self.plan: Plan | None = None
         self.finished: Finished | None = None
-        self.plane = ""
-        self.where = ""
         self._run_progress = RunProgress()
         self._interrupt = Interrupt()
         self._acknowledged = False
@@ -61,44 +59,38 @@ class Monitor:
         # Not in the handler of the signal, where printing is unsafe.
         if self.stop_requested and not self._acknowledged:
             self._acknowledged = True
-            self.stopping()
+            self.note("stopping with the best image so far; press Ctrl-C again to give it up")
         return self.stop_requested
 
     def __call__(self, event: Event) -> None:
         """Take note of an event."""
         self.begun = True
-        if isinstance(event, Fetching) and self.stop_requested:
-            # There is no picture yet that would be worth keeping.
-            raise KeyboardInterrupt
         self._run_progress(event)
         if isinstance(event, Fetching):
-            self.fetching(event)
+            if self.stop_requested:
+                # There is no picture yet that would be worth keeping.
+                raise KeyboardInterrupt
+            self.show(f"fetching {event.name}", event.amount, event.done / event.total if event.total else None)
         elif isinstance(event, Started):
-            self._under_way = event.plan
+            self._scales = event.plan.scales
             if self.plan is None:
                 self.plan = event.plan
-                self.started(event.plan)
+                self.note(plan_summary(event.plan, self._run_progress.planes))
         elif isinstance(event, Step):
-            scales = self._under_way.scales
-            scale = scales[event.scale]
-            self.where = f"{scale.width}×{scale.height} ({event.scale + 1}/{len(scales)})"
-            self.step(event)
+            progress, scale = self._run_progress, self._scales[event.scale]
+            plane = f"plane {progress.plane + 1}/{progress.planes}, " if progress.planes > 1 else ""
+            where = f"{plane}{scale.width}×{scale.height} ({event.scale + 1}/{len(self._scales)})"
+            left = "" if progress.seconds_left is None else f", {duration(progress.seconds_left)} left"
+            status = f"step {event.iteration}/{event.total}, loss {event.losses['total']:.4g}{left}"
+            self.show(where, status, progress.fraction)
         elif isinstance(event, Finished):
             self.finished = event
-        elif isinstance(event, PlaneStarted):
-            self.plane = f"plane {event.plane + 1}/{event.planes}, "
 
-    def fetching(self, event: Fetching) -> None:
-        """Show a download."""
+    def note(self, line: str) -> None:
+        """Show a line that stays."""
 
-    def started(self, plan: Plan) -> None:
-        """Show what will be done."""
-
-    def step(self, event: Step) -> None:
-        """Show a step."""
-
-    def stopping(self) -> None:
-        """Show that the user asked to stop."""
+    def show(self, what: str, status: str, fraction: float | None) -> None:
+        """Show what is being done and how far it is, in [0, 1] or None where that is not known."""
 
 
 class LineMonitor(Monitor):
@@ -107,33 +99,18 @@ class LineMonitor(Monitor):
     def __init__(self) -> None:
         super().__init__()
         self._next = 0.0
-        self._shown = ("", -1)
+        self._shown = ""
 
-    def fetching(self, event: Fetching) -> None:
-        """Show a download."""
-        if time.monotonic() >= self._next:
-            self._print(f"fetching {event.name}: {event.amount}")
-
-    def started(self, plan: Plan) -> None:
-        """Show what will be done."""
-        self._print(plan_summary(plan, self._run_progress.planes))
-
-    def step(self, event: Step) -> None:
-        """Show a step."""
-        if (self.plane, event.scale) != self._shown or time.monotonic() >= self._next:
-            self._shown = (self.plane, event.scale)
-            self._print(
-                f"{self.plane}step {event.iteration}/{event.total}, {self.where}, loss {event.losses['total']:.4g}"
-                f"{time_left(self._run_progress.seconds_left)}"
-            )
-
-    def stopping(self) -> None:
-        """Show that the user asked to stop."""
-        self._print("stopping with the best image so far; press Ctrl-C again to give it up")
-
-    def _print(self, line: str) -> None:
+    def note(self, line: str) -> None:
+        """Show a line that stays."""
         print(line, file=sys.stderr, flush=True)
         self._next = time.monotonic() + LINE_SECONDS
+
+    def show(self, what: str, status: str, fraction: float | None) -> None:
+        """Show what is being done and how far it is."""
+        if what != self._shown or time.monotonic() >= self._next:
+            self._shown = what
+            self.note(f"{what}: {status}")
 
 
 class BarMonitor(Monitor):
@@ -150,7 +127,7 @@ class BarMonitor(Monitor):
             console=Console(stderr=True),
             transient=True,
         )
-        self._task: TaskID | None = None
+        self._task = self._progress.add_task("starting", total=None, status="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -162,29 +139,14 @@ class BarMonitor(Monitor):
         super().__exit__(kind, error, trace)
         self._progress.stop()
 
-    def fetching(self, event: Fetching) -> None:
-        """Show a download."""
-        self._show(f"fetching {event.name}", event.done, event.total, event.amount)
+    def note(self, line: str) -> None:
+        """Show a line that stays."""
+        self._progress.console.print(line, style="dim", highlight=False)
 
-    def started(self, plan: Plan) -> None:
-        """Show what will be done."""
-        self._progress.console.print(plan_summary(plan, self._run_progress.planes), style="dim", highlight=False)
-        self._show("starting", 0, None, "")
-
-    def step(self, event: Step) -> None:
-        """Show a step."""
-        left = time_left(self._run_progress.seconds_left)
-        status = f"{event.iteration}/{event.total}, loss {event.losses['total']:.4g}{left}"
-        self._show(self.plane + self.where, self._run_progress.fraction, 1.0, status)
-
-    def stopping(self) -> None:
-        """Show that the user asked to stop."""
-        self._progress.console.print("stopping with the best image so far; press Ctrl-C again to give it up")
-
-    def _show(self, description: str, done: float, total: float | None, status: str) -> None:
-        if self._task is None:
-            self._task = self._progress.add_task(description, status=status)
-        self._progress.update(self._task, description=description, completed=done, total=total, status=status)
+    def show(self, what: str, status: str, fraction: float | None) -> None:
+        """Show what is being done and how far it is."""
+        total = None if fraction is None else 1.0
+        self._progress.update(self._task, description=what, completed=fraction or 0.0, total=total, status=status)
 
 
 def create_monitor(quiet: bool) -> Monitor:
@@ -206,8 +168,3 @@ def plan_summary(plan: Plan, planes: int = 1) -> str:
         f"{describe_network(plan)} on {plan.device_name} ({plan.precision}), {last.width}×{last.height} pixels in "
         f"{scales}{blocks}, {plan.memory}, at most {plan.total_iterations} steps{each}{lasts}{spared}"
     )
-
-
-def time_left(seconds: float | None) -> str:
-    """Tell the time to come, as the end of a sentence."""
-    return "" if seconds is None else f", {duration(seconds)} left"
