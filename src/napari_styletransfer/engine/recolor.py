@@ -1,13 +1,16 @@
 """A run that changes colours alone: no network, no steps, done at once.
 
 The content gets the mean and covariance of the style's colours, as in stain normalisation. It serves as a
-quick look at what a style's palette does to a picture. Called by `engine.run` for mode `colors`.
+quick preview of what a style's palette does to a picture. Called by `engine.run` for mode `colors`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator
+
+import numpy as np
+import numpy.typing as npt
 
 from napari_styletransfer.config import StyleConfig
 from napari_styletransfer.devices.device import choose
@@ -42,13 +45,9 @@ def recolor(pictures: RunInputs, config: StyleConfig) -> Generator[Event, None, 
     yield Started(plan)
     image = pictures.render(pictures.start_at(*pictures.size, plan.config), plan.config)
     yield Preview(image, iteration=0, scale=0)
-    yield Finished(
-        image=image,
-        config=plan.config,
-        reason=Reason.ITERATIONS,
-        iterations=0,
-        evaluations=0,
-        seconds=time.perf_counter() - began,
-        losses={},
-        history=(),
-    )
+    yield finished_without_steps(image, plan.config, time.perf_counter() - began)
+
+
+def finished_without_steps(image: npt.NDArray[np.float32], config: StyleConfig, seconds: float = 0.0) -> Finished:
+    """Return the end of a run that took no step."""
+    return Finished(image, config, Reason.ITERATIONS, 0, evaluations=0, seconds=seconds, losses={}, history=())

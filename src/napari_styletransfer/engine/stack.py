@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from napari_styletransfer.config import Mode, Movie, Network, Start, StyleConfig
 from napari_styletransfer.devices.compute_context import compute_context
+from napari_styletransfer.engine.recolor import finished_without_steps
 from napari_styletransfer.engine.run import iter_stylize
 from napari_styletransfer.engine.shared import Shared
 from napari_styletransfer.errors import NothingToDoError
@@ -144,4 +145,4 @@ def _unchanged(content: npt.ArrayLike, config: StyleConfig) -> Finished:
     alone = StyleConfig(mode=Mode.CONTENT, start=Start.CONTENT, size=config.size)
     pictures = RunInputs.from_arrays(content, (), alone, None)
     image = pictures.render(pictures.start_at(*pictures.size, alone), alone)
-    return Finished(image, config, Reason.ITERATIONS, iterations=0, evaluations=0, seconds=0.0, losses={}, history=())
+    return finished_without_steps(image, config)

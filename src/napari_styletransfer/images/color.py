@@ -76,10 +76,10 @@ def match_colors(
 def match_moments(image: Tensor, target: Moments, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
     """Return `image` with a mean and covariance, as `match_colors` does."""
     own = Moments.from_image(image)
-    between = covariance_map(own.covariance, target.covariance, method)
+    mapping = covariance_map(own.covariance, target.covariance, method)
     result = torch.empty_like(image, memory_format=torch.contiguous_format)
     for part, out in zip(pixel_chunks(image), pixel_chunks(result), strict=True):
-        out.copy_((between @ (part.double() - own.mean) + target.mean).clamp_(0, 1))
+        out.copy_((mapping @ (part.double() - own.mean) + target.mean).clamp_(0, 1))
     return result
 
 

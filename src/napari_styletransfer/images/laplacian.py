@@ -57,11 +57,11 @@ class StyleStatistics:
     def blended(cls, each: Sequence[StyleStatistics], weights: Sequence[float]) -> StyleStatistics:
         """Return that of several pictures together; those that lack an octave do not count in it."""
         octaves = []
-        for level in zip_longest(*(look.octaves for look in each)):
+        for level in zip_longest(*(one.octaves for one in each)):
             known = [(octave, weight) for octave, weight in zip(level, weights, strict=True) if octave is not None]
             total = sum(weight for _, weight in known)
             octaves.append(torch.stack([weight / total * octave for octave, weight in known]).sum(0))
-        return cls(Moments.blended([look.colors for look in each], weights), tuple(octaves))
+        return cls(Moments.blended([one.colors for one in each], weights), tuple(octaves))
 
 
 def finest_octave(image: Tensor) -> Tensor:
@@ -69,20 +69,20 @@ def finest_octave(image: Tensor) -> Tensor:
     return image - resize(_downsample(image), *image.shape[2:])
 
 
-def match_statistics(image: Tensor, look: StyleStatistics, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
-    """Return `image` with the colours and the octaves of a look, clamped to [0, 1].
+def match_statistics(image: Tensor, target: StyleStatistics, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
+    """Return `image` with the colours and the octaves of styles, clamped to [0, 1].
 
-    The octaves are those of pixels, whatever sizes the pictures had that the look is of.
+    The octaves are those of pixels, whatever sizes the pictures had that were measured.
     """
-    result = _match_octaves(match_moments(image, look.colors, method), look.octaves)
-    return match_moments(result, look.colors, method)
+    result = _match_octaves(match_moments(image, target.colors, method), target.octaves)
+    return match_moments(result, target.colors, method)
 
 
-def match_finest_octave(image: Tensor, look: StyleStatistics, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
-    """Return the finest octave of `image`, with the colours and the contrast that it has in a look."""
-    recolored = match_moments(image, look.colors, method)
+def match_finest_octave(image: Tensor, target: StyleStatistics, method: ColorMatch = ColorMatch.TRANSPORT) -> Tensor:
+    """Return the finest octave of `image`, with the colours and the contrast that it has in styles."""
+    recolored = match_moments(image, target.colors, method)
     octave = recolored.sub_(resize(_downsample(recolored), *image.shape[2:]))
-    return _match_covariance(octave, look.octaves[0]) if look.octaves else octave
+    return _match_covariance(octave, target.octaves[0]) if target.octaves else octave
 
 
 def _match_octaves(image: Tensor, octaves: Sequence[Tensor]) -> Tensor:
@@ -102,9 +102,9 @@ def _match_covariance(octave: Tensor, covariance: Tensor) -> Tensor:
     if unit < _MIN_VARIANCE:
         return octave.zero_()
     floor = torch.eye(3, dtype=covariance.dtype, device=covariance.device) / _MAX_GAIN**2
-    between = covariance_map(_covariance(octave) / unit + floor, covariance / unit, ColorMatch.TRANSPORT)
+    mapping = covariance_map(_covariance(octave) / unit + floor, covariance / unit, ColorMatch.TRANSPORT)
     for part in pixel_chunks(octave):
-        part.copy_(between @ part.double())
+        part.copy_(mapping @ part.double())
     return octave
 
 

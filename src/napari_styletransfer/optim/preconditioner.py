@@ -5,9 +5,10 @@ the other way round. Optimising z with x = F⁻¹ diag(max(f, 1/N)^−a) F z, wh
 squared as its initial inverse Hessian, evens this out. Called by `minimizer` and the optimisers.
 
 How curved the loss is at fine scales differs between networks and styles. So the metric can be left open: it begins as
-the identity and is learned. Steps, and the changes of the gradient that they brought, tell how curved the loss is in
-every octave of brightness and of two opponent colours; in the metric of the reciprocal root of that, all are about
-alike.
+the identity and is learned. Steps s and the changes y of the gradient that they brought, as the image has them, tell
+how curved the loss is in every octave of brightness and of two opponent colours: c² = Σ|Fy|² / Σ|Fs|², with sums over
+the frequencies of the octave and the pairs. With the gain c^−0.5 all would be about alike; it is c^−0.6
+(`_CURVATURE_POWER`), a line in log₂ from octave to octave, scaled to unit mean square.
 """
 
 from __future__ import annotations
@@ -229,14 +230,14 @@ class SpectralMetric:
 
 
 def _rotate_colors(image: Tensor, *, back: bool = False) -> None:
-    """Turn the colours of three planes into brightness and opponent colours in place, or back."""
+    """Rotate the colours of three planes to brightness and opponent colours in place, or back."""
     planes = image.view(3, -1)
     wide = torch.promote_types(image.dtype, torch.float32)
-    turn = torch.tensor(_OPPONENT, dtype=wide, device=image.device)
+    rotation = torch.tensor(_OPPONENT, dtype=wide, device=image.device)
     if back:
-        turn = turn.T
+        rotation = rotation.T
     for part in torch.split(planes, CHUNK, 1):
-        part.copy_(turn @ part.to(wide))
+        part.copy_(rotation @ part.to(wide))
 
 
 def _count_octaves(size: tuple[int, int]) -> int:

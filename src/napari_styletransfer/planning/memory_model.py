@@ -25,7 +25,7 @@ _VECTORS = 3
 next; with Adam the best image, the step, and the point."""
 
 _GRADIENTS = 1
-"""Images' worth that an evaluation makes besides: a gradient."""
+"""Images' worth that an evaluation makes: a gradient."""
 
 _MEASURING = 3
 """Images that there are while targets are measured: a style as it is fitted, the start, and what it is made with."""
@@ -35,8 +35,8 @@ _COARSE_GRADIENTS = 1 / 3
 size, which is there while blocks are worked on, takes somewhat less."""
 
 _FRAGMENTATION, _TRIMMED_FRAGMENTATION = 0.35, 0.2
-"""Memory between what passes over the network keep, as a share of it: left by what they had at work beside it. Less in
-a network whose passes give back what was freed."""
+"""Memory lost between what passes over the network keep, as a share of it. Less in a network whose passes give back
+what was freed."""
 
 _PACKED = 2 * 3
 """Bytes a pixel, at most, of a content picture that is kept in place of its feature maps."""
@@ -49,8 +49,8 @@ _MAPS_AT_WORK = {4: 2, 2: 4}
 library's copies of both."""
 
 _MAX_POOL_VALUE = 6 * 8
-"""Bytes for a value that comes out of a pooling by maximum, while it is found out which won: four whole numbers, and
-room between them that is free but of no use."""
+"""Bytes for a value that comes out of a max pooling, while the indices are made: four integers, and the gaps between
+them."""
 
 _KERNEL = 160 << 10
 """Bytes of the program that the library makes for a convolution of maps of one shape."""
@@ -62,7 +62,7 @@ _OVERLAP = 1.05
 """What is kept of a block, in units of what its share of the area would be if bands did not overlap."""
 
 _LAYOUTS = {4: 1, 2: 4}
-"""Room in units of the largest kernel's weights that the library takes to lay weights out: in float32 in every call."""
+"""Memory in units of the largest kernel's weights that the library takes to reorder them: in float32 in every call."""
 
 _HEAP_IMAGE = 32 << 20
 """Size of an image in bytes below which memory is taken from the C library's heap. Then what one phase of an evaluation
@@ -72,7 +72,7 @@ _FIXED = 14 << 20
 """What the libraries take at any size."""
 
 REGION_IMAGES = 44 / 12
-"""Images' worth that regions keep besides: content below, its share and what is seen of it, masks and labels."""
+"""Images' worth that regions keep: content, alpha, the blended image, masks and labels."""
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,13 @@ class Span:
 
         `size` is the length of the layer's axis in the whole image; the last core takes all that is left.
         """
-        first = self.core.start // receptive_field.stride
-        stop = size if self.last else self.core.stop // receptive_field.stride
-        shift = self.outer.start // receptive_field.stride
-        return slice(first - shift, stop - shift)
+        target, shift = self.target_of(receptive_field, size), self.outer.start // receptive_field.stride
+        return slice(target.start - shift, target.stop - shift)
 
     def target_of(self, receptive_field: ReceptiveField, size: int) -> slice:
         """Return the same positions counted in the whole image."""
-        return slice(
-            self.core.start // receptive_field.stride, size if self.last else self.core.stop // receptive_field.stride
-        )
+        stride = receptive_field.stride
+        return slice(self.core.start // stride, size if self.last else self.core.stop // stride)
 
 
 @dataclass(frozen=True)
