@@ -403,7 +403,7 @@ def test_a_real_result_goes_on_in_a_later_session(viewer, qtbot):
     first.run()
     ended(first, qtbot, 120_000)
     assert first.session.status.state is State.DONE, first.session.status.message
-    assert 5 * 4 * 3 * 48 * 64 < state_bytes(first.session.finished.state) < 60 * 4 * 3 * 48 * 64
+    assert 5 * 4 * 3 * 48 * 64 < state_bytes(first.session.last.finished.state) < 60 * 4 * 3 * 48 * 64
     layer = first.session.output.layer
     losses = made(layer)["history"]
     first.release()

@@ -153,7 +153,7 @@ def test_a_mode_asks_only_for_the_pictures_it_needs(panel, model, mode, has_cont
     add(model, "a")
     add(model, "b")
     state.settings = StyleConfig(mode=mode, start=Start.AUTO)
-    panel.follow_settings()
+    panel.update_settings()
     assert (panel.content_layer is not None, bool(panel.style_layers)) == (has_content, has_style)
     assert (not panel.content.isHidden(), not panel.styles.isHidden()) == (has_content, has_style)
     assert panel.missing() == ""
@@ -164,7 +164,7 @@ def test_a_start_image_is_asked_for_only_by_that_start(panel, model, state):
     start = add(model, "b")
     assert panel.init_layer is None
     state.settings = StyleConfig(mode=Mode.TRANSFER, start=Start.IMAGE)
-    panel.follow_settings()
+    panel.update_settings()
     assert items(panel.init) == ["a", "b"]
     panel.init.setCurrentIndex(1)
     assert panel.init_layer is start
@@ -323,7 +323,7 @@ def test_levels_are_offered_with_their_sizes_where_the_content_has_several(panel
     assert level.native.isHidden()
     panel.choose(large)
     state.settings = StyleConfig(mode=Mode.STYLE, start=Start.AUTO)
-    panel.follow_settings()
+    panel.update_settings()
     assert level.native.isHidden()
 
 

@@ -45,7 +45,7 @@ def test_errors_warnings_and_the_legend_can_be_read(form, viewer, name):
     theme = theme_of(viewer)
     ground = color(theme.background)
     form.controls.loss_section.expand(animate=False)
-    form.session.refuse(ConfigError("That will not do."))
+    form.session.report_error(ConfigError("That will not do."))
     message = form.controls.message
     assert message.text() == "That will not do."
     assert ground_of(message) == ground
@@ -64,7 +64,7 @@ def test_errors_warnings_and_the_legend_can_be_read(form, viewer, name):
 
 
 def test_the_message_of_a_run_that_went_well_has_no_colour_of_its_own(form, engine, qtbot):
-    form.session.refuse(ConfigError("That will not do."))
+    form.session.report_error(ConfigError("That will not do."))
     engine.go.set()
     form.show_config(StyleConfig(iterations=3))
     form.run()

@@ -368,7 +368,7 @@ def test_a_real_movie(viewer, qtbot):
     result = form.session.output.layer.data
     assert result.shape == (2, 32, 32, 3)
     assert all(plane.std() > 5 for plane in result)
-    assert form.session.finished.state is None
+    assert form.session.last.finished.state is None
     form.release()
 
 

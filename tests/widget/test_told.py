@@ -165,7 +165,7 @@ def test_long_names_end_with_an_ellipsis(form, viewer, qtbot):
     row = form.pictures._rows[0]
     assert row.check.text().endswith("…")
     assert row.check.sizeHint().width() <= row.check.width()
-    form.session.refuse(ConfigError(f"Layer '{LONG.replace(' ', '_')}' will not do."))
+    form.session.report_error(ConfigError(f"Layer '{LONG.replace(' ', '_')}' will not do."))
     shown = form.controls.message.text()
     assert "…" in shown
     assert shown.startswith("Layer '2026")

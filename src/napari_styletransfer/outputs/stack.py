@@ -66,7 +66,7 @@ class StackOutput(PartsOutput):
         self._renderings: dict[int, Rendering] = {}
         self._read = 0
         self._made: dict[str, Any] = {}
-        self._slider_at: int | None = None
+        self._slider_plane: int | None = None
 
     @property
     def present(self) -> bool:
@@ -185,10 +185,10 @@ class StackOutput(PartsOutput):
 
     def _move_slider(self) -> None:
         """Move the slider to a plane that has just begun, unless the user has left the one before, or the layer."""
-        number, before = self._number, self._slider_at
+        number, before = self._number, self._slider_plane
         if number == before or not self.present:
             return
-        self._slider_at = number
+        self._slider_plane = number
         if before is not None and not all(
             np.isclose(self._viewer.dims.point[axis], at, atol=self._viewer.dims.range[axis].step / 2)
             for axis, at in self._slider_positions(before).items()

@@ -6,14 +6,13 @@ nothing can, and hands what it makes of it to the session.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_styletransfer.config import Movie, Network, Start, StyleConfig
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.layers.regions import Region, resolve_region
-from napari_styletransfer.layers.snapshot import Snapshot
+from napari_styletransfer.layers.regions import resolve_region
 from napari_styletransfer.layers.stack import stack_of
 from napari_styletransfer.layers.write import METADATA_KEY
 from napari_styletransfer.outputs.factory import make_output
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-    from napari_styletransfer.layers.compose import Composite
     from napari_styletransfer.session.run_session import Session
 
 _RUN_FIELDS = ("iterations", "max_seconds", "device", "memory_limit")
@@ -123,67 +121,41 @@ def _from_layer(viewer: ViewerModel, layer: Layer) -> Continuation:
         )
     if not record.axes:
         words = f"Go on with '{layer.name}', from its picture and with its own settings, in its layer."
-        return Continuation(words, lambda settings: _resume_picture(viewer, layer, record, settings))
+        return Continuation(words, lambda settings: _resume_layer(viewer, layer, record, settings))
     if len(record.planes) == record.plane_count(layer):
         raise ConfigError("All planes of this result are done.")
     if record.config.start is Start.IMAGE and not (record.planes and record.config.movie is Movie.FOLLOW):
         # Which picture that was is not written down; only a plane that follows another does without.
         raise ConfigError(f"'{layer.name}' began from a start image, which is not known any more. Run it anew.")
     words = f"Go on with '{layer.name}', with its own settings and the planes that are not done, in its layer."
-    return Continuation(words, lambda settings: _resume_stack(viewer, layer, record, settings))
+    return Continuation(words, lambda settings: _resume_layer(viewer, layer, record, settings))
 
 
-def _resume_picture(viewer: ViewerModel, layer: Layer, record: ResultRecord, settings: StyleConfig) -> EndedRun:
-    """Return a run that starts from the picture of a layer."""
-    channel = not layer.rgb
-    content = _resolve_content(viewer, record, channel)
+def _resume_layer(viewer: ViewerModel, layer: Layer, record: ResultRecord, settings: StyleConfig) -> EndedRun:
+    """Return a run that starts from the picture of a layer, or one of the planes that a layer does not have yet."""
+    content = None
+    if record.content is not None:
+        content = resolve_record(record.content, viewer.layers, colored=layer.rgb)
     styles = tuple(resolve_record(style, viewer.layers) for style in record.styles)
-    job = Job(
-        content=content,
-        styles=styles,
-        # A coarse scale would lay the picture out anew.
-        config=_with_run_options(record.config, settings).changed(start=Start.IMAGE, scales=1),
-        init=resolve_result(layer, record.config.first_style(styles) if content is None else content),
-        labels=None if content is None else _resolve_regions(viewer, record, [content]),
-        channel=channel,
-        original=record.config,
-        history=record.history,
-    )
-    return _attached(viewer, job, layer, ())
-
-
-def _resume_stack(viewer: ViewerModel, layer: Layer, record: ResultRecord, settings: StyleConfig) -> EndedRun:
-    """Return a run of the planes that a layer does not have yet."""
-    channel = not layer.rgb
-    base = _resolve_content(viewer, record, channel)
-    assert base is not None
-    stack = stack_of(base, record.axes)
-    job = Job(
-        content=base,
-        styles=tuple(resolve_record(style, viewer.layers) for style in record.styles),
-        config=record.config.changed(device=settings.device, memory_limit=settings.memory_limit),
-        labels=_resolve_regions(viewer, record, stack),
-        stack=stack,
-        channel=channel,
-    )
-    return _attached(viewer, job, layer, [plane.model_dump() for plane in record.planes])
-
-
-def _attached(viewer: ViewerModel, job: Job, layer: Layer, parts: Sequence[Mapping[str, Any]]) -> EndedRun:
-    """Return a run that goes on in a layer."""
+    stack = stack_of(content, record.axes) if content is not None and record.axes else None
+    planes = stack if stack is not None else [] if content is None else [content]
+    labels = None
+    if record.regions is not None and planes:
+        regions, numbers = viewer.layers[record.regions.name], dict(record.regions.numbers)
+        labels = [resolve_region(plane, regions, numbers) for plane in planes]
+    job = Job(content, styles, record.config, labels=labels, stack=stack, channel=not layer.rgb)
+    if stack is not None:
+        config = record.config.changed(device=settings.device, memory_limit=settings.memory_limit)
+        job = replace(job, config=config)
+    else:
+        job = replace(
+            job,
+            # A coarse scale would lay the picture out anew.
+            config=_with_run_options(record.config, settings).changed(start=Start.IMAGE, scales=1),
+            init=resolve_result(layer, job.reference),
+            original=record.config,
+            history=record.history,
+        )
     output = make_output(viewer, job)
-    output.attach(layer, parts)
+    output.attach(layer, [plane.model_dump() for plane in record.planes])
     return EndedRun(job, output, keeps_settings=True)
-
-
-def _resolve_content(viewer: ViewerModel, record: ResultRecord, channel: bool) -> Snapshot | Composite | None:
-    return None if record.content is None else resolve_record(record.content, viewer.layers, colored=not channel)
-
-
-def _resolve_regions(
-    viewer: ViewerModel, record: ResultRecord, planes: Iterable[Snapshot | Composite]
-) -> list[Region] | None:
-    if record.regions is None:
-        return None
-    layer, numbers = viewer.layers[record.regions.name], dict(record.regions.numbers)
-    return [resolve_region(plane, layer, numbers) for plane in planes]

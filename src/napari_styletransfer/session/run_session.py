@@ -75,7 +75,7 @@ class Session:
         self._progress = RunProgress()
         self._bar: progress | None = None
         self._content: CachedReader | None = None
-        self._result_came = self._discarding = self.released = False
+        self._has_result = self._discarding = self.released = False
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -87,11 +87,6 @@ class Session:
     def output(self) -> Output | None:
         """What shows the last run."""
         return None if self.last is None else self.last.output
-
-    @property
-    def finished(self) -> Finished | None:
-        """How the last run ended."""
-        return None if self.last is None else self.last.finished
 
     def start(self, job: Job) -> None:
         """Begin a run; does nothing while one is under way."""
@@ -134,7 +129,7 @@ class Session:
         job, output, finished = run.job, run.output, run.finished
         self.last = run
         self.cache.make_room(run)
-        self._progress, self._result_came, self._discarding = RunProgress(), False, False
+        self._progress, self._has_result, self._discarding = RunProgress(), False, False
         self._content = None if job.content is None else CachedReader(job.content)
         options: dict[str, Any] = {
             "init": job.init,
@@ -188,7 +183,7 @@ class Session:
 
     def _on_result(self, result: Finished) -> None:
         assert self.last is not None
-        self._result_came = True
+        self._has_result = True
         self.last = replace(self.last, finished=result)
         self._write(result)
 
@@ -223,7 +218,7 @@ class Session:
         if self._bar is not None:
             self._bar.update(max(round(100 * progress.fraction) - self._bar.n, 0))
 
-    def refuse(self, error: StyleTransferError) -> None:
+    def report_error(self, error: StyleTransferError) -> None:
         """Tell the user why something they asked for was not done; a run under way goes on."""
         if self.status.active:
             show_error(error_message(error))
@@ -265,13 +260,13 @@ class Session:
             return
         assert self.last is not None
         output, result = self.last.output, self.last.finished
-        if self._result_came:
+        if self._has_result:
             output.close()
         if output.resumable and result is not None:
             self.cache.put(self.last)
         if not self.status.active:
             return
-        if result is None or not self._result_came:
+        if result is None or not self._has_result:
             # Stopped while weights were downloaded, or shut down by napari with the viewer.
             self.status.message = "Stopped before there was a picture"
             self.status.fraction, self.status.state = 0.0, State.IDLE

@@ -120,10 +120,11 @@ class StyleTransferWidget(DockedWidget):
         """Continue the selected result, or else the content if that is one, or else the last run."""
         if self.session.status.active:
             return
+        self._flushed()
         try:
             run = self._continuation().prepare(self.settings.config())
         except StyleTransferError as error:
-            self.session.refuse(error)
+            self.session.report_error(error)
             return
         self.session.resume(run)
 
@@ -176,7 +177,7 @@ class StyleTransferWidget(DockedWidget):
         try:
             job = make()
         except StyleTransferError as error:
-            self.session.refuse(error)
+            self.session.report_error(error)
             return
         self.session.start(job)
 
@@ -269,13 +270,13 @@ class StyleTransferWidget(DockedWidget):
     def _update_parts(self) -> str:
         """Update each part by those before it, reading every layer's looks once; return why Run may not be pressed."""
         state = self.state
-        self.pictures.follow_settings()
+        self.pictures.update_settings()
         pictures = resolve_pictures(self._viewer, state)
         self.output.set_content(pictures.content)
         self.regions.set_planes(region_planes(state, pictures.content))
         self.pictures.set_blended(state.blended)
         missing = self.pictures.missing()
-        self.plan.follow(None if missing else plan_request(state, pictures))
+        self.plan.set_request(None if missing else plan_request(state, pictures))
         if missing:
             return missing
         try:
@@ -322,7 +323,7 @@ class StyleTransferWidget(DockedWidget):
         try:
             config = self.settings.config().changed(balance=variation.balance, style_scale=variation.style_scale)
         except ConfigError as error:
-            self.session.refuse(error)
+            self.session.report_error(error)
             return
         self.settings.show_config(config)
         words = f"content ↔ style {variation.balance:g}, style scale {variation.style_scale:g}"

@@ -7,8 +7,6 @@ from itertools import chain, combinations
 from math import prod
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QVBoxLayout, QWidget
-
 from napari_styletransfer.layers.snapshot import Snapshot
 from napari_styletransfer.widget.qt_utils import FormRows, ValueCombo
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from napari_styletransfer.widget.settings.field_editors import Editor
 
 
-class OutputOptions(QWidget):
+class OutputOptions(FormRows):
     """Planes and the kind of result: `axes` and `channel` of the form's state."""
 
     def __init__(self, viewer: ViewerModel, state: FormState, movie: Editor) -> None:
@@ -35,13 +33,9 @@ class OutputOptions(QWidget):
         )
         self.kind.set_items([("RGB layer", False), ("channel", True)], False)
         self._movie = movie.native
-        self._form = FormRows()
-        self._form.add("Planes", self.planes)
-        self._form.add("Each plane", self._movie)
-        self._form.add("Result as", self.kind)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._form)
+        self.add("Planes", self.planes)
+        self.add("Each plane", self._movie)
+        self.add("Result as", self.kind)
         self.planes.currentIndexChanged.connect(self._on_edited)
         self.kind.currentIndexChanged.connect(self._on_edited)
         self.set_content(None)
@@ -53,9 +47,9 @@ class OutputOptions(QWidget):
             self.planes.set_items(items, self.planes.currentData(), missing=0)
         several = len(items) > 1
         grey = isinstance(content, Snapshot) and content.kind == "grey"
-        self._form.show_row(self.planes, several)
-        self._form.show_row(self._movie, several and bool(self.planes.currentData()))
-        self._form.show_row(self.kind, grey)
+        self.show_row(self.planes, several)
+        self.show_row(self._movie, several and bool(self.planes.currentData()))
+        self.show_row(self.kind, grey)
         self.setVisible(several or grey)
         self._write()
 

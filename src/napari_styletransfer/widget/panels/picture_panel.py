@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
-from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import QSignalDebouncer
 
 from napari_styletransfer.config import Mode, Start
@@ -36,7 +35,7 @@ _LOOK_EVENTS = frozenset({"visible", "opacity", "blending"})
 _NAME_EVENTS = frozenset({"name", "thumbnail"})
 
 
-class PicturePanel(QWidget):
+class PicturePanel(FormRows):
     """Content, styles, and where they matter the content's resolution level and the start image.
 
     Writes `content`, `styles`, `style_weights` and `init` of the form's state.
@@ -61,14 +60,10 @@ class PicturePanel(QWidget):
         self.styles = StyleList()
         assert isinstance(level.native, LevelCombo)
         self._level = level.native
-        self._form = FormRows()
-        self._form.add("Content", self.content)
-        self._form.add(level.title, self._level)
-        self._form.add("Style", self.styles)
-        self._form.add("Start image", self.init)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._form)
+        self.add("Content", self.content)
+        self.add(level.title, self._level)
+        self.add("Style", self.styles)
+        self.add("Start image", self.init)
         self.content.activated.connect(self._on_content_chosen)
         self.content.currentIndexChanged.connect(self._fill_styles)
         self.init.currentIndexChanged.connect(self._on_edited)
@@ -78,7 +73,7 @@ class PicturePanel(QWidget):
             # What can be read, and what is seen together, depends on the axes that are displayed.
             signal.connect(self.update_later)
         self._update()
-        self.follow_settings()
+        self.update_settings()
 
     @property
     def content_layer(self) -> Picture | None:
@@ -113,7 +108,7 @@ class PicturePanel(QWidget):
     def chosen_names(self) -> tuple[Names | None, tuple[Names, ...] | None]:
         """Names of the layers of content and styles as far as the user has chosen them; for `choose_names`."""
         content = self.content.picture if self._content_chosen else None
-        styles = tuple(_names(row.picture) for row in self._ticked()) if self._style_chosen else None
+        styles = tuple(_names(row.picture) for row in self._checked_rows()) if self._style_chosen else None
         return None if content is None else _names(content), styles
 
     def choose(self, content: Picture | None = None, styles: Sequence[Picture] = ()) -> None:
@@ -126,7 +121,7 @@ class PicturePanel(QWidget):
             self._on_style_chosen()
             for row in self._rows:
                 row.check.setChecked(row.picture in styles)
-            self.styles.show_ticked(self._rows)
+            self.styles.show_checked(self._rows)
 
     def choose_names(self, content: Names | None, styles: tuple[Names, ...] | None) -> None:
         """Choose the pictures whose layers have these names, as far as there are such."""
@@ -139,7 +134,7 @@ class PicturePanel(QWidget):
     def set_style_weights(self, weights: Sequence[float] | None) -> None:
         """Show blend weights, as far as there are chosen styles for them."""
         self.flush()
-        chosen = self._ticked()
+        chosen = self._checked_rows()
         for row, weight in zip(chosen, weights or [1.0] * len(chosen), strict=False):
             row.weight.setValue(weight)
 
@@ -148,12 +143,12 @@ class PicturePanel(QWidget):
         for row in self._rows:
             row.set_blended(blended)
 
-    def follow_settings(self) -> None:
+    def update_settings(self) -> None:
         """Show what the mode and the start of the settings need."""
         mode, start = self._state.settings.mode, self._state.settings.start
-        self._form.show_row(self.content, mode is not Mode.STYLE)
-        self._form.show_row(self.styles, mode is not Mode.CONTENT)
-        self._form.show_row(self.init, start is Start.IMAGE)
+        self.show_row(self.content, mode is not Mode.STYLE)
+        self.show_row(self.styles, mode is not Mode.CONTENT)
+        self.show_row(self.init, start is Start.IMAGE)
         self._write()
 
     def missing(self) -> str:
@@ -200,7 +195,7 @@ class PicturePanel(QWidget):
                 for row in self._rows:
                     row.update_name()
 
-    def _ticked(self) -> list[StyleRow]:
+    def _checked_rows(self) -> list[StyleRow]:
         return [row for row in self._rows if row.check.isChecked()]
 
     def _on_content_chosen(self) -> None:
@@ -246,11 +241,11 @@ class PicturePanel(QWidget):
         layers = [*candidates, *(layer for layer in others if layer not in candidates)]
         groups = [group for group in self._groups if not any(layer in taken for layer in group.layers)]
         known = {row.picture: row for row in self._rows}
-        hidden = [row.picture for row in self._ticked() if row.picture not in (*self._groups, *self.image_layers)]
+        hidden = [row.picture for row in self._checked_rows() if row.picture not in (*self._groups, *self.image_layers)]
         self._hidden_styles += [picture for picture in hidden if isinstance(picture, LayerGroup)]
         back = [group for group in self._hidden_styles if group in groups]
         self._hidden_styles = [group for group in self._hidden_styles if group not in back]
-        if not any(row.picture in (*groups, *layers) for row in self._ticked()):
+        if not any(row.picture in (*groups, *layers) for row in self._checked_rows()):
             self._style_chosen = False
         self._rows = [
             known.pop(picture) if picture in known else self._new_row(picture) for picture in (*groups, *layers)
@@ -275,7 +270,7 @@ class PicturePanel(QWidget):
     def _on_edited(self) -> None:
         if self._filling:
             return
-        several = len(self._ticked()) > 1
+        several = len(self._checked_rows()) > 1
         for row in self._rows:
             row.weight.setVisible(several and row.check.isChecked())
             row.update_name()
@@ -283,7 +278,7 @@ class PicturePanel(QWidget):
         self._state.changed.emit()
 
     def _write(self) -> None:
-        mode, start, ticked = self._state.settings.mode, self._state.settings.start, self._ticked()
+        mode, start, ticked = self._state.settings.mode, self._state.settings.start, self._checked_rows()
         self._state.content = None if mode is Mode.STYLE else self.content.picture
         self._state.styles = () if mode is Mode.CONTENT else tuple(row.picture for row in ticked)
         weights = () if mode is Mode.CONTENT else tuple(row.weight.value() for row in ticked)
@@ -298,7 +293,7 @@ class PicturePanel(QWidget):
         shapes = [] if content is None else shared_levels(self._viewer, content)
         if len(shapes) > 1:
             self._level.set_shapes(shapes)
-        self._form.show_row(self._level, len(shapes) > 1)
+        self.show_row(self._level, len(shapes) > 1)
 
 
 def _names(picture: Picture) -> Names:

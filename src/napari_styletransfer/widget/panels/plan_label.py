@@ -79,7 +79,7 @@ class PlanLabel(QLabel):
         self._debouncer.triggered.connect(self.update_plan)
         self._worker = LatestWorker(_plan_or_error, self._on_plan, self)
 
-    def follow(self, request: PlanRequest | None) -> None:
+    def set_request(self, request: PlanRequest | None) -> None:
         """Take note of what Run would do now; None where it could do nothing."""
         if request == self._request:
             return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels, Shapes
-from qtpy.QtWidgets import QComboBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox
 from superqt.utils import QSignalDebouncer
 
 from napari_styletransfer.errors import ImageError
@@ -35,7 +35,7 @@ _LABELS_EVENTS = ("set_data", "paint", "colormap")
 """Events of a Labels layer after which other labels, or others colours, may be there."""
 
 
-class RegionPanel(QWidget):
+class RegionPanel(FormRows):
     """Which layer says where, and the style of each label.
 
     Writes `region_layer`, `regions` and `relabel` of the form's state.
@@ -58,13 +58,9 @@ class RegionPanel(QWidget):
         )
         self.table = RegionTable()
         self._feather = feather.native
-        self._form = FormRows()
-        self._form.add("Regions", self.combo)
-        self._form.add_wide(self.table)
-        self._form.add(feather.title, self._feather)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._form)
+        self.add("Regions", self.combo)
+        self.add_wide(self.table)
+        self.add(feather.title, self._feather)
         self.combo.currentIndexChanged.connect(self._on_layer)
         self.table.changed.connect(self._on_edited)
         viewer.layers.events.connect(self._on_layers)
@@ -155,8 +151,8 @@ class RegionPanel(QWidget):
     def _show(self) -> None:
         """Show what applies."""
         self.setVisible(self.combo.count() > 1 and bool(self._planes))
-        self._form.show_row(self.table, isinstance(self.combo.currentData(), Labels))
-        self._form.show_row(self._feather, self.combo.currentData() is not None)
+        self.show_row(self.table, isinstance(self.combo.currentData(), Labels))
+        self.show_row(self._feather, self.combo.currentData() is not None)
 
     def _on_edited(self) -> None:
         self._write()

@@ -28,7 +28,7 @@ from qtpy.QtWidgets import (
 
 from napari_styletransfer.session.layer_group import LayerGroup, Picture, layers_of, title_of
 from napari_styletransfer.widget.qt_utils import ValueCombo, filter_wheel
-from napari_styletransfer.widget.settings.numbers import accept_both_separators
+from napari_styletransfer.widget.settings.numbers import accept_decimal_comma
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
@@ -59,7 +59,7 @@ class StyleRow(QWidget):
         # The keys and the wheel serve as well, and the name needs the room.
         self.weight.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
         self.weight.setStyleSheet("min-width: 36px; max-width: 36px;")  # napari's own sheet overrules a fixed width
-        accept_both_separators(self.weight)
+        accept_decimal_comma(self.weight)
         self.weight.setToolTip(_WEIGHT_TOOLTIP)
         self.weight.setVisible(False)
         self.weight.valueChanged.connect(self.changed)
@@ -131,9 +131,9 @@ class StyleList(QScrollArea):
         height = max((row.sizeHint().height() for row in rows), default=self._empty.sizeHint().height())
         shown = min(max(len(rows), 1), _VISIBLE_ROWS)
         self.setFixedHeight(shown * (height + self._layout.spacing()) + 4)
-        self.show_ticked(rows)
+        self.show_checked(rows)
 
-    def show_ticked(self, rows: list[StyleRow]) -> None:
+    def show_checked(self, rows: list[StyleRow]) -> None:
         """Scroll to the first ticked row."""
         chosen = next((row for row in rows if row.check.isChecked()), None)
         if chosen is not None:

@@ -18,7 +18,7 @@ from qtpy.QtWidgets import QAbstractSpinBox, QSpinBox
 
 from napari_styletransfer.config.fields import parse_decimal, parse_layer_weights, to_text, unwrap
 from napari_styletransfer.errors import ConfigError
-from napari_styletransfer.widget.settings.numbers import accept_both_separators
+from napari_styletransfer.widget.settings.numbers import accept_decimal_comma
 
 if TYPE_CHECKING:
     from magicgui.widgets.bases import ValueWidget
@@ -137,7 +137,7 @@ def _editor(name: str, widget: ValueWidget[Any], read: Callable[[], Any], write:
     widget.native.setToolTip(widget.tooltip)
     boxes = widget.native.findChildren(QAbstractSpinBox)
     for box in [widget.native, *boxes] if isinstance(widget.native, QAbstractSpinBox) else boxes:
-        accept_both_separators(box)
+        accept_decimal_comma(box)
     return Editor(name, widget.label, widget.native, widget.changed, read, write, widget)
 
 
@@ -187,7 +187,7 @@ def _integer(name: str, look: dict[str, Any], low: int | None, high: int | None,
     box.setRange(least if empty is None else none, most)
     box.setSpecialValueText(empty or "")
     box.setToolTip(look["tooltip"])
-    accept_both_separators(box)
+    accept_decimal_comma(box)
     # Sizes in pixels go up by their smallest value, counts by one.
     box.setSingleStep(least if least >= 16 else 1)
     return Editor(

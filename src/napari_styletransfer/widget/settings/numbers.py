@@ -19,7 +19,7 @@ _THOUSANDS = re.compile(r"\d{1,3}([.,]\d{3})+")
 _SEPARATORS = re.compile("[.,]")
 
 
-def accept_both_separators(box: QAbstractSpinBox) -> None:
+def accept_decimal_comma(box: QAbstractSpinBox) -> None:
     """Let a spin box of decimals read point and comma alike, and one of whole numbers either between thousands."""
     box.setLocale(_LOCALE)
     line = box.lineEdit()

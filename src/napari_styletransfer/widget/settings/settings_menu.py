@@ -96,7 +96,7 @@ class SettingsMenu(QToolButton):
         layer = self._viewer.layers.selection.active
         recipe = None if layer is None else read_recipe(layer)
         if recipe is None:
-            self._session.refuse(
+            self._session.report_error(
                 ConfigError("Select a layer that was made by style transfer; it carries its settings.")
             )
         else:
@@ -117,7 +117,7 @@ class SettingsMenu(QToolButton):
         try:
             act()
         except ConfigError as error:
-            self._session.refuse(error)
+            self._session.report_error(error)
         else:
             self._session.clear_error()
 
