@@ -265,7 +265,7 @@ def test_a_form_opened_after_another_was_closed_says_what_that_said(form, engine
     assert again.pictures.content_layer.name == "movie"
     assert [style.name for style in again.pictures.style_layers] == ["paper", "waves"]
     assert again.regions.layer.name == "where"
-    assert (again.output.axes, again.output.channel) == ((0,), True)
+    assert (again.state.axes, again.state.channel) == ((0,), True)
     viewer.window.remove_dock_widget(again)
     qtbot.wait(1)
     viewer.layers.remove("paper")

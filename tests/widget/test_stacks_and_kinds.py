@@ -55,7 +55,7 @@ def test_axes_are_called_what_the_viewer_calls_them(form, viewer, movie, qtbot):
 
 
 def test_one_plane_is_the_default(form, movie):
-    assert form.output.axes == ()
+    assert form.state.axes == ()
     assert form.job().stack is None
 
 
@@ -386,8 +386,8 @@ def test_planes_start_from_the_chosen_picture(viewer, movie, qtbot, movement):
     real.pictures.choose(movie, [viewer.layers["waves"]])
     quick = StyleConfig(network="compact", size=48, iterations=1, scales=1, device="cpu")
     real.show_config(quick.changed(start=Start.IMAGE, movie=movement))
-    real.pictures.init.choose(viewer.layers["cells"])
-    real.result.choose(axes=(0,))
+    real.pictures.init.setCurrentIndex(real.pictures.init.index_of(viewer.layers["cells"]))
+    real.output.choose(axes=(0,))
     real.run()
     ended(real, qtbot, 120_000)
     assert real.session.status.state is State.DONE, real.session.status.message
