@@ -25,6 +25,8 @@ COMPUTING = QT | NAPARI | NOT_IN_RUNS
 PACKAGES = {
     "__init__": QT | TORCH | NAPARI | {"numpy", "scipy", "skimage", "pydantic"},
     "errors": QT | TORCH | NAPARI | {"numpy", "scipy", "skimage", "pydantic"},
+    "units": QT | TORCH | NAPARI | {"numpy", "scipy", "skimage", "pydantic"},
+    "atomic": QT | TORCH | NAPARI | {"numpy", "scipy", "skimage", "pydantic"},
     "config": QT | TORCH | NAPARI | {"numpy", "scipy", "skimage"},
     "events": QT | TORCH | NAPARI,
     "images": COMPUTING,
