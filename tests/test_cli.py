@@ -1028,13 +1028,19 @@ def command(*args):
     return [sys.executable, "-c", "from napari_styletransfer.cli import main; main()", *map(str, args)]
 
 
+_MOST_LINES = 6
+"""How many lines a run may write before the one that a test waits for."""
+
+
 def begun(*args, until, **options):
     """Start a command and return it, and what it has said, once a line on standard error begins so."""
     process = subprocess.Popen(command(*args), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     said = []
     while not said or not said[-1].startswith(until):
         said.append(process.stderr.readline())
-        assert said[-1], said
+        if not said[-1] or len(said) > _MOST_LINES:
+            process.kill()
+            pytest.fail(f"no line begins with '{until}': {said}")
     return process, said
 
 
@@ -1046,7 +1052,7 @@ def test_a_process_that_is_to_end_writes_its_best_picture(tmp_path, content_imag
     tifffile.imwrite(content, eight_bits(content_image), photometric="rgb", metadata={"axes": "YXS", **size})
     content.write_bytes(content.read_bytes().replace(b'"0.25"', b'"1/4 "'))
     ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
-    process, said = begun("stylize", content, style, "-o", out, *TINY, *LONG, until="step ", **ignoring)
+    process, said = begun("stylize", content, style, "-o", out, *TINY, *LONG, until="32×24 ", **ignoring)
     try:
         # Were the hangup heard, the second signal would give up.
         process.send_signal(signal.SIGHUP)
