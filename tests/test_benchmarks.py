@@ -15,8 +15,10 @@ import pytest
 
 pytest.importorskip("benchmarks", reason="the benchmarks lie beside the package in a checkout only")
 torch = pytest.importorskip("torch")
+# Now, for the textbook's sake: once another test of the process has drawn with OpenGL, it may be too late.
+pytest.importorskip("torchvision")
 
-from benchmarks import clock, jobs, judge, runs  # noqa: E402
+from benchmarks import clock, jobs, judge, runs, setting  # noqa: E402
 from benchmarks.__main__ import BEGIN, END, _command, main, write, write_docs  # noqa: E402
 from benchmarks.convolutions import Convolutions  # noqa: E402
 from benchmarks.looks import PICTURES, sheet, side_by_side  # noqa: E402
@@ -303,7 +305,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
         TINY, "cpu", path, path, large_pair=("histology", "mosaic"), squeezenet=path / "none", vgg19=True, run=directly
     )
     measurement.tell = told.append
-    write(measurement, TINY.tables, "python -m benchmarks --tiny")
+    with pytest.MonkeyPatch.context() as patch:
+        # Painting a thousand pixels takes seconds, and these runs have few.
+        patch.setattr(setting, "PAINTED", 4 * SIDE)
+        write(measurement, TINY.tables, "python -m benchmarks --tiny")
     assert any("SqueezeNet is left out" in line for line in told)
     return path
 
@@ -329,7 +334,10 @@ def test_a_run_keeps_every_table(results: Path) -> None:
     assert small["untouched"][0] == 0
 
 
-def test_tables_not_measured_again_are_kept(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_not_measured_again_are_kept(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setting, "PAINTED", 4 * SIDE)
     (tmp_path / "results.json").write_bytes((results / "results.json").read_bytes())
     measurement = Measurement(TINY, "cpu", tmp_path, tmp_path, run=directly, tell=list)
     write(measurement, ("reach",), "python -m benchmarks --again")
@@ -340,8 +348,10 @@ def test_tables_not_measured_again_are_kept(results: Path, tmp_path: Path, capsy
 
 
 def test_without_weights_vgg19_is_left_out_and_the_tables_say_so(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(setting, "PAINTED", 4 * SIDE)
+
     def none(job: str, **arguments: Any) -> dict[str, Any]:
         assert job in ("prepare", "machine")
         return directly(job, **arguments)

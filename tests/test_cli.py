@@ -86,7 +86,7 @@ class FakeRun:
     def __init__(self, steps=3, seen=None, fetch=False):
         self.steps, self.seen, self.fetch = steps, seen or (lambda step: None), fetch
 
-    def __call__(self, content, styles, config, *, on_event, should_stop, init=None, labels=None):
+    def __call__(self, content, styles, config, *, on_event, should_stop, init=None, labels=None, shared=None):
         self.content, self.styles, self.config, self.init, self.labels = content, styles, config, init, labels
         picture = np.asarray(styles[0] if content is None else content)
         scales = (Scale(8, 10, self.steps),)

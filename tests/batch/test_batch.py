@@ -198,6 +198,7 @@ def wait_for(true: Callable[[], object]) -> None:
 
 
 @needs_sigkill
+@pytest.mark.slow
 def test_a_batch_that_was_killed_goes_on_where_it_was(scans: Path, tmp_path: Path, started: Any) -> None:
     out = tmp_path / "out"
     process = started(command(scans, out, "--iterations", 60))

@@ -49,7 +49,7 @@ def random_weights(network: Network, path: Path) -> str:
         ("compact", 512, 448, {"block_size": 192, "memory_limit": 0.2}),
         ("squeezenet1_1", 448, 384, {}),
         # Far larger than they are worked on at: the pictures themselves are what it takes.
-        ("compact", 2048, 1536, {"size": 384}),
+        pytest.param("compact", 2048, 1536, {"size": 384}, marks=pytest.mark.slow),
         pytest.param("compact", 768, 768, {}, marks=pytest.mark.slow),
         pytest.param("compact", 1024, 1024, {"memory_limit": 0.47}, marks=pytest.mark.slow),
         pytest.param("vgg19", 256, 256, {}, marks=pytest.mark.slow),

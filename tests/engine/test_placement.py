@@ -76,9 +76,13 @@ def picture(seed: int) -> np.ndarray:
     [
         ({}, False),
         ({"block_size": 128, "color": "content", "history_precision": "bfloat16"}, True),
-        ({"precision": "float32", "spectral_exponent": 0.25, "color": "match", "start": "white-noise"}, False),
+        pytest.param(
+            {"precision": "float32", "spectral_exponent": 0.25, "color": "match", "start": "white-noise"},
+            False,
+            marks=pytest.mark.slow,
+        ),
         ({"history": 5, "memory_limit": TOO_LITTLE}, True),
-        ({"optimizer": "adam", "normalization": "gatys"}, True),
+        pytest.param({"optimizer": "adam", "normalization": "gatys"}, True, marks=pytest.mark.slow),
     ],
     ids=["default", "blocks", "recoloured", "apart", "adam"],
 )

@@ -24,9 +24,15 @@ def locale(request) -> Iterator[None]:
 
 
 @pytest.fixture
-def form(locale, viewer, engine):
+def viewer(model):
+    return model
+
+
+@pytest.fixture
+def form(locale, viewer, engine, qtbot):
     form = StyleTransferWidget(viewer, engine)
-    viewer.window.add_dock_widget(form)
+    qtbot.addWidget(form)
+    form.show()
     yield form
     form.release()
 
