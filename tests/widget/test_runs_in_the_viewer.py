@@ -266,12 +266,14 @@ def test_a_form_opened_after_another_was_closed_says_what_that_said(form, engine
     assert [style.name for style in again.pictures.style_layers] == ["paper", "waves"]
     assert again.regions.layer.name == "where"
     assert (again.state.axes, again.state.channel) == ((0,), True)
-    viewer.window.remove_dock_widget(again)
-    qtbot.wait(1)
+    with qtbot.waitSignal(again.destroyed):
+        viewer.window.remove_dock_widget(again)
     viewer.layers.remove("paper")
     third = StyleTransferWidget(viewer, engine)
-    qtbot.addWidget(third)
     assert [style.name for style in third.pictures.style_layers] == ["waves"]
+    third.release()
+    with qtbot.waitSignal(third.destroyed):
+        third.deleteLater()
     third.release()
 
 
