@@ -266,14 +266,17 @@ def test_a_form_opened_after_another_was_closed_says_what_that_said(form, engine
     assert [style.name for style in again.pictures.style_layers] == ["paper", "waves"]
     assert again.regions.layer.name == "where"
     assert (again.state.axes, again.state.channel) == ((0,), True)
-    with qtbot.waitSignal(again.destroyed):
-        viewer.window.remove_dock_widget(again)
+    gone = []
+    again.destroyed.connect(lambda: gone.append("again"))
+    viewer.window.remove_dock_widget(again)
+    qtbot.waitUntil(lambda: gone == ["again"])
     viewer.layers.remove("paper")
     third = StyleTransferWidget(viewer, engine)
     assert [style.name for style in third.pictures.style_layers] == ["waves"]
+    third.destroyed.connect(lambda: gone.append("third"))
     third.release()
-    with qtbot.waitSignal(third.destroyed):
-        third.deleteLater()
+    third.deleteLater()
+    qtbot.waitUntil(lambda: gone == ["again", "third"])
     third.release()
 
 
