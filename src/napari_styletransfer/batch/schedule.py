@@ -82,12 +82,13 @@ def cluster(workers: int | None, address: str | None) -> Iterator[Client]:
     with ExitStack() as opened:
         if address is not None:
             try:
-                yield opened.enter_context(Client(address, timeout=_CONNECT_SECONDS))
+                client = Client(address, timeout=_CONNECT_SECONDS)
             except (OSError, ValueError) as error:
                 raise ConfigError(
                     f"No Dask scheduler answers at {address}: {error}. Start one with 'dask scheduler', or use "
                     "--workers."
                 ) from error
+            yield opened.enter_context(client)
             return
         count = workers or 1
         threads = str(max(1, (os.cpu_count() or 1) // count))
