@@ -14,6 +14,7 @@ from torch import Tensor
 
 from napari_styletransfer import samples
 from napari_styletransfer.config import StyleConfig
+from napari_styletransfer.engine.shared import Shared
 from napari_styletransfer.images.pixels import decode
 from napari_styletransfer.images.resize import resize
 from napari_styletransfer.io import read_image
@@ -132,17 +133,11 @@ class Setting:
         return self.pictures.start_at(*self.size, self.config).to(self.device)
 
     def network(self) -> FrozenNetwork:
-        """Build the network as a run does; hand it to a run in `Shared`."""
-        prepared = self.prepared
-        return FrozenNetwork(
-            prepared.backbone,
-            self.tensors(),
-            prepared.layers,
-            pooling=self.config.pooling,
-            padding=self.config.padding,
-            device=prepared.plan.device,
-            dtype=prepared.dtype,
-        )
+        """Load the network as a run does; hand it to a run in `Shared`."""
+        shared = Shared()
+        for _ in shared.load(self.prepared):
+            continue  # told of a download
+        return shared.loaded_network
 
     def objective(self, network: FrozenNetwork) -> Objective:
         """Measure the targets as a run does."""

@@ -188,9 +188,9 @@ def run(
             "level=None."
         )
     pictures = _as_list(styles)
-    if content is None and config.mode is not Mode.STYLE:
+    if content is None and config.mode.uses_content:
         raise ConfigError(f"Mode {config.mode} needs a content picture. Give one, or use {Mode.STYLE}.")
-    if not pictures and config.mode is not Mode.CONTENT:
+    if not pictures and config.mode.uses_styles:
         raise ConfigError(f"Mode {config.mode} needs a style picture. Give at least one, or use {Mode.CONTENT}.")
     # As floats the run makes the content for itself, and drops it when it needs it no more.
     content = None if content is None else as_array(content)

@@ -49,6 +49,11 @@ class OutOfMemoryError(DeviceError):
     """The run does not fit, even in the smallest blocks."""
 
 
+def one_line(error: object) -> str:
+    """Return what an error says without its line breaks."""
+    return " ".join(str(error).split())
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error is a device's, a library's, or the host's way of saying that memory ran out."""
     if isinstance(error, (MemoryError, OutOfMemoryError)):

@@ -197,6 +197,15 @@ def wait_for(true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
+def assert_it_goes_on(words: list[str], out: Path) -> None:
+    """Run a batch that was ended; what was noted as done is not made again."""
+    noted, there = {line["output"] for line in lines(out)}, results(out)
+    again = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert set(results(out)) >= WHOLE
+    assert {name: results(out)[name] for name in noted} == {name: there[name] for name in noted}
+
+
 @needs_sigkill
 @pytest.mark.slow
 def test_a_batch_that_was_killed_goes_on_where_it_was(scans: Path, tmp_path: Path, started: Any) -> None:
@@ -212,10 +221,7 @@ def test_a_batch_that_was_killed_goes_on_where_it_was(scans: Path, tmp_path: Pat
     assert noted <= set(there)
     assert len(set(there) - noted) <= 1
 
-    again = subprocess.run(command(scans, out, "--iterations", 60), capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    assert set(results(out)) >= WHOLE
-    assert {name: results(out)[name] for name in noted} == {name: there[name] for name in noted}
+    assert_it_goes_on(command(scans, out, "--iterations", 60), out)
 
 
 @needs_sigkill
@@ -243,13 +249,7 @@ def test_a_batch_whose_workers_were_killed_too_goes_on_where_it_was(scans: Path,
     for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
         each.kill()
     process.wait()
-    noted, there = {line["output"] for line in lines(out)}, results(out)
-    again = subprocess.run(
-        command(scans, out, "--iterations", 200, "--workers", 2), capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    assert set(results(out)) >= WHOLE
-    assert {name: results(out)[name] for name in noted} == {name: there[name] for name in noted}
+    assert_it_goes_on(command(scans, out, "--iterations", 200, "--workers", 2), out)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")

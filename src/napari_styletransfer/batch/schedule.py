@@ -1,4 +1,4 @@
-"""Who does the tasks of a batch: this process, one after another, or the workers of a Dask cluster.
+"""Tasks of a batch, done by the workers of a Dask cluster: one of this machine, or one that runs.
 
 Called by `cli.batch`; knows nothing of pictures.
 """
@@ -23,16 +23,6 @@ _CONNECT_SECONDS = 20
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
-
-
-def run_in_turn(
-    work: Callable[[Task], Outcome], tasks: Sequence[Task], should_stop: Callable[[], bool]
-) -> Iterator[tuple[Task, Outcome]]:
-    """Do tasks one after another, and yield each with what came of it."""
-    for task in tasks:
-        if should_stop():
-            return
-        yield task, work(task)
 
 
 def run_on_cluster(

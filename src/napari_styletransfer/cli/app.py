@@ -18,7 +18,7 @@ from napari_styletransfer import __version__
 from napari_styletransfer.cli.options import resolve_settings, with_config_flags
 from napari_styletransfer.cli.streams import BestEffortStream
 from napari_styletransfer.config import PRESETS
-from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
+from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError, one_line
 
 app = typer.Typer(
     name="napari-styletransfer",
@@ -29,6 +29,12 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 
+PresetOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help=f"Begin with named settings: {', '.join(PRESETS)}.")
+]
+RecipeOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Read settings from a recipe; they win over the preset.")
+]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
 
 
@@ -82,12 +88,8 @@ def stylize(
             show_default=False,
         ),
     ] = None,
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"Begin with named settings: {', '.join(PRESETS)}.")
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read settings from a recipe; they win over the preset.")
-    ] = None,
+    preset: PresetOption = None,
+    recipe: RecipeOption = None,
     save_recipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the settings used as a recipe, with every auto decided.")
     ] = None,
@@ -163,12 +165,8 @@ def batch(
             "result there is passed over.",
         ),
     ] = Path("stylised"),
-    preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"Begin with named settings: {', '.join(PRESETS)}.")
-    ] = None,
-    recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Read settings from a recipe; they win over the preset.")
-    ] = None,
+    preset: PresetOption = None,
+    recipe: RecipeOption = None,
     suffix: Annotated[
         str | None,
         typer.Option(
@@ -280,5 +278,5 @@ def _exit_on_error() -> Iterator[None]:
 
 
 def _exit(error: object, status: int) -> None:
-    typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+    typer.echo(f"Error: {one_line(error)}", err=True)
     raise typer.Exit(status)

@@ -6,6 +6,7 @@ is written into the folder's manifest, so that a batch can be started again.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import Counter
@@ -13,18 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
 import typer
 
 from napari_styletransfer.batch import schedule
 from napari_styletransfer.batch.manifest import Manifest, Outcome, fingerprint, sort_outputs
 from napari_styletransfer.batch.sources import Item, collect
+from napari_styletransfer.cli.checks import make_folder
 from napari_styletransfer.cli.interrupt import Interrupt
 from napari_styletransfer.cli.progress import plan_summary
 from napari_styletransfer.cli.run import stylize_files
-from napari_styletransfer.config import Mode, Network, StyleConfig
-from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError
+from napari_styletransfer.config import Network, StyleConfig
+from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError, one_line
 from napari_styletransfer.io import read_image, read_stack
 from napari_styletransfer.progress import duration, rough_duration
 
@@ -81,29 +84,30 @@ def run_batch(
     ConfigError, ImageError
         If sources, styles, settings, folder or scheduler cannot work; nothing was begun then.
     """
-    if config.mode is Mode.STYLE:
+    if not config.mode.uses_content:
         raise ConfigError(f"Mode {config.mode} has no content, so there is nothing to do for each of many files.")
-    if not styles and config.mode is not Mode.CONTENT:
+    if not styles and config.mode.uses_styles:
         raise ConfigError("There is no style picture. Give at least one with --style FILE.")
     items = collect(sources, folder, suffix=suffix, leave_out=styles)
-    for style in styles:
-        read_image(style)
+    pictures = [read_image(style) for style in styles]
     log = _Log(as_json=as_json, quiet=quiet)
     settings, manifest = fingerprint(config, styles), Manifest(folder)
-    outputs = [item.output for item in items]
-    missing, same, other = sort_outputs(outputs, folder, manifest.read(), settings)
-    wanted = set(outputs if overwrite else missing)
+    missing, same, other = [item.output for item in items], list[Path](), list[Path]()
+    if not overwrite:
+        missing, same, other = sort_outputs(missing, folder, manifest.read(), settings)
+    wanted = set(missing)
     left = [item for item in items if item.output in wanted]
     counts = Counter(skipped=len(items) - len(left), left=len(left))
-    log.line(_told(len(left), [] if overwrite else same, [] if overwrite else other))
+    log.line(_told(len(left), same, other))
     if left:
-        config, told = _plan(config, left, styles)
+        config, told = _plan(config, left, pictures)
         log.line(told)
     if dry_run:
         for item in left:
             log.line(f"{item.content} → {item.output}")
         return counts
-    _make_folders(folder, left)
+    for each in sorted({folder, *(item.output.parent for item in left)}):
+        make_folder(each)
     names = [item.output.relative_to(folder).as_posix() for item in left]
     tasks = [Task(item, name, tuple(styles), config, settings) for item, name in zip(left, names, strict=True)]
     with Interrupt() as interrupt:
@@ -141,7 +145,7 @@ def stylize_task(task: Task) -> Outcome:
             shared=_shared(task.settings),
         )
     except StyleTransferError as error:
-        return Outcome(content, task.name, "failed", task.settings, error=" ".join(str(error).split()))
+        return Outcome(content, task.name, "failed", task.settings, error=one_line(error))
     if found.stopped:
         return Outcome(content, task.name, "stopped", task.settings)
     height, width = found.end.image.shape[:2]
@@ -179,21 +183,18 @@ def _shared(settings: str) -> Shared:
 def _outcomes(
     tasks: Sequence[Task], workers: int | None, scheduler: str | None, should_stop: Callable[[], bool]
 ) -> Iterator[Outcome]:
-    """Do the tasks, here or on a cluster, and yield what came of each; a stopped one is the last."""
+    """Do the tasks, here or on a cluster, and yield what came of each."""
     if workers is None and scheduler is None:
-        for _, outcome in schedule.run_in_turn(stylize_task, tasks, should_stop):
-            yield outcome
-            if outcome.status == "stopped":
-                return
+        yield from (stylize_task(task) for task in itertools.takewhile(lambda _: not should_stop(), tasks))
         return
     with schedule.cluster(workers, scheduler) as client:
         for task, found in schedule.run_on_cluster(client, stylize_task, tasks, should_stop):
             if isinstance(found, StyleTransferError):
-                found = Outcome(str(task.item.content), task.name, "failed", task.settings, error=str(found))
+                found = Outcome(str(task.item.content), task.name, "failed", task.settings, error=one_line(found))
             yield found
 
 
-def _plan(config: StyleConfig, items: Sequence[Item], styles: Sequence[Path]) -> tuple[StyleConfig, str]:
+def _plan(config: StyleConfig, items: Sequence[Item], styles: Sequence[npt.NDArray[Any]]) -> tuple[StyleConfig, str]:
     """Decide what `auto` is for all files, by the first that can be read, and tell what its run will do.
 
     Raises
@@ -204,15 +205,14 @@ def _plan(config: StyleConfig, items: Sequence[Item], styles: Sequence[Path]) ->
     from napari_styletransfer.engine.run import plan
     from napari_styletransfer.engine.stack import with_network
 
-    pictures = [read_image(style) for style in styles]
     for item in items:
         try:
             stack = read_stack(item.content)
             content = read_image(item.content) if stack is None else stack.plane(0)
             count = len(items) * (1 if stack is None else len(stack))
             if config.network is Network.AUTO:
-                config, _ = with_network(content, pictures, config, images=count)
-            return config, f"Each as {item.content}: {plan_summary(plan(content, pictures, config))}"
+                config, _ = with_network(content, styles, config, images=count)
+            return config, f"Each as {item.content}: {plan_summary(plan(content, styles, config))}"
         except ImageError:
             continue  # told when its turn comes
         except ConfigError:
@@ -220,14 +220,6 @@ def _plan(config: StyleConfig, items: Sequence[Item], styles: Sequence[Path]) ->
         except StyleTransferError as error:
             raise ConfigError(str(error)) from error
     return config, "None of the files can be read."
-
-
-def _make_folders(folder: Path, items: Sequence[Item]) -> None:
-    for each in sorted({folder, *(item.output.parent for item in items)}):
-        try:
-            each.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"The folder {each} cannot be made: {error.strerror or error}.") from error
 
 
 class _Log:

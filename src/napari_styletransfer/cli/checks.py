@@ -1,4 +1,7 @@
-"""What is refused before any work: settings that do not go with the pictures. Called by `cli.run`."""
+"""What is refused before any work: settings that do not go with the pictures, and folders that cannot be.
+
+Called by `cli.run`, `cli.batch` and `cli.demo`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_styletransfer.cli import stack as stacks
-from napari_styletransfer.config import Mode, Start, StyleConfig
+from napari_styletransfer.config import Start, StyleConfig
 from napari_styletransfer.errors import ConfigError, ImageError
 from napari_styletransfer.io import level_shapes
 
@@ -20,13 +23,13 @@ def split_pictures(pictures: Sequence[Path], config: StyleConfig) -> tuple[Path 
     ConfigError
         If there are too many or too few pictures.
     """
-    if config.mode is Mode.STYLE:
+    if not config.mode.uses_content:
         return None, list(pictures)
-    if config.mode is Mode.CONTENT and len(pictures) > 1:
+    if not config.mode.uses_styles and len(pictures) > 1:
         raise ConfigError(
             f"Mode {config.mode} takes one picture, the content, but {len(pictures)} were given. Leave out the styles."
         )
-    if config.mode in (Mode.TRANSFER, Mode.COLORS) and len(pictures) < 2:
+    if config.mode.uses_styles and len(pictures) < 2:
         raise ConfigError(
             f"There is a content picture, {pictures[0]}, but no style picture. Give one or more after it."
         )
@@ -54,7 +57,7 @@ def check_settings(config: StyleConfig, styles: int, init: Path | None, labels: 
         raise ConfigError("--start image needs a picture to start from. Give one with --init FILE.")
     if config.regions is not None and labels is None:
         raise ConfigError("--regions gives styles to labels. Say where those are with --labels FILE.")
-    if labels is not None and config.mode is Mode.STYLE:
+    if labels is not None and not config.mode.uses_content:
         raise ConfigError(f"--labels are regions of a content picture, which mode {config.mode} has none of.")
 
 
@@ -92,3 +95,17 @@ def check_stack(output: Path, init: Path | None) -> None:
         )
     if init is not None:
         raise ConfigError("--init gives one picture to start from, but the content is a stack. Leave it out.")
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, with those above it, unless it is there.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error

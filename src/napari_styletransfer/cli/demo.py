@@ -14,12 +14,12 @@ import numpy.typing as npt
 import typer
 
 from napari_styletransfer import samples
+from napari_styletransfer.cli.checks import make_folder
 from napari_styletransfer.cli.interrupt import Interrupt
 from napari_styletransfer.cli.run import describe, run
 from napari_styletransfer.cli.sheet import side_by_side
 from napari_styletransfer.cli.tables import INSTALL
 from napari_styletransfer.config import Network, StyleConfig
-from napari_styletransfer.errors import ConfigError
 from napari_styletransfer.events import Reason
 from napari_styletransfer.images.pixels import decode
 from napari_styletransfer.io import check_writable, write_image
@@ -67,10 +67,7 @@ def write_demo(folder: Path, *, size: int | None = None, iterations: int | None 
     fields: dict[str, Any] = {} if iterations is None else {"iterations": iterations}
     networks = [Network.COMPACT, *([Network.VGG19] if weights.status(Network.VGG19).cached else [])]
     usual = StyleConfig(size=_SIZE if size is None else size, **fields)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
+    make_folder(folder)
     names = (*networks, "side-by-side")
     paths = [{name: folder / f"{content}-{style}-{name}.png" for name in names} for content, style, _ in PAIRS]
     for path in (path for pair in paths for path in pair.values()):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_styletransfer.errors import ImageError
+from napari_styletransfer.errors import ImageError, one_line
 from napari_styletransfer.images.chunks import chunks
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)
@@ -81,7 +81,7 @@ def as_array(given: Any, *, hidden: int | None = None) -> npt.NDArray[Any]:
             given = given.convert("RGBA" if given.has_transparency_data else "RGB")
         return np.asarray(given)
     except (TypeError, ValueError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:_MAX_REASON].rstrip(".")
+        reason = one_line(error)[:_MAX_REASON].rstrip(".")
         raise ImageError(f"Expected an array, but a {type(given).__name__} makes none: {reason}.") from error
 
 
