@@ -22,11 +22,11 @@ import typer
 from napari_styletransfer.batch import schedule
 from napari_styletransfer.batch.manifest import Manifest, Outcome, fingerprint, sort_outputs
 from napari_styletransfer.batch.sources import Item, collect
-from napari_styletransfer.cli.checks import make_folder
+from napari_styletransfer.cli.checks import check_settings, make_folder
 from napari_styletransfer.cli.interrupt import Interrupt
 from napari_styletransfer.cli.progress import plan_summary
 from napari_styletransfer.cli.run import stylize_files
-from napari_styletransfer.config import Network, StyleConfig
+from napari_styletransfer.config import Network, Start, StyleConfig
 from napari_styletransfer.errors import ConfigError, ImageError, StyleTransferError, one_line
 from napari_styletransfer.io import read_image, read_stack
 from napari_styletransfer.progress import duration, rough_duration
@@ -88,6 +88,9 @@ def run_batch(
         raise ConfigError(f"Mode {config.mode} has no content, so there is nothing to do for each of many files.")
     if not styles and config.mode.uses_styles:
         raise ConfigError("There is no style picture. Give at least one with --style FILE.")
+    if config.start is Start.IMAGE:
+        raise ConfigError("--start image needs a picture to start from, which many files have none of. Leave it out.")
+    check_settings(config, len(styles), None, None)
     items = collect(sources, folder, suffix=suffix, leave_out=styles)
     pictures = [read_image(style) for style in styles]
     log = _Log(as_json=as_json, quiet=quiet)
