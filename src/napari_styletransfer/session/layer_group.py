@@ -19,7 +19,7 @@ class LayerGroup:
     ----------
     layers
         From the bottom up.
-    alone
+    is_only
         Whether it is the only such picture there is.
     """
 

@@ -40,7 +40,7 @@ class Continuation:
 
     Attributes
     ----------
-    words
+    description
         That, for people.
     prepare
         Returns the run to go on with, given the settings of the form; raises a `StyleTransferError` where the

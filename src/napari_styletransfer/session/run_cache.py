@@ -34,7 +34,7 @@ class EndedRun:
         What shows it.
     finished
         How it ended last; None if it never did. Its state is what the optimiser remembers.
-    own
+    keeps_settings
         Whether it goes on with its own settings in place of the form's: it was taken up after another run.
     """
 

@@ -51,7 +51,7 @@ class Session:
         Of the run under way or, if there is none, the last one.
     last
         That run, as far as it has come.
-    kept
+    cache
         Runs that can go on.
     released
         Whether the form is closed: the viewer is not followed any more.

@@ -36,7 +36,7 @@ class RegionTable(QScrollArea):
     Attributes
     ----------
     rows
-        The list of each label that has a row, or of `REST`.
+        The list of each label that has a row, or of `OTHERS`.
     present
         The labels on the content, the smallest first.
     """
