@@ -80,11 +80,12 @@ def engine_run(
         named, _ = loading.load_engine("engine.stack").with_network(
             pixels, pictures, config, images=images, init=pixels
         )
-        shared = engine.Shared()
+        new_shared = loading.load_engine("engine.shared").Shared
+        shared = new_shared()
         for number, variation in enumerate(variations):
             yield PlaneStarted(number, len(variations))
             # The network is the same, but not what was measured of the styles: they are fitted differently.
-            shared = engine.Shared(network=shared.network, weights_sha256=shared.weights_sha256)
+            shared = new_shared(network=shared.network, weights_sha256=shared.weights_sha256)
             tile = variation.changed(network=named.network, weights_sha256=variation.weights_sha256)
             for event in engine.iter_stylize(
                 pixels, pictures, tile, should_stop=should_stop, labels=marks, shared=shared

@@ -18,6 +18,7 @@ from napari_styletransfer.layers.compose import groups_in
 from napari_styletransfer.layers.write import METADATA_KEY, is_sheet
 from napari_styletransfer.session.form_state import Names
 from napari_styletransfer.session.layer_group import LayerGroup, Picture, layers_of, update_groups
+from napari_styletransfer.widget.panels import LIST_EVENTS
 from napari_styletransfer.widget.panels.style_list import PictureCombo, StyleList, StyleRow
 from napari_styletransfer.widget.qt_utils import FormRows
 from napari_styletransfer.widget.settings.levels import LevelCombo, shared_levels
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from napari_styletransfer.session.form_state import FormState
     from napari_styletransfer.widget.settings.field_editors import Editor
 
-_LIST_EVENTS = frozenset({"inserted", "removed", "reordered"})
 _LOOK_EVENTS = frozenset({"visible", "opacity", "blending"})
 """Of an image, after which other layers may be seen together."""
 
@@ -68,7 +68,6 @@ class PicturePanel(FormRows):
         self.content.currentIndexChanged.connect(self._fill_styles)
         self.init.currentIndexChanged.connect(self._on_edited)
         viewer.layers.events.connect(self._on_layers)
-        viewer.dims.events.order.connect(self._show_levels)
         for signal in (viewer.dims.events.order, viewer.dims.events.ndisplay):
             # What can be read, and what is seen together, depends on the axes that are displayed.
             signal.connect(self.update_later)
@@ -146,8 +145,8 @@ class PicturePanel(FormRows):
     def update_settings(self) -> None:
         """Show what the mode and the start of the settings need."""
         mode, start = self._state.settings.mode, self._state.settings.start
-        self.show_row(self.content, mode is not Mode.STYLE)
-        self.show_row(self.styles, mode is not Mode.CONTENT)
+        self.show_row(self.content, mode.uses_content)
+        self.show_row(self.styles, mode.uses_styles)
         self.show_row(self.init, start is Start.IMAGE)
         self._write()
 
@@ -157,9 +156,9 @@ class PicturePanel(FormRows):
         mode, images = self._state.settings.mode, self.image_layers
         if not images:
             return "The viewer has no image yet."
-        if mode is not Mode.STYLE and self._state.content is None:
+        if mode.uses_content and self._state.content is None:
             return "Choose a content layer."
-        if mode is not Mode.CONTENT and not self._state.styles:
+        if mode.uses_styles and not self._state.styles:
             alone = mode is Mode.TRANSFER and len(images) == 1
             return "Add a second picture as the style." if alone else "Tick at least one style."
         if self._state.settings.start is Start.IMAGE and self._state.init is None:
@@ -178,13 +177,12 @@ class PicturePanel(FormRows):
         """Stop following the viewer."""
         self._viewer.layers.events.disconnect(self._on_layers)
         self._deferred.cancel()
-        self._viewer.dims.events.order.disconnect(self._show_levels)
         for signal in (self._viewer.dims.events.order, self._viewer.dims.events.ndisplay):
             signal.disconnect(self.update_later)
 
     def _on_layers(self, event: Any) -> None:
         """Follow an event of the list of layers, or of one of them."""
-        if event.type in _LIST_EVENTS:
+        if event.type in LIST_EVENTS:
             self.update_later()
         elif isinstance(event.sources[0], Image):
             if event.type in _LOOK_EVENTS:
@@ -279,15 +277,15 @@ class PicturePanel(FormRows):
 
     def _write(self) -> None:
         mode, start, ticked = self._state.settings.mode, self._state.settings.start, self._checked_rows()
-        self._state.content = None if mode is Mode.STYLE else self.content.picture
-        self._state.styles = () if mode is Mode.CONTENT else tuple(row.picture for row in ticked)
-        weights = () if mode is Mode.CONTENT else tuple(row.weight.value() for row in ticked)
+        self._state.content = self.content.picture if mode.uses_content else None
+        self._state.styles = tuple(row.picture for row in ticked) if mode.uses_styles else ()
+        weights = tuple(row.weight.value() for row in ticked) if mode.uses_styles else ()
         self._state.style_weights = None if len(set(weights)) < 2 and 0.0 not in weights else weights
         init = self.init.picture if start is Start.IMAGE else None
         self._state.init = init if isinstance(init, Image) else None
         self._show_levels()
 
-    def _show_levels(self, event: Any = None) -> None:
+    def _show_levels(self) -> None:
         """Offer the resolution levels of the content, if it has several."""
         content = self._state.content
         shapes = [] if content is None else shared_levels(self._viewer, content)

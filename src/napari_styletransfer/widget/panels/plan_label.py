@@ -172,7 +172,7 @@ def plan_of(request: PlanRequest) -> Plan:
     config = request.config.changed(regions=None)
     # Stand-ins show whether pictures and settings fit together; of the real ones only the size counts.
     picture = np.zeros((2, 2, 3), np.uint8)
-    content = None if config.mode is Mode.STYLE else picture
+    content = picture if config.mode.uses_content else None
     RunInputs.from_arrays(content, [picture] * request.styles, config, init=picture)
     guide = RegionMap(np.ones((2, 2), np.int64), {1: None}, 0.0) if request.guided else None
     sized = RunInputs(None, (), (), None, working_size(*request.shape, config.size), guide, source_size=request.shape)

@@ -17,6 +17,7 @@ from superqt.utils import QSignalDebouncer
 from napari_styletransfer.errors import ImageError
 from napari_styletransfer.layers.regions import LabelsRegion, Source, resolve_labels
 from napari_styletransfer.widget.latest_worker import LatestWorker
+from napari_styletransfer.widget.panels import LIST_EVENTS
 from napari_styletransfer.widget.panels.region_table import RegionTable
 from napari_styletransfer.widget.qt_utils import FormRows, ValueCombo
 
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 _DEBOUNCE_MS = 300
 """Milliseconds after a change before the labels are looked through again."""
-
-_LIST_EVENTS = frozenset({"inserted", "removed", "reordered"})
 
 _LABELS_EVENTS = ("set_data", "paint", "colormap")
 """Events of a Labels layer after which other labels, or others colours, may be there."""
@@ -121,7 +120,7 @@ class RegionPanel(FormRows):
 
     def _on_layers(self, event: Any) -> None:
         """Follow an event of the list of layers, or of one of them; images are the styles."""
-        if event.type in _LIST_EVENTS:
+        if event.type in LIST_EVENTS:
             self._deferred.throttle()
         elif event.type == "name":
             for index, layer in enumerate(self.combo.values[1:], 1):
