@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from napari.utils.notifications import show_info
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QShortcut, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QShortcut
 from superqt.utils import QSignalDebouncer
 
 from napari_styletransfer.config import StyleConfig
@@ -96,7 +96,8 @@ class StyleTransferWidget(DockedWidget):
         self._devices = DeviceList(self.settings)
         self._debouncer = QSignalDebouncer(parent=self)
         self._debouncer.setTimeout(_DEBOUNCE_MS)
-        self._lay_out()
+        parts = (self.hint, self.pictures, self.regions, self.output, hline(), self.settings)
+        self.set_parts(parts, footer=self.controls)
         self._connect()
         self._on_theme()
         self._refresh()
@@ -180,30 +181,6 @@ class StyleTransferWidget(DockedWidget):
             self.session.report_error(error)
             return
         self.session.start(job)
-
-    def _lay_out(self) -> None:
-        inside = QWidget()
-        body = QVBoxLayout(inside)
-        body.setContentsMargins(8, 6, 8, 4)
-        body.setSpacing(8)
-        for part in (self.hint, self.pictures, self.regions, self.output, hline(), self.settings):
-            body.addWidget(part)
-        body.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inside)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(0)
-        layout.addWidget(scroll, 1)
-        layout.addWidget(hline())
-        foot = QVBoxLayout()
-        foot.setContentsMargins(8, 4, 8, 8)
-        foot.addWidget(self.controls)
-        layout.addLayout(foot)
-        self.setMinimumWidth(300)
 
     def _connect(self) -> None:
         self.controls.run.clicked.connect(self.run)
